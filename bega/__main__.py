@@ -1,0 +1,71 @@
+"""The command `bega`: finds its sub-commands by entry point and imports only the one asked for."""
+
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points
+
+from bega import __version__
+
+USAGE = """usage: bega COMMAND ...
+
+{commands}
+
+`bega COMMAND --help` explains one, with an example. `bega --version` names the version.
+"""
+
+PURPOSES = {
+    "decode": "print the readings in a capture of any device",
+    "gateway": "run or check a gateway; load a history into its public feed",
+    "kiosk": "run a kiosk's pages",
+    "sim": "put simulated devices on real wires",
+    "demo": "a city corner on this machine, no hardware",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one sub-command; return its exit code, 2 where the command line makes no sense."""
+    argv = sys.argv[1:] if argv is None else argv
+    commands = {point.name: point for point in entry_points(group="bega.commands")}
+    if argv[:1] == ["--version"]:
+        print(f"bega {__version__}")
+        return 0
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage(commands))
+        return 0 if argv else 2
+    name, *rest = argv
+    if name not in commands:
+        print(f"bega: there is no command {name!r}.\n\n{_usage(commands)}", file=sys.stderr)
+        return 2
+    try:
+        run = commands[name].load()
+    except ModuleNotFoundError as error:
+        return _missing(commands[name], error)
+    try:
+        return int(run(rest))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `bega decode ... | head` is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _usage(commands: dict[str, EntryPoint]) -> str:
+    rows = [f"  {name:10}{PURPOSES.get(name, '')}" for name in sorted(commands)]
+    return USAGE.format(commands="\n".join(rows))
+
+
+def _missing(command: EntryPoint, error: ModuleNotFoundError) -> int:
+    """Say how to install what a sub-command needs; a module of our own that is missing is a defect, and raised."""
+    if not command.extras or (error.name or "").startswith("bega"):
+        raise error
+    extra = command.extras[0]
+    print(
+        f"bega {command.name} needs {error.name}, which is not installed.\n"
+        f"Install it with: {sys.executable} -m pip install 'bega[{extra}]'",
+        file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

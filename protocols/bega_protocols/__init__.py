@@ -1,0 +1,1 @@
+"""What bytes mean: pure, and the same files on CPython and MicroPython."""

@@ -1,0 +1,111 @@
+"""A reading: one quantity of one device, exactly as the device resolves it.
+
+`value` x 10^`exp10` in the quantity's unit. Whole numbers only: an ESP32's
+floats have 24 significant bits, and 123456.789 kWh would read back as 123457.
+"""
+
+from collections import namedtuple
+
+GOOD, SUSPECT, STALE = 0, 1, 2
+
+TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    class Reading(NamedTuple):
+        """`part` is '' or a phase, tariff or storage ('l1', 't2', 's1'); `quality` is GOOD, SUSPECT or STALE."""
+
+        quantity: str
+        value: int
+        exp10: int = 0
+        part: str = ""
+        quality: int = GOOD
+
+else:
+    _Row = namedtuple("Reading", ("quantity", "value", "exp10", "part", "quality"))
+
+    def Reading(quantity, value, exp10=0, part="", quality=GOOD):
+        """Return the row; MicroPython's namedtuple knows no defaults."""
+        return _Row(quantity, value, exp10, part, quality)
+
+
+# quantity: (UCUM code, SenML unit or None where the IANA registry has none).
+# It fixes meaning and unit and nothing else: limits and texts belong to who needs them.
+# UCUM v2.2; SenML units registry (RFC 8428 section 12.1, RFC 8798 section 5).
+QUANTITIES = {
+    # air
+    "pm1": ("ug/m3", "ug/m3"),
+    "pm2_5": ("ug/m3", "ug/m3"),
+    "pm4": ("ug/m3", "ug/m3"),
+    "pm10": ("ug/m3", "ug/m3"),
+    "particles_0_3": ("1/cm3", None),  # number of particles larger than 0.3 um, and so on
+    "particles_0_5": ("1/cm3", None),
+    "particles_1": ("1/cm3", None),
+    "particles_2_5": ("1/cm3", None),
+    "particles_5": ("1/cm3", None),
+    "particles_10": ("1/cm3", None),
+    "temperature": ("Cel", "Cel"),
+    "humidity": ("%", "%RH"),
+    "dew_point": ("Cel", "Cel"),
+    "pressure": ("hPa", "hPa"),
+    "co2": ("[ppm]", "ppm"),
+    "tvoc": ("ug/m3", "ug/m3"),
+    "illuminance": ("lx", "lx"),
+    # what the gateway makes of air: European Air Quality Index band 1 to 6, and the means behind it
+    "pm_index": ("1", "/"),
+    "pm2_5_mean_1h": ("ug/m3", "ug/m3"),
+    "pm10_mean_1h": ("ug/m3", "ug/m3"),
+    "coverage": ("min", "min"),  # minutes of the averaging hour that hold data
+    # electricity; import is what flows to the customer
+    "active_energy_import": ("kW.h", "kWh"),
+    "active_energy_export": ("kW.h", "kWh"),
+    "active_energy_total": ("kW.h", "kWh"),
+    "reactive_energy_import": ("kV.A.h{reactive}", "kvarh"),
+    "reactive_energy_export": ("kV.A.h{reactive}", "kvarh"),
+    "apparent_energy": ("kV.A.h", "kVAh"),
+    "active_power": ("W", "W"),  # positive is import
+    "active_power_import": ("W", "W"),
+    "active_power_export": ("W", "W"),
+    "reactive_power": ("V.A{reactive}", "var"),
+    "apparent_power": ("V.A", "VA"),
+    "power_factor": ("1", "/"),
+    "phase_angle": ("deg", "deg"),
+    "voltage": ("V", "V"),
+    "current": ("A", "A"),
+    "frequency": ("Hz", "Hz"),
+    "active_tariff": ("1", "/"),
+    # other media
+    "gas_volume": ("m3", "m3"),
+    "water_volume": ("m3", "m3"),
+    "heat_energy": ("J", "J"),
+    "cold_energy": ("J", "J"),
+    # the device itself
+    "battery": ("%", "%EL"),
+    "rssi": ("dB[mW]", "dBm"),
+    "packet_id": ("{count}", "count"),
+    "measured_at": ("s", "s"),  # unix seconds that the meter itself stamped
+}
+
+
+def decimal_text(value: int, exp10: int) -> str:
+    """Return value x 10^exp10 as a decimal number, digit for digit: (2500, -2) gives "25.00", (12, 3) gives "12e3"."""
+    if exp10 > 0:
+        return "%de%d" % (value, exp10)
+    if exp10 == 0:
+        return str(value)
+    digits = str(abs(value))
+    while len(digits) <= -exp10:
+        digits = "0" + digits
+    return ("-" if value < 0 else "") + digits[:exp10] + "." + digits[exp10:]
+
+
+def parse_decimal(text: str) -> tuple[int, int]:
+    """Return (value, exp10) of a decimal number, keeping the places it was written with: "25.00" gives (2500, -2).
+
+    Raises ValueError if `text` is no finite decimal number.
+    """
+    mantissa, _, exponent = text.replace("E", "e").partition("e")
+    whole, _, places = mantissa.partition(".")
+    if places and not places.isdigit():
+        raise ValueError("no decimal number: " + text)
+    return int(whole + places), (int(exponent) if exponent else 0) - len(places)
