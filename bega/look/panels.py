@@ -1,0 +1,61 @@
+"""Screens by their real size: what a millimetre, a finger and a readable letter are in pixels.
+
+Sizes follow EN 301 549 V3.2.1, 5.1.4 (a capital H of at least 0.7 degrees at the stated distance) and Colle & Hiszem
+2004 (keys of at least 20 mm). A page that fits 24 inches does not fit 10: a panel is also a layout.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+CAP_DEGREES = 0.7
+CAP_PER_EM = 0.668  # Atkinson Hyperlegible Next: OS/2 sCapHeight 668 of 1000 units
+TARGET_MM = 20.0
+NEAREST_MM = 300  # nobody stands nearer
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A screen as it hangs: pixels, diagonal, and how far off its reader may stand."""
+
+    name: str
+    width_px: int
+    height_px: int
+    diagonal_in: float
+    farthest_mm: int  # the distance that the layout is made for; farther, its letters would not fit the screen
+    most_things: int  # on one screen
+    is_large: bool  # everything on one page, or one question a page
+
+    @property
+    def px_per_mm(self) -> float:
+        """Return CSS pixels in a millimetre (one CSS pixel is one of the panel's)."""
+        return math.hypot(self.width_px, self.height_px) / (self.diagonal_in * 25.4)
+
+    def font_px(self, distance_mm: float) -> float:
+        """Return the size of the smallest text, in pixels, for a reader `distance_mm` away."""
+        return cap_height_mm(distance_mm) * self.px_per_mm / CAP_PER_EM
+
+
+PANELS = {
+    "24in": Panel("24in", 1920, 1080, 24.0, farthest_mm=600, most_things=8, is_large=True),
+    "10in": Panel("10in", 1280, 800, 10.1, farthest_mm=400, most_things=6, is_large=False),
+}
+
+
+def cap_height_mm(distance_mm: float, degrees: float = CAP_DEGREES) -> float:
+    """Return the height that a capital H must have to be seen under `degrees` (EN 301 549, 5.1.4)."""
+    return degrees * math.pi * distance_mm / 180
+
+
+def cap_arcminutes(cap_mm: float, distance_mm: float) -> float:
+    """Return the angle under which a capital of `cap_mm` is seen; 16 is the least, 20 to 22 is comfort (ISO 9241-3)."""
+    return cap_mm * 180 / (math.pi * distance_mm) * 60
+
+
+def panel_css(panel: Panel, distance_mm: float) -> str:
+    """Return the custom properties that look.css builds on: a millimetre, and the smallest text as 1rem."""
+    return (
+        f":root {{ --mm: {panel.px_per_mm:.4f}px; font-size: {panel.font_px(distance_mm):.3f}px; "
+        f"--screen-width: {panel.width_px}px; --screen-height: {panel.height_px}px; }}\n"
+    )

@@ -1,0 +1,197 @@
+"""Our own nodes: their records come over MQTT, and are acknowledged when the spool has committed them.
+
+A node frees a record only on this acknowledgement; a PUBACK on its way frees
+nothing. It sends oldest first, so that one number, the head, says for each of
+its boots what we have: seq head + 1 is next, what lies below is had, anything
+else is refused and comes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from bega_protocols import senml
+from bega_protocols.errors import WireError
+from bega_protocols.record import Record
+
+from bega.clock import Clock
+from bega.mqtt import Message, Session, SessionLost
+from bega.outbox.spool import Head
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+TIME_EVERY_S = 60.0
+LARGEST = 2**53  # boot and seq beyond this are no numbers of ours
+
+Connect = Callable[[], AbstractAsyncContextManager[Session]]
+Store = Callable[[Record, bytes, Head], "asyncio.Future[None]"]
+
+
+class NodeLine:
+    """The nodes of one broker."""
+
+    def __init__(
+        self,
+        name: str,
+        nodes: list[str],
+        connect: Connect,
+        store: Store,
+        skip_to: Callable[[Head], None],
+        heads: dict[tuple[str, int], int],
+        wall_ms: Callable[[], int | None],
+        mono_ms: Clock,
+    ) -> None:
+        """store(record, pack, head) commits a record with its head; skip_to(head) commits a head alone.
+
+        heads: {(node, boot): seq} as the spool has them; wall_ms gives None while our own clock is not to be trusted.
+        """
+        self._name = name
+        self._nodes = frozenset(nodes)
+        self._connect = connect
+        self._store = store
+        self._skip_to = skip_to
+        self._stored = dict(heads)
+        self._accepted = dict(heads)
+        self._wall_ms = wall_ms
+        self._mono_ms = mono_ms
+        self._down = False
+        self.refused = 0  # messages that were no record of their sender, or out of order
+        self.heard_mono_ms: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Serve the nodes until cancelled; a broker that is gone is asked again with a growing pause."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                async with self._connect() as session:
+                    await self._serve(session)
+            except* (SessionLost, OSError, TimeoutError) as errors:
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S) if self._down else FIRST_PAUSE_S
+                self._say_down(errors)
+            await asyncio.sleep(pause_s)
+
+    async def _serve(self, session: Session) -> None:
+        self._accepted = dict(self._stored)
+        for node in sorted(self._nodes):
+            await session.subscribe(f"node/{node}/up", f"node/{node}/status")
+        if self._down:
+            self._down = False
+            log.info("line back line=%s", self._name)
+        to_acknowledge: asyncio.Queue[str] = asyncio.Queue()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._acknowledge(session, to_acknowledge))
+            tasks.create_task(self._tell_time(session))
+            async for message in session.messages():
+                await self._take(session, message, to_acknowledge)
+
+    async def _take(self, session: Session, message: Message, to_acknowledge: asyncio.Queue[str]) -> None:
+        _, node, kind = message.topic.split("/", 2)
+        if node not in self._nodes:
+            self.refused += 1
+            return
+        self.heard_mono_ms[node] = self._mono_ms()
+        if kind == "status":
+            self._take_status(node, message.payload)
+            await self._send_time(session, node)
+            to_acknowledge.put_nowait(node)
+        elif kind == "up":
+            self._take_record(node, message.payload, to_acknowledge)
+
+    def _take_record(self, node: str, pack: bytes, to_acknowledge: asyncio.Queue[str]) -> None:
+        try:
+            record = senml.decode(pack)
+        except WireError as error:
+            self.refused += 1
+            log.warning("node sent no record node=%s error=%s", node, error.why)
+            return
+        if record.source != node or not (0 < record.seq < LARGEST and 0 < record.boot < LARGEST):
+            self.refused += 1
+            log.warning("node sent a record that is not its own node=%s", node)
+            return
+        key = (node, record.boot)
+        head = self._accepted.get(key, 0)
+        if record.seq <= head:
+            to_acknowledge.put_nowait(node)  # it came before, and the acknowledgement was lost
+            return
+        if record.seq != head + 1:
+            self.refused += 1  # a gap: the node sends again from its oldest
+            return
+        self._accepted[key] = record.seq
+        stored = self._store(record, pack, Head(node, record.boot, record.seq))
+        stored.add_done_callback(lambda outcome: self._when_stored(outcome, key, record.seq, to_acknowledge))
+
+    def _when_stored(
+        self, outcome: asyncio.Future[None], key: tuple[str, int], seq: int, to_acknowledge: asyncio.Queue[str]
+    ) -> None:
+        if outcome.cancelled() or outcome.exception():
+            return
+        self._stored[key] = max(seq, self._stored.get(key, 0))
+        to_acknowledge.put_nowait(key[0])
+
+    def _take_status(self, node: str, payload: bytes) -> None:
+        """Move the heads past what the node no longer holds: it was freed by an earlier gateway, or dropped."""
+        try:
+            status = json.loads(payload)
+            holds = [_three_numbers(row) for row in status.get("holds", [])]
+            dropped = [_three_numbers(row) for row in status.get("dropped", [])]
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            self.refused += 1
+            log.warning("node sent no status node=%s", node)
+            return
+        for boot, first, _ in holds:
+            self._raise_head(node, boot, first - 1)
+        for boot, lost_from, lost_to in sorted(dropped):
+            if self._accepted.get((node, boot), 0) >= lost_from - 1:
+                self._raise_head(node, boot, lost_to)
+                log.warning("node dropped records node=%s boot=%d from=%d to=%d", node, boot, lost_from, lost_to)
+
+    def _raise_head(self, node: str, boot: int, seq: int) -> None:
+        if seq <= self._accepted.get((node, boot), 0):
+            return
+        self._accepted[node, boot] = seq
+        self._stored[node, boot] = seq
+        self._skip_to(Head(node, boot, seq))
+
+    async def _acknowledge(self, session: Session, waiting: asyncio.Queue[str]) -> None:
+        """Tell nodes what is stored; what came meanwhile goes into one message."""
+        while True:
+            nodes = {await waiting.get()}
+            while not waiting.empty():
+                nodes.add(waiting.get_nowait())
+            for node in sorted(nodes):
+                pairs = [[boot, seq] for (source, boot), seq in sorted(self._stored.items()) if source == node and seq]
+                if pairs:
+                    await session.publish(f"node/{node}/ack", json.dumps(pairs).encode())
+
+    async def _tell_time(self, session: Session) -> None:
+        while True:
+            await asyncio.sleep(TIME_EVERY_S)
+            for node in sorted(self.heard_mono_ms):
+                await self._send_time(session, node)
+
+    async def _send_time(self, session: Session, node: str) -> None:
+        wall_ms = self._wall_ms()
+        if wall_ms is not None:
+            await session.publish(f"node/{node}/time", json.dumps({"unix_ms": wall_ms}).encode())
+
+    def _say_down(self, errors: BaseExceptionGroup[BaseException]) -> None:
+        error: BaseException = errors
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if not self._down:
+            log.warning("line down, nodes keep their records line=%s error=%s", self._name, error)
+        self._down = True
+
+
+def _three_numbers(row: Any) -> tuple[int, int, int]:
+    """Return [boot, from, to] if it is that; raises ValueError."""
+    boot, start, end = row
+    if not all(type(number) is int and 0 <= number < LARGEST for number in row):
+        raise ValueError("no [boot, from, to]")
+    return boot, start, end

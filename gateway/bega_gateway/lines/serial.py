@@ -1,0 +1,120 @@
+"""A serial port with one device that speaks by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+
+import serial
+
+from bega.clock import Clock
+from bega_gateway.config import SerialLine as SerialSettings
+from bega_gateway.lines.station import LineError, Station
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+CHUNK_BYTES = 4096
+BYTE_SIZES = {"7": serial.SEVENBITS, "8": serial.EIGHTBITS}
+
+
+class SerialLine:
+    """Opens, reads, reopens. What the bytes mean is the driver's affair."""
+
+    def __init__(
+        self, name: str, settings: SerialSettings, stations: list[Station], mono_ms: Clock, wall_ms: Clock
+    ) -> None:
+        """`stations` holds exactly one device: the configuration refuses a second on one port."""
+        self._name = name
+        self._settings = settings
+        self._station = stations[0]
+        self._mono_ms = mono_ms
+        self._wall_ms = wall_ms
+        self._down = False
+
+    async def run(self) -> None:
+        """Read until cancelled; a port that is gone is opened again with a growing pause."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                port = self._open()
+                try:
+                    await self._read(port)
+                finally:
+                    port.close()
+            except LineError as error:
+                if not self._down:
+                    log.warning("line down line=%s error=%s", self._name, error)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S) if self._down else FIRST_PAUSE_S
+                self._down = True
+            await asyncio.sleep(pause_s)
+
+    def _open(self) -> serial.Serial:
+        _, *usual = self._station.driver.line.split()
+        baud, frame = usual if len(usual) == 2 else ("9600", "8N1")
+        try:
+            return serial.Serial(
+                self._settings.port,
+                baudrate=self._settings.baud or int(baud),
+                bytesize=BYTE_SIZES[frame[0]],
+                parity=self._settings.parity or frame[1],
+                stopbits=int(frame[2]),
+                timeout=0,
+                exclusive=True,  # two readers would each get half of the bytes
+            )
+        except (serial.SerialException, OSError, ValueError) as error:
+            raise LineError(_advice(self._settings.port, error)) from None
+
+    async def _read(self, port: serial.Serial) -> None:
+        """Feed what arrives to the driver until the port fails."""
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        descriptor = port.fileno()
+        loop.add_reader(descriptor, readable.set)
+        try:
+            while True:
+                await readable.wait()
+                readable.clear()
+                chunk = _read_now(descriptor)
+                if chunk:
+                    await self._hear(chunk)
+        except OSError as error:
+            raise LineError(_advice(self._settings.port, error)) from None
+        finally:
+            loop.remove_reader(descriptor)
+
+    async def _hear(self, chunk: bytes) -> None:
+        groups = self._station.driver.feed(chunk, self._mono_ms())
+        self._station.take_damage()
+        if not groups:
+            return
+        if self._down:
+            self._down = False
+            log.info("line back line=%s", self._name)
+        self._station.heard_mono_ms = self._mono_ms()
+        await self._station.deliver(groups, self._wall_ms())
+
+
+def _read_now(descriptor: int) -> bytes:
+    """Return what waits, b'' if nothing does; raises OSError when the device is gone."""
+    try:
+        chunk = os.read(descriptor, CHUNK_BYTES)
+    except BlockingIOError:
+        return b""
+    if not chunk:
+        raise OSError(errno.ENODEV, "the device was unplugged")
+    return chunk
+
+
+def _advice(port: str, error: Exception) -> str:
+    """Return what happened and what to do, in a sentence."""
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EIO):
+        return f"{port} is not there: plug the adapter in, or correct `port` (ls /dev/serial/by-id); trying again"
+    if number == errno.EACCES:
+        return f"{port} may not be opened: add the gateway's user to the group dialout; trying again"
+    if "lock" in str(error) or number in (errno.EBUSY, errno.EAGAIN):
+        return f"{port} is in use by another program (fuser {port} names it); trying again"
+    return f"{port}: {error}; trying again"
