@@ -60,15 +60,8 @@ class Demand:
         """Return what the register has counted since HUNG_ON; raises ValueError before that day."""
         return self._at_midnight(moment.day) + self._plan(moment.day).counted(moment.day_part)
 
-    def counted_within(self, moment: Moment, start: float, end: float) -> float:
-        """Return what was counted between two parts of the day, up to `moment`."""
-        until = min(moment.day_part, end)
-        if until <= start:
-            return 0.0
-        plan = self._plan(moment.day)
-        return plan.counted(until) - plan.counted(start)
-
-    def whole_day_within(self, day: int, start: float, end: float) -> float:
+    def counted_within(self, day: int, start: float, end: float) -> float:
+        """Return what is counted between two parts of a day."""
         plan = self._plan(day)
         return plan.counted(end) - plan.counted(start)
 

@@ -179,6 +179,8 @@ class Building(NamedTuple):
 
 
 LIFT = Appliance("lift", 2200, 0.6, (7, 7.5, 8, 9, 12, 14, 16, 17, 17.5, 18, 19, 20, 21), times=40)
+FLATS_KETTLES = Appliance("kettles", 1950, 3.5, (6, 6.5, 7, 7.5, 8, 10, 12, 13, 16, 17, 18, 19, 20, 21, 22), times=24)
+FLATS_COOKERS = Appliance("cookers", 1400, 18, (11.5, 12, 12.5, 17.5, 18, 18.5, 19, 19.5), times=12)
 OVEN = Appliance("oven", 2100, 40, (12.5, 18, 18.5), likely=0.5)
 WASHING = Appliance("washing", 1900, 25, (9, 11, 17, 20), likely=0.6)
 KETTLE = Appliance("kettle", 1950, 3.5, (6.8, 7.2, 10, 16.5, 20.5), times=4, likely=0.85)
@@ -187,10 +189,10 @@ HOOVER = Appliance("hoover", 800, 22, (10, 17.5), likely=0.3)
 FRIDGE = Appliance("fridge", 90, 16, tuple(hour + 0.5 for hour in range(24)), times=20)
 
 BUILDINGS = {
-    "cellar-1": Building((420, 380, 350), (3100, 2700, 3300), FLATS_WORKDAY, FLATS_WEEKEND,
-                         appliances=((WASHING,), (LIFT,), (OVEN, KETTLE)), counted_kwh=48_211.6),
-    "cellar-2": Building((360, 410, 330), (2600, 3000, 2400), FLATS_WORKDAY, FLATS_WEEKEND,
-                         appliances=((KETTLE, OVEN), (WASHING,), (WASHING, KETTLE)), counted_kwh=31_870.2),
+    "cellar-1": Building((420, 380, 350), (2300, 2500, 2500), FLATS_WORKDAY, FLATS_WEEKEND,
+                         appliances=((WASHING, FLATS_COOKERS), (LIFT, FLATS_KETTLES), (OVEN, FLATS_COOKERS)), counted_kwh=48_211.6),
+    "cellar-2": Building((360, 410, 330), (2000, 2300, 1900), FLATS_WORKDAY, FLATS_WEEKEND,
+                         appliances=((FLATS_COOKERS, OVEN), (WASHING, FLATS_KETTLES), (WASHING, FLATS_COOKERS)), counted_kwh=31_870.2),
     "cellar-3": Building((160, 150, 170), (1500, 1450, 1550), PUMPS, PUMPS, heats=0.8,
                          var_per_w=0.55, base_var=90, counted_kwh=12_405.9),
     "city-hall": Building((3300, 2900, 3600), (14_500, 13_200, 15_800), OFFICE_WORKDAY, OFFICE_WEEKEND, heats=0.2,
@@ -258,7 +260,8 @@ class _Electricity:
 
     def _voltage_v(self, index: int, moment: Moment, power_w: float) -> float:
         grid_load = (FLATS_WEEKEND if moment.weekend else FLATS_WORKDAY).at(moment.day_part)
-        wander = 1.6 * self._chance.drift(f"voltage {index}", moment.town_s, 1500)
+        wander = self._chance.drift(f"voltage {index}", moment.town_s, 4700)
+        wander += 0.6 * self._chance.drift(f"feeder {index}", moment.town_s, 800)
         flicker = 0.3 * self._chance.drift(f"flicker {index}", moment.town_s, 7)
         return 234.5 + wander + flicker - 4 * grid_load - self._building.sag_v_per_kw * power_w / 1000
 
@@ -278,55 +281,60 @@ class _Household:
     """The meter of one home: electricity in two tariffs (1 = low: nights and weekends) and gas."""
 
     LOW, NORMAL = 1, 2
-    NORMAL_FROM, NORMAL_TO = 7 / 24, 23 / 24  # parts of the day
-    LOW_KWH, NORMAL_KWH = 2_841.377, 3_960.512  # what the meter read when it began to count
+    WORKDAY = ((0.0, 7 / 24, LOW), (7 / 24, 23 / 24, NORMAL), (23 / 24, 1.0, LOW))  # parts of the day, and tariff
+    WEEKEND = ((0.0, 1.0, LOW),)
+    COUNTED_KWH = (2_841.377, 3_960.512)  # low and normal, on the day on which the town's meters were hung
     GAS_M3 = 1_733.208
 
     def __init__(self, weather: Weather, calendar: Calendar, chance: Chance) -> None:
         self._electricity = _Electricity(HOME, weather, calendar, chance)
-        self._normal_wh = [0.0]  # at the midnights since HUNG_ON
-        self._gas_m3h = Demand(_heated_pipe(weather, calendar, 1.1, 0.22), calendar, chance, "gas")
+        self._midnights_wh = [(0.0, 0.0)]  # low and normal since HUNG_ON; a cache that is always filled in order
+        self._gas_m3h = Demand(_heated_pipe(weather, calendar, 1.1, 0.22, base=0.02), calendar, chance, "gas")
 
     def readings(self, moment: Moment) -> Readings:
         readings = self._electricity.readings(moment)
-        total_kwh = readings["active_energy_import", ""]
-        normal_kwh = self._normal_kwh(moment)
-        registers = {
-            ("active_energy_import", "t1"): self.LOW_KWH + total_kwh - normal_kwh,
-            ("active_energy_import", "t2"): self.NORMAL_KWH + normal_kwh,
-            ("active_energy_export", "t1"): 0.0,
-            ("active_energy_export", "t2"): 0.0,
-            ("active_tariff", ""): float(self._tariff(moment)),
-            ("gas_volume", ""): self.GAS_M3 + self._gas_m3h.counted(moment),
-        }
-        before = self.LOW_KWH + self.NORMAL_KWH
+        before = sum(self.COUNTED_KWH)
         for quantity in ("active_energy_import", "active_energy_total"):
-            registers[quantity, ""] = before + total_kwh
-        return readings | registers
+            readings[quantity, ""] += before
+        for index, part in enumerate(("t1", "t2")):
+            counted_wh = self._until_midnight_wh(moment.day)[index] + self._today_wh(moment.day, moment.day_part)[index]
+            readings["active_energy_import", part] = self.COUNTED_KWH[index] + counted_wh / 1000
+            readings["active_energy_export", part] = 0.0
+        readings["active_tariff", ""] = float(self._tariff(moment))
+        readings["gas_volume", ""] = self.GAS_M3 + self._gas_m3h.counted(moment)
+        return readings
 
     def _tariff(self, moment: Moment) -> int:
-        normal = not moment.weekend and self.NORMAL_FROM <= moment.day_part < self.NORMAL_TO
-        return self.NORMAL if normal else self.LOW
+        windows = self._windows(moment.day)
+        return next(tariff for _, end, tariff in windows if moment.day_part < end or end == 1)
 
-    def _normal_kwh(self, moment: Moment) -> float:
-        phases = self._electricity.phases
-        for day in range(HUNG_ON + len(self._normal_wh) - 1, moment.day):
-            window = (0.0, 0.0) if is_weekend(day) else (self.NORMAL_FROM, self.NORMAL_TO)
-            whole = sum(phase.whole_day_within(day, *window) for phase in phases)
-            self._normal_wh.append(self._normal_wh[-1] + whole)
-        today = 0.0
-        if not moment.weekend:
-            today = sum(phase.counted_within(moment, self.NORMAL_FROM, self.NORMAL_TO) for phase in phases)
-        return (self._normal_wh[moment.day - HUNG_ON] + today) / 1000
+    def _until_midnight_wh(self, day: int) -> tuple[float, float]:
+        for counted in range(HUNG_ON + len(self._midnights_wh) - 1, day):
+            low, normal = self._today_wh(counted, 1.0)
+            self._midnights_wh.append((self._midnights_wh[-1][0] + low, self._midnights_wh[-1][1] + normal))
+        return self._midnights_wh[day - HUNG_ON]
+
+    def _today_wh(self, day: int, until: float) -> tuple[float, float]:
+        """Return what each tariff counts from midnight to the part `until` of the day."""
+        counted = [0.0, 0.0]
+        for start, end, tariff in self._windows(day):
+            if until > start:
+                counted[tariff - 1] += sum(
+                    phase.counted_within(day, start, min(until, end)) for phase in self._electricity.phases
+                )
+        return counted[0], counted[1]
+
+    def _windows(self, day: int) -> tuple[tuple[float, float, int], ...]:
+        return self.WEEKEND if is_weekend(day) else self.WORKDAY
 
 
 class _Substation:
     """Where heat and water come into the quarter: what its consumers together should account for."""
 
     def __init__(self, weather: Weather, calendar: Calendar, chance: Chance) -> None:
-        self._heat_kw = Demand(_heated_pipe(weather, calendar, 420.0, 60.0, base=8.0), calendar, chance, "heat")
+        self._heat_kw = Demand(_heated_pipe(weather, calendar, 420.0, 60.0, base=18.0), calendar, chance, "heat")
         # At night nearly nobody draws water: what still flows is mostly leakage.
-        water = Habit(2.1, WATER_WORKDAY, WATER_WEEKEND, lambda day: 17 + 3 * chance.draw("thirst", day), 0.15)
+        water = Habit(2.1, WATER_WORKDAY, WATER_WEEKEND, lambda day: 17 + 3 * chance.draw("thirst", day), 0.6)
         self._water_m3h = Demand(water, calendar, chance, "water")
 
     def readings(self, moment: Moment) -> Readings:
@@ -336,7 +344,7 @@ class _Substation:
         }
 
 
-def _heated_pipe(weather: Weather, calendar: Calendar, heating: float, warm_water: float, base: float = 0.0) -> Habit:
+def _heated_pipe(weather: Weather, calendar: Calendar, heating: float, warm_water: float, base: float) -> Habit:
     """Return what flows through a pipe that heats homes (with the cold outside) and their water (with the day)."""
 
     def shape(warm: Shape) -> Shape:
@@ -345,7 +353,7 @@ def _heated_pipe(weather: Weather, calendar: Calendar, heating: float, warm_wate
     def weight(day: int) -> float:
         return heating * max(0.15, weather.heating(calendar.midnight_s(day)))
 
-    return Habit(base, shape(HOT_WATER_WORKDAY), shape(HOT_WATER_WEEKEND), weight, 0.1 if base else 0.0)
+    return Habit(base, shape(HOT_WATER_WORKDAY), shape(HOT_WATER_WEEKEND), weight, 0.9)
 
 
 def _counts_1cm3(pm1: float, pm2_5: float, pm10: float) -> Readings:

@@ -191,12 +191,16 @@ class Weather:
 
 
 def relative_humidity(temperature_cel: float, dew_point_cel: float) -> float:
-    """Return % of saturation over water (Magnus formula, constants of Sonntag 1990), at most 99.5."""
+    """Return % of saturation over water (Magnus formula, constants of Sonntag 1990).
+
+    From 92 % on it nears 99 without reaching it: fog, but no sensor that hangs at its limit for half a night.
+    """
 
     def vapour(cel: float) -> float:
         return math.exp(17.62 * cel / (243.12 + cel))
 
-    return min(99.5, 100 * vapour(dew_point_cel) / vapour(temperature_cel))
+    percent = 100 * vapour(dew_point_cel) / vapour(temperature_cel)
+    return percent if percent < 92 else 99 - 7 * math.exp((92 - percent) / 7)
 
 
 def _mix(word: int) -> int:
