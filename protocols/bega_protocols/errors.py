@@ -20,3 +20,7 @@ class ChecksumError(WireError):
 
 class ConfigError(Exception):
     """The operator asked for something that cannot be: tell them where, and stop."""
+
+
+class LineError(Exception):
+    """The wire itself failed: no port, no answer, no connection. Back off and open it again."""
