@@ -189,14 +189,22 @@ HOOVER = Appliance("hoover", 800, 22, (10, 17.5), likely=0.3)
 FRIDGE = Appliance("fridge", 90, 16, tuple(hour + 0.5 for hour in range(24)), times=20)
 
 BUILDINGS = {
-    "cellar-1": Building((420, 380, 350), (2300, 2500, 2500), FLATS_WORKDAY, FLATS_WEEKEND,
-                         appliances=((WASHING, FLATS_COOKERS), (LIFT, FLATS_KETTLES), (OVEN, FLATS_COOKERS)), counted_kwh=48_211.6),
-    "cellar-2": Building((360, 410, 330), (2000, 2300, 1900), FLATS_WORKDAY, FLATS_WEEKEND,
-                         appliances=((FLATS_COOKERS, OVEN), (WASHING, FLATS_KETTLES), (WASHING, FLATS_COOKERS)), counted_kwh=31_870.2),
-    "cellar-3": Building((160, 150, 170), (1500, 1450, 1550), PUMPS, PUMPS, heats=0.8,
-                         var_per_w=0.55, base_var=90, counted_kwh=12_405.9),
-    "city-hall": Building((3300, 2900, 3600), (14_500, 13_200, 15_800), OFFICE_WORKDAY, OFFICE_WEEKEND, heats=0.2,
-                          var_per_w=0.2, base_var=900, sag_v_per_kw=0.08, counted_kwh=214_963.4),
+    "cellar-1": Building(
+        (420, 380, 350), (2300, 2500, 2500), FLATS_WORKDAY, FLATS_WEEKEND, counted_kwh=48_211.6,
+        appliances=((WASHING, FLATS_COOKERS), (LIFT, FLATS_KETTLES), (OVEN, FLATS_COOKERS)),
+    ),
+    "cellar-2": Building(
+        (360, 410, 330), (2000, 2300, 1900), FLATS_WORKDAY, FLATS_WEEKEND, counted_kwh=31_870.2,
+        appliances=((FLATS_COOKERS, OVEN), (WASHING, FLATS_KETTLES), (WASHING, FLATS_COOKERS)),
+    ),
+    "cellar-3": Building(  # the pumps and valves of the house's heating
+        (160, 150, 170), (1500, 1450, 1550), PUMPS, PUMPS, counted_kwh=12_405.9,
+        heats=0.8, var_per_w=0.55, base_var=90,
+    ),
+    "city-hall": Building(
+        (3300, 2900, 3600), (14_500, 13_200, 15_800), OFFICE_WORKDAY, OFFICE_WEEKEND, counted_kwh=214_963.4,
+        heats=0.2, var_per_w=0.2, base_var=900, sag_v_per_kw=0.08,
+    ),
 }  # fmt: skip
 HOME = Building(
     (70, 45, 60), (260, 180, 220), FLATS_WORKDAY, FLATS_WEEKEND,
