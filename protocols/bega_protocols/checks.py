@@ -15,12 +15,12 @@ def crc16_modbus(data: bytes) -> int:
     return _crc16_reflected(data, 0xFFFF)
 
 
-def crc16_arc(data: bytes) -> int:
-    """CRC-16/ARC of a P1 telegram, "/" to "!" inclusive; check value 0xBB3D.
+def crc16_arc(data: bytes, crc: int = 0) -> int:
+    """CRC-16/ARC of a P1 telegram, "/" to "!" inclusive; check value 0xBB3D. `crc` continues an earlier one.
 
     Spec: DSMR P1 Companion Standard 5.0.2, section 6.2.
     """
-    return _crc16_reflected(data, 0)
+    return _crc16_reflected(data, crc)
 
 
 def crc16_x25(data: bytes) -> int:

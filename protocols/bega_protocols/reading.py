@@ -67,6 +67,8 @@ QUANTITIES = {
     "active_power_import": ("W", "W"),
     "active_power_export": ("W", "W"),
     "reactive_power": ("V.A{reactive}", "var"),
+    "reactive_power_import": ("V.A{reactive}", "var"),
+    "reactive_power_export": ("V.A{reactive}", "var"),
     "apparent_power": ("V.A", "VA"),
     "power_factor": ("1", "/"),
     "phase_angle": ("deg", "deg"),

@@ -49,7 +49,7 @@ def check(device, case, stream):
     if stream:
         whole = b"".join(chunks)
         for size in (1, 2, 3, 7, 31, 64):
-            must_hear("in pieces of %d" % size, [whole[at : at + size] for at in range(0, len(whole), size)])
+            must_hear("in pieces of %d" % size, (whole[at : at + size] for at in range(0, len(whole), size)))
     for seed in range(20):
         must_hear("behind noise", [noise(seed, seed * 3)] + chunks * 3, last_only=True)
 
