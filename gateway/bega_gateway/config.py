@@ -17,7 +17,8 @@ from bega_protocols.errors import ConfigError
 from bega.devices import driver_class, load_driver, wire_of
 from bega.settings import merge
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+NAME_RULE = "a name has up to 64 letters, digits, - and _ (it becomes part of a topic)"
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Audience = Literal["public", "operator", "personal"]
@@ -230,7 +231,7 @@ def _shape_problems(tables: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _row_problems(section: str, name: str, row: Any) -> Iterator[tuple[str, str]]:
     place = f"{section}.{name}"
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
-        yield place, "a name has letters, digits, - and _ only (it becomes part of a topic)"
+        yield place, NAME_RULE
     if not isinstance(row, dict):
         yield place, f"write [{place}]"
         return
@@ -256,7 +257,8 @@ def _table_problems(place: str, table: Any, kind: type[Table]) -> Iterator[tuple
         try:
             msgspec.convert(value, fields[key].type)
         except msgspec.ValidationError as error:
-            yield f"{place}.{key}", f"{error}, not {value!r}"
+            why = NAME_RULE if "regex" in str(error) else str(error)
+            yield f"{place}.{key}", f"{why}, not {value!r}"
     for key, field in fields.items():
         if field.required and key not in table:
             yield f"{place}.{key}", "is missing"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,12 +10,6 @@ if TYPE_CHECKING:
     from bega_protocols.driver import Driver
     from bega_protocols.errors import WireError
     from bega_protocols.reading import Reading
-
-log = logging.getLogger(__name__)
-
-
-class LineError(Exception):
-    """The wire itself failed: a port is gone, a connection refused. Back off and reopen; the text says what to do."""
 
 
 @dataclass

@@ -1,0 +1,85 @@
+"""Readings become records: numbered, timed once, committed; and what is public goes to the feed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from bega_protocols import senml
+from bega_protocols.reading import Reading
+from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
+
+from bega.outbox.spool import Head, Spool
+from bega_gateway.config import Config
+from bega_gateway.feed_store import FeedStore
+
+if TYPE_CHECKING:
+    from bega_protocols.driver import Driver
+
+# A wall clock that shows less than the date of this release has not been set.
+CLOCK_FLOOR_MS = 1_793_500_000_000  # 2026-11-01
+
+Listener = Callable[[Record, int, bool], None]
+
+
+class Recorder:
+    """Allots seq, writes to the spool, tells the feed and whoever computes with records.
+
+    What the gateway reads itself has the gateway as its source; what a node sends keeps the node's numbers.
+    """
+
+    def __init__(self, config: Config, boot: int, spool: Spool, feed: FeedStore | None) -> None:
+        self._config = config
+        self._name = config.gateway.name
+        self._boot = boot
+        self._seq = 0
+        self._spool = spool
+        self._feed = feed
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener(record, arrival_ms, simulated)` for each record from now on."""
+        self._listeners.append(listener)
+
+    async def record(
+        self,
+        device: str,
+        groups: list[list[Reading]],
+        wall_ms: int,
+        *,
+        driver: Driver | None = None,
+        simulated: bool = False,
+        at_once: bool = False,
+    ) -> None:
+        """Make a record of each group, read at `wall_ms`, and put it in the next commit; waits only for room there.
+
+        driver: whose `state()`, if it has one, is stored in the same commit.
+        """
+        await self._spool.room()
+        for readings in groups:
+            if not readings:
+                continue
+            self._seq += 1
+            known = wall_ms >= CLOCK_FLOOR_MS
+            time_ms, time_quality = (wall_ms, SYNCHRONISED) if known else (None, UNKNOWN)
+            record = Record(self._name, self._boot, self._seq, device, time_ms, time_quality, readings)
+            state = (device, driver.state()) if driver is not None and hasattr(driver, "state") else None
+            self._spool.add(self._topic(record), senml.encode(record), state=state, at_once=at_once)
+            self._tell(record, wall_ms, simulated)
+
+    def record_of_node(self, record: Record, pack: bytes, head: Head, arrival_ms: int) -> asyncio.Future[None]:
+        """Put a node's record, as it came, and its head in the next commit, at once: the node waits for it."""
+        stored = self._spool.add(self._topic(record), pack, head=head, at_once=True)
+        self._tell(record, arrival_ms, False)
+        return stored
+
+    def _topic(self, record: Record) -> str:
+        gateway = self._config.gateway
+        return f"city/{gateway.city}/{gateway.name}/{record.source}/{record.device}/up"
+
+    def _tell(self, record: Record, arrival_ms: int, simulated: bool) -> None:
+        if self._feed and self._config.audience_of(record.source, record.device) == "public":
+            self._feed.add(record, arrival_ms, simulated)
+        for listener in self._listeners:
+            listener(record, arrival_ms, simulated)
