@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 CHUNK_BYTES = 4096
+LARGEST_BACKLOG_BYTES = 65_536  # a listener that lies further behind loses the oldest bytes, not its memory
 BYTE_SIZES = {"7": serial.SEVENBITS, "8": serial.EIGHTBITS}
 
 
@@ -71,20 +72,15 @@ class SerialLine:
     async def _read(self, port: serial.Serial) -> None:
         """Feed what arrives to the driver until the port fails."""
         loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        descriptor = port.fileno()
-        loop.add_reader(descriptor, readable.set)
+        inbox = _Inbox(port.fileno())
+        loop.add_reader(port.fileno(), inbox.fill)
         try:
             while True:
-                await readable.wait()
-                readable.clear()
-                chunk = _read_now(descriptor)
-                if chunk:
-                    await self._hear(chunk)
+                await self._hear(await inbox.take())
         except OSError as error:
             raise LineError(_advice(self._settings.port, error)) from None
         finally:
-            loop.remove_reader(descriptor)
+            loop.remove_reader(port.fileno())
 
     async def _hear(self, chunk: bytes) -> None:
         groups = self._station.driver.feed(chunk, self._mono_ms())
@@ -98,15 +94,45 @@ class SerialLine:
         await self._station.deliver(groups, self._wall_ms())
 
 
-def _read_now(descriptor: int) -> bytes:
-    """Return what waits, b'' if nothing does; raises OSError when the device is gone."""
-    try:
-        chunk = os.read(descriptor, CHUNK_BYTES)
-    except BlockingIOError:
-        return b""
-    if not chunk:
-        raise OSError(errno.ENODEV, "the device was unplugged")
-    return chunk
+class _Inbox:
+    """What a port has sent and nobody has taken yet.
+
+    The bytes are read right where the loop says that there are some: only there does "nothing"
+    mean that the other end is gone (with VMIN 0 a read that finds nothing returns no bytes either).
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting = bytearray()
+        self._failure: OSError | None = None
+        self._changed = asyncio.Event()
+
+    def fill(self) -> None:
+        """Read what is there; called by the loop."""
+        try:
+            chunk = os.read(self._descriptor, CHUNK_BYTES)
+            if not chunk:
+                raise OSError(errno.ENODEV, "the device was unplugged")
+            self._waiting += chunk
+            del self._waiting[:-LARGEST_BACKLOG_BYTES]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._failure = error
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+        self._changed.set()
+
+    async def take(self) -> bytes:
+        """Return what came, at least one byte; raises OSError when the port failed and all was taken."""
+        await self._changed.wait()
+        self._changed.clear()
+        chunk = bytes(self._waiting)
+        self._waiting.clear()
+        if self._failure:
+            self._changed.set()
+            if not chunk:
+                raise self._failure
+        return chunk
 
 
 def _advice(port: str, error: Exception) -> str:
