@@ -1,0 +1,44 @@
+"""One kiosk: the feed followed, the store kept, the pages served, all of it ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from bega.clock import Clock
+from bega.ready import write_ready
+from bega_kiosk.air import PLOTTED, QUANTITIES
+from bega_kiosk.config import Config
+from bega_kiosk.feed import Feed
+from bega_kiosk.server import Pages, bind, serve
+from bega_kiosk.store import Store
+from bega_kiosk.words import load_words
+
+log = logging.getLogger("bega.kiosk")
+
+
+async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asyncio.Event) -> None:
+    """Run the kiosk until `stop` is set; raises ConfigError before anything is served if it cannot be run."""
+    words = load_words(config.timezone)
+    listener = bind(config.server.listen, config.server.address)
+    store = Store(Path(config.kiosk.state_dir) / "kiosk.sqlite", wall_ms)
+    pages = Pages(config, store, words, wall_ms)
+    feed = Feed(config.feed.url, store, QUANTITIES, PLOTTED)
+    host, port = listener.getsockname()[:2]
+    address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(feed.follow()), tasks.create_task(store.keep())]
+            serving = tasks.create_task(serve(pages, listener))
+            write_ready(ready_file, {"kiosk": address})
+            log.info("kiosk up address=%s feed=%s panel=%s", address, config.feed.url, config.panel.name)
+            await stop.wait()
+            pages.stopping.set()
+            for task in background:
+                task.cancel()
+            await serving
+    finally:
+        listener.close()
+        store.close()
+    log.info("kiosk ended")

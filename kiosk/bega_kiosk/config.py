@@ -1,0 +1,202 @@
+"""A kiosk's configuration: TOML into frozen types. A typo stops the start, with its place in the file.
+
+`kiosk/examples/corner.toml` shows every table with its reasons.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import msgspec
+from bega_protocols.errors import ConfigError
+
+from bega.look.panels import NEAREST_MM, PANELS, Panel
+from bega.settings import merge
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Minutes = Annotated[int, msgspec.Meta(ge=1, le=24 * 60)]
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the file."""
+
+
+class Kiosk(Table, frozen=True, kw_only=True):
+    """Who this kiosk is, what it keeps, and the screen that its pages are drawn for."""
+
+    name: Name
+    city: Name
+    state_dir: str = "/var/lib/bega"
+    panel: str = "24in"
+    distance_mm: int | None = None  # left out: the farthest that the panel's layout is made for
+    timezone: str = "Europe/Bucharest"
+
+
+class Server(Table, frozen=True, kw_only=True):
+    """Where the pages are served."""
+
+    listen: str = "127.0.0.1:8000"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return (host, port); port 0 is any free one."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class Feed(Table, frozen=True, kw_only=True):
+    """The public feed that the pages live from: a gateway's, or the city's."""
+
+    url: str = "http://127.0.0.1:8080"
+
+
+class Air(Table, frozen=True, kw_only=True):
+    """What the air page shows of a feed, and for how long a value speaks for now."""
+
+    index: Name | None = None  # the device of the index record
+    dust: Name | None = None  # the device of the dust value and of the day's plot
+    verdict_limit_minutes: Minutes = 120
+    live_limit_minutes: Minutes = 10
+
+
+class Config(Table, frozen=True, kw_only=True):
+    """All of it, whole and consistent."""
+
+    kiosk: Kiosk
+    server: Server = Server()
+    feed: Feed = Feed()
+    air: Air = Air()
+
+    @property
+    def panel(self) -> Panel:
+        """Return the screen that the pages are drawn for."""
+        return PANELS[self.kiosk.panel]
+
+    @property
+    def distance_mm(self) -> int:
+        """Return how far off the reader stands."""
+        given = self.kiosk.distance_mm
+        return self.panel.farthest_mm if given is None else given
+
+    @property
+    def timezone(self) -> ZoneInfo:
+        """Return the zone whose clock the pages show."""
+        return ZoneInfo(self.kiosk.timezone)
+
+
+SECTIONS: dict[str, type[Table]] = {"kiosk": Kiosk, "server": Server, "feed": Feed, "air": Air}
+
+
+def load(path: Path, assignments: Mapping[str, Any] | None = None) -> Config:
+    """Return the configuration in `path` with `assignments` (from --set) laid over it.
+
+    Raises ConfigError whose text lists every problem, one a line, each with its place.
+    """
+    config, problems = examine(path, assignments)
+    if config is None:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def examine(path: Path, assignments: Mapping[str, Any] | None = None) -> tuple[Config | None, list[str]]:
+    """Return (configuration, []) or (None, every problem with its place)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = merge(tomllib.loads(text), dict(assignments or {}))
+    except (OSError, UnicodeDecodeError) as error:
+        return None, [f"{path}: cannot be read: {error}"]
+    except tomllib.TOMLDecodeError as error:
+        return None, [f"{path}: no TOML: {error}"]
+    problems = [*_shape_problems(tables)]
+    if not problems:
+        config = msgspec.convert(tables, Config)
+        problems = [*_sense_problems(config)]
+        if not problems:
+            return config, []
+    return None, [f"{path}{_line_of(text, place)}: {place}: {why}" for place, why in problems]
+
+
+def _shape_problems(tables: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key in sorted(tables.keys() - SECTIONS.keys()):
+        yield key, f"unknown table; known are {', '.join(SECTIONS)}"
+    if "kiosk" not in tables:
+        yield "kiosk", "this table is missing"
+    for section, kind in SECTIONS.items():
+        if section in tables:
+            yield from _table_problems(section, tables[section], kind)
+
+
+def _table_problems(place: str, table: Any, kind: type[Table]) -> Iterator[tuple[str, str]]:
+    if not isinstance(table, dict):
+        yield place, "must be a table"
+        return
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    for key, value in table.items():
+        if key not in fields:
+            yield f"{place}.{key}", f"unknown key; known are {', '.join(fields)}"
+            continue
+        try:
+            msgspec.convert(value, fields[key].type)
+        except msgspec.ValidationError as error:
+            yield f"{place}.{key}", f"{error}, not {value!r}"
+    for key, field in fields.items():
+        if field.required and key not in table:
+            yield f"{place}.{key}", "is missing"
+
+
+def _sense_problems(config: Config) -> Iterator[tuple[str, str]]:
+    """What the types alone cannot know: panels, zones and addresses that do not exist."""
+    panel = PANELS.get(config.kiosk.panel)
+    if panel is None:
+        yield "kiosk.panel", f"must be one of {', '.join(PANELS)}, not {config.kiosk.panel!r}"
+    elif not NEAREST_MM <= config.distance_mm <= panel.farthest_mm:
+        yield (
+            "kiosk.distance_mm",
+            f"the pages of a {panel.name} panel are made for {NEAREST_MM} to {panel.farthest_mm} mm, "
+            f"not {config.distance_mm}",
+        )
+    try:
+        ZoneInfo(config.kiosk.timezone)
+    except (KeyError, OSError, ValueError):  # unknown (a KeyError), a folder of the database, no name at all
+        yield "kiosk.timezone", f"there is no time zone {config.kiosk.timezone!r}"
+    if not _is_listen(config.server.listen):
+        yield "server.listen", f"write host:port, not {config.server.listen!r}"
+    if not _is_http(config.feed.url):
+        yield "feed.url", f"write http://host:port, not {config.feed.url!r}"
+
+
+def _is_listen(listen: str) -> bool:
+    match = re.fullmatch(r"(?:[^\s:\[\]]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", listen)
+    return match is not None and int(match[1]) <= 65535
+
+
+def _is_http(url: str) -> bool:
+    """Return whether `url` is an address of a feed: no name or password in it, since the feed asks for none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.username or parts.password or parts.query or parts.fragment)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and plain
+
+
+def _line_of(text: str, place: str) -> str:
+    """Return ":12" where the file names `place`; the table's line where the key is missing; '' for what --set gave."""
+    section, _, key = place.partition(".")
+    lines = text.splitlines()
+    start = next((n for n, line in enumerate(lines) if re.match(rf"\s*\[\s*{re.escape(section)}\s*\]", line)), None)
+    if start is None:
+        return ""
+    for number in range(start + 1, len(lines)):
+        if lines[number].lstrip().startswith("["):
+            break
+        if key and re.match(rf"\s*{re.escape(key)}\s*=", lines[number]):
+            return f":{number + 1}"
+    return f":{start + 1}"

@@ -1,0 +1,153 @@
+"""The air page: a sentence first, then the number, then the day, then what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from markupsafe import Markup
+
+from bega.look.colours import AIR_TINTS
+from bega.look.plot import Frame, Ground, Mark, Point, day_svg
+from bega_kiosk.air import BAND_COUNT, HOUR_MS, PM2_5_UPPER_UGM3, AirNow, Dust, Verdict
+from bega_kiosk.feed import HOURS, STEP_S
+from bega_kiosk.pages.screen import Screen
+from bega_kiosk.store import Sample, Series
+from bega_kiosk.words import Words
+
+VIEWS = ("now", "day", "advice")  # one page on a large panel, three on a small one
+PATHS = {"now": "/air", "day": "/air/day", "advice": "/air/advice"}
+PLOT_PX = {"24in": (1058.0, 372.0), "10in": (1196.0, 356.0)}  # what kiosk.css leaves for it
+LEAST_TOP_UGM3 = 20.0  # a clean day must not look dramatic
+GAP_MS = 3 * STEP_S * 1000
+EVERY_HOURS = 3  # words under the plot
+
+
+@dataclass(frozen=True)
+class Day:
+    """The last 24 hours: the plot, its highest and lowest value in words, and the hours as rows."""
+
+    plot: Markup
+    most: str
+    least: str
+    is_part_simulated: bool
+    is_part_measured: bool
+    rows: list[tuple[str, str, str]]
+
+
+def draw_air(screen: Screen, view: str, air: AirNow) -> str:
+    """Return the page; on a large panel it holds every view."""
+    words, verdict = screen.words, air.verdict
+    values = {
+        "view": view,
+        "views": VIEWS if screen.panel.is_large else (view,),
+        "paths": PATHS,
+        "sentence": sentence(words, verdict),
+        "reasons": [*reasons(words, verdict)],
+        "band": verdict.band,
+        "bands": range(1, BAND_COUNT + 1),
+        "dust": air.dust,
+        "dust_number": None if air.dust.value_ugm3 is None else words.concentration(air.dust.value_ugm3),
+        "dust_unit": _unit(words, air.dust),
+        "dust_age": None if air.dust.age_ms is None else words.ago(air.dust.age_ms),
+        "mean": None if air.mean_pm2_5_ugm3 is None else words.number(air.mean_pm2_5_ugm3),
+        "is_simulated": verdict.is_simulated or air.dust.is_simulated,
+        "day": day(screen, air.day),
+    }
+    return screen.draw("air.html", values)
+
+
+def sentence(words: Words, verdict: Verdict) -> str:
+    """Return the verdict in one sentence."""
+    return words.text(f"air.{verdict.band or verdict.state}.verdict")
+
+
+def reasons(words: Words, verdict: Verdict) -> Iterator[str]:
+    """Yield what stands under the verdict: the step of the scale and its age, or why there is none."""
+    if verdict.state == "known":
+        yield words.text("air.step", n=str(verdict.band))
+    elif verdict.state == "not_yet":
+        yield words.text("air.not_yet.why")
+        if verdict.minutes is not None:
+            yield words.counted("air.not_yet.have", verdict.minutes)
+    elif verdict.age_ms is None:
+        yield words.text("air.no_data")
+    else:
+        yield words.text("air.last", ago=words.ago(verdict.age_ms))
+
+
+def day(screen: Screen, series: Series | None) -> Day | None:
+    """Return the last 24 hours, None where there is nothing to show."""
+    from_ms = screen.now_ms - HOURS * HOUR_MS
+    samples = [] if series is None else [sample for sample in series.samples if from_ms <= sample.time_ms]
+    told = [sample for sample in samples if sample.value is not None and sample.time_ms <= screen.now_ms]
+    if not told:
+        return None
+    words = screen.words
+    most = max(told, key=_value)
+    least = min(told, key=_value)
+    spoken_most = words.text("air.day.most", value=words.concentration(_value(most)), time=words.time(most.time_ms))
+    spoken_least = words.text("air.day.least", value=words.concentration(_value(least)), time=words.time(least.time_ms))
+    label = f"{words.text('air.day.title')}. {words.text('air.day.unit')}. {spoken_most} {spoken_least}"
+    return Day(
+        plot=Markup(_plot(screen, samples, label)),  # noqa: S704 - plot.py escapes every text
+        most=spoken_most,
+        least=spoken_least,
+        is_part_simulated=any(sample.is_simulated for sample in told),
+        is_part_measured=not all(sample.is_simulated for sample in told),
+        rows=[*_rows(words, told)],
+    )
+
+
+def _plot(screen: Screen, samples: list[Sample], label: str) -> str:
+    words = screen.words
+    width_px, height_px = PLOT_PX[screen.panel.name]
+    frame = Frame(
+        width_px=width_px,
+        height_px=height_px,
+        font_px=screen.font_px,
+        from_ms=screen.now_ms - HOURS * HOUR_MS,
+        to_ms=screen.now_ms,
+        gap_ms=GAP_MS,
+        least_top=LEAST_TOP_UGM3,
+    )
+    uppers = (*PM2_5_UPPER_UGM3, float("inf"))
+    grounds = [
+        Ground(upper, words.text(f"air.{band}.name"), colour)
+        for band, (upper, colour) in enumerate(zip(uppers, AIR_TINTS, strict=True), start=1)
+    ]
+    numbers = [(float(value), words.number(value)) for value in (0, *PM2_5_UPPER_UGM3, 200, 300, 500)]
+    points = [Point(sample.time_ms, sample.value, sample.is_simulated) for sample in samples]
+    return day_svg(points, grounds, [*_marks(screen)], frame, numbers, label)
+
+
+def _marks(screen: Screen) -> Iterator[Mark]:
+    """Yield the hours to name: whole hours of the local clock, midnight by the word for today."""
+    first_ms = (screen.now_ms // HOUR_MS - HOURS + 1) * HOUR_MS
+    for time_ms in range(first_ms, screen.now_ms + 1, HOUR_MS):
+        hour = screen.words.local(time_ms).hour
+        if hour == 0:
+            yield Mark(time_ms, screen.words.text("air.day.midnight"), is_strong=True)
+        elif hour % EVERY_HOURS == 0:
+            yield Mark(time_ms, screen.words.text("air.day.hour", hour=str(hour)))
+
+
+def _rows(words: Words, told: list[Sample]) -> Iterator[tuple[str, str, str]]:
+    """Yield each hour as (hour, mean, kind of data), newest first: what the plot shows, for who cannot see it."""
+    for start_ms, group in groupby(reversed(told), key=lambda sample: sample.time_ms // HOUR_MS * HOUR_MS):
+        hour = list(group)
+        mean = sum(map(_value, hour)) / len(hour)
+        kind = "air.day.simulated" if any(sample.is_simulated for sample in hour) else "air.day.measured"
+        yield words.time(start_ms), words.concentration(mean), words.text(kind)
+
+
+def _unit(words: Words, dust: Dust) -> str | None:
+    if dust.value_ugm3 is None:
+        return None
+    shown = round(dust.value_ugm3) if dust.value_ugm3 >= 10 else round(dust.value_ugm3, 1)
+    return words.counted("unit.ugm3", shown)
+
+
+def _value(sample: Sample) -> float:
+    return sample.value if sample.value is not None else 0.0

@@ -1,0 +1,207 @@
+"""The kiosk's pages over HTTP, for the browser on the same machine. No cookies, no storage, nothing from elsewhere.
+
+    /            home                       /air         the air (on a small panel: now)
+    /live        says when something changed  /air/day     the last 24 hours, on a small panel
+    /static /look                             /air/advice  what to do, on a small panel
+
+Every page takes ?lang=.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+
+import uvicorn
+from bega_protocols.errors import ConfigError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bega import look
+from bega.clock import Clock
+from bega.look.panels import panel_css
+from bega_kiosk.air import AirNow, air_now
+from bega_kiosk.config import Config
+from bega_kiosk.pages.air import PATHS, draw_air
+from bega_kiosk.pages.home import draw_home
+from bega_kiosk.pages.screen import Screen
+from bega_kiosk.store import Store
+from bega_kiosk.words import DEFAULT, Words
+
+log = logging.getLogger("bega.kiosk.server")
+
+STATIC = Path(__file__).parent / "static"
+BEAT_S = 15.0  # ages and the clock go on when nothing else changes
+CALM_S = 2.0  # a page is not redrawn more often
+STOP_S = 1
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Pages:
+    """Serves one store in the languages of `words`."""
+
+    def __init__(self, config: Config, store: Store, words: Mapping[str, Words], wall_ms: Clock) -> None:
+        self._config = config
+        self._store = store
+        self._words = words
+        self._wall_ms = wall_ms
+        self._panel_css = panel_css(config.panel, config.distance_mm)
+        self.stopping = asyncio.Event()
+
+    def app(self) -> Starlette:
+        """Return the application."""
+        return Starlette(
+            routes=[
+                Route("/", self.home),
+                *(Route(path, self.air, name=view) for view, path in PATHS.items()),
+                Route("/live", self.live),
+                Route("/look/panel.css", self.panel_css),
+                Mount("/look", StaticFiles(directory=look.STATIC)),
+                Mount("/static", StaticFiles(directory=STATIC)),
+            ],
+            middleware=[Middleware(_WithHeaders)],
+            exception_handlers={HTTPException: self.not_found, Exception: self.defect},
+        )
+
+    async def home(self, request: Request) -> Response:
+        """Return the first page."""
+        return _page(draw_home(self._screen(request), self._air()))
+
+    async def air(self, request: Request) -> Response:
+        """Return the air page, or the part of it that a small panel shows at this address."""
+        screen = self._screen(request)
+        view = next(view for view, path in PATHS.items() if path == request.url.path)
+        if self._config.panel.is_large and view != "now":
+            return RedirectResponse(screen.address(PATHS["now"]), status_code=307)
+        return _page(draw_air(screen, view, self._air()))
+
+    async def live(self, request: Request) -> Response:
+        """Tell whenever a page would look different now, and every 15 s."""
+        return StreamingResponse(self._changes(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    async def panel_css(self, request: Request) -> Response:
+        """Return the figures of this kiosk's panel."""
+        return Response(self._panel_css, media_type="text/css")
+
+    async def not_found(self, request: Request, error: Exception) -> Response:
+        """Say in words that a page does not exist."""
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        return self._sorry(request, ["err.not_found"], status)
+
+    async def defect(self, request: Request, error: Exception) -> Response:
+        """Say in words that something went wrong; the log has the rest."""
+        log.error("page failed path=%s", request.url.path, exc_info=error)
+        return self._sorry(request, ["err.general", "err.retry"], 500)
+
+    def _sorry(self, request: Request, keys: list[str], status: int) -> Response:
+        return _page(self._screen(request).draw("sorry.html", {"keys": keys}), status)
+
+    async def _changes(self) -> AsyncIterator[bytes]:
+        yield b"retry: 2000\n\n"
+        while not self.stopping.is_set():
+            told = self._store.revision
+            yield b"event: changed\ndata:\n\n"  # also at once: the page may be older than this connection
+            await _first_of(self.stopping.wait(), for_s=CALM_S)
+            await _first_of(self._store.wait_beyond(told), self.stopping.wait(), for_s=BEAT_S)
+
+    def _air(self) -> AirNow:
+        return air_now(self._store, self._wall_ms(), self._config.air)
+
+    def _screen(self, request: Request) -> Screen:
+        language = request.query_params.get("lang", DEFAULT)
+        return Screen(
+            words=self._words.get(language, self._words[DEFAULT]),
+            panel=self._config.panel,
+            distance_mm=self._config.distance_mm,
+            path=request.url.path,
+            now_ms=self._wall_ms(),
+        )
+
+
+def bind(listen: str, address: tuple[str, int]) -> socket.socket:
+    """Return a listening socket; raises ConfigError that names an address that is taken."""
+    host, port = address
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(100)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"server.listen: {listen} cannot be used ({error.strerror}); take another port") from None
+    return listener
+
+
+async def serve(pages: Pages, listener: socket.socket) -> None:
+    """Serve until `pages.stopping` is set; open event streams end by themselves."""
+    server = _Server(
+        uvicorn.Config(
+            pages.app(), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=STOP_S
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await _first_of(pages.stopping.wait(), asyncio.shield(serving))
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the command has one, for all of its tasks."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _WithHeaders:
+    """Puts the headers on every answer; pages are never kept, files are asked for again by their tag."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [(key.lower().encode(), value.encode()) for key, value in HEADERS.items()]
+                if not any(key == b"cache-control" for key, _ in message["headers"]):
+                    headers.append((b"cache-control", b"no-cache"))
+                message["headers"] = [*message["headers"], *headers]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+async def _first_of(*waits: object, for_s: float | None = None) -> None:
+    """Return when the first of `waits` is over, or after `for_s`; the others are given up."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[arg-type]
+    try:
+        await asyncio.wait(tasks, timeout=for_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _page(html: str, status: int = 200) -> Response:
+    return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})
