@@ -136,7 +136,7 @@ class Telegrams:
     """Cuts telegrams from a stream and checks them, line by line: no line is too long, and none is kept.
 
     "/" begins a telegram and "!" ends one wherever they stand, since neither
-    may occur inside (IEC 62056-21, section 6.3.11), so damage reaches at most
+    may occur inside (IEC 62056-21, data message), so damage reaches at most
     to the next "/". What stands between telegrams is skipped.
     """
 
@@ -160,58 +160,65 @@ class Telegrams:
         at = 0
         while at < len(data):
             if self._telegram is None:
-                at = data.find(b"/", at)
-                if at < 0:
-                    at = len(data)
-                    break
-                self._begin(at)
-            stop = data.find(b"\n", at) + 1 or len(data)
-            slash = data.find(b"/", at if self._size else at + 1, stop)
-            mark = data.find(b"!", at, stop if slash < 0 else slash)
+                at = self._begin(data, at)
+                continue
+            end = self._piece_end(data, at)
+            if end is None:
+                break
             try:
-                if mark >= 0:
-                    size = _check_size(data, mark + 1)
-                    if size is None:
-                        break
-                    at, line = mark + 1 + size, data[at : mark + 1 + size]
-                    whole.append(self._end(line))
-                elif slash >= 0:
-                    at = slash
-                    raise WireError("P1 telegram breaks off")
-                elif data[stop - 1] == 0x0A:
-                    at, line = stop, data[at:stop]
-                    self._line(line)
-                elif self._long or stop - at > LINE_SIZE:
-                    at, line = stop, data[at:stop]
-                    self._long = True
-                    self._count(line)
-                else:
-                    break
+                telegram = self._take(data[at:end], data[end : end + 1] == b"/")
+                if telegram is not None:
+                    whole.append(telegram)
             except WireError as error:
                 damaged.append((self._begun, error))
                 self._telegram = None
+            at = end
         self._waiting = data[at:]
         self._offset += at
         return whole
 
-    def _begin(self, at: int) -> None:
+    def _begin(self, data: bytes, at: int) -> int:
+        """Return where the next telegram begins, len(data) if none does."""
+        at = data.find(b"/", at)
+        if at < 0:
+            return len(data)
         self._telegram = Telegram()
         self._begun = self._offset + at
         self._size = 0
         self._crc = 0
         self._long = False
+        return at
 
-    def _count(self, piece: bytes) -> None:
+    def _piece_end(self, data: bytes, at: int) -> "int | None":
+        """Return where the line from `at` ends, or breaks off, or grows too long to wait for; None if it goes on."""
+        stop = data.find(b"\n", at) + 1 or len(data)
+        slash = data.find(b"/", at if self._size else at + 1, stop)
+        if slash >= 0:
+            stop = slash
+        mark = data.find(b"!", at, stop)
+        if mark >= 0:
+            size = _check_size(data, mark + 1)
+            return None if size is None else mark + 1 + size
+        if slash >= 0 or data[stop - 1] == 0x0A or self._long or stop - at > LINE_SIZE:
+            return stop
+        return None
+
+    def _take(self, piece: bytes, another_begins: bool) -> "Telegram | None":
+        """Take a line, or what there is of one; return the telegram if this ends it and it was whole."""
+        assert self._telegram is not None
+        if b"!" in piece:
+            return self._end(piece)
+        if another_begins:
+            raise WireError("P1 telegram breaks off")
         self._crc = crc16_arc(piece, self._crc)
         self._size += len(piece)
         if self._size > TELEGRAM_SIZE:
             raise WireError("P1 telegram does not end within %d bytes" % TELEGRAM_SIZE)
-
-    def _line(self, line: bytes) -> None:
-        assert self._telegram is not None
-        self._count(line)
-        self._telegram.take(b"" if self._long or len(line) > LINE_SIZE else line)
-        self._long = False
+        too_long = self._long or len(piece) > LINE_SIZE
+        self._long = too_long and piece[-1:] != b"\n"
+        if not self._long:
+            self._telegram.take(b"" if too_long else piece)
+        return None
 
     def _end(self, line: bytes) -> "Telegram":
         """Return the telegram that `line` ("!" and what follows of its check value) ends."""
@@ -256,7 +263,7 @@ class Telegram:
         """Take one line with its end; what is unknown or makes no sense is passed over."""
         pending, self._pending = self._pending, None
         text = line.rstrip(b"\r\n")
-        if self._first:
+        if self._first and line:
             self.has_cr = line[-2:] == b"\r\n"
         if not _is_printable(text):
             self.garbled = True
@@ -292,11 +299,12 @@ class Telegram:
         if not text:
             return
         code, values = _split(text)
-        if not values or (not code and pending is None):
+        if not values:
             self.garbled = True
             return
-        if not code and pending is not None:
-            pending.value = values[0] + pending.value
+        if not code:
+            if pending is not None:
+                pending.value = values[0] + pending.value
             return
         group, _, register = code.partition(":")
         if code in _SINCE_V4:
@@ -313,7 +321,7 @@ class Telegram:
             self._channel(_CHANNELS[group], register, values)
 
     def _identify(self, text: str) -> None:
-        """IEC 62056-21, section 6.3.2: "/", three letters of the maker, a baud rate character, a name."""
+        """IEC 62056-21, identification message: "/", three letters of the maker, a baud rate character, a name."""
         self.identification = text[1:]
         self.garbled = len(text) < 5 or not text[1:4].isalpha()
         self.attributes["identification"] = self.identification

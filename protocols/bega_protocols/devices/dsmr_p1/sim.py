@@ -124,7 +124,7 @@ class Sim:
         ]
 
     def _message(self) -> str:
-        return "Bega " * 205 if "long_line" in self.faults else ""
+        return ("Bega " * 205)[:1024] if "long_line" in self.faults else ""
 
 
 def _digits(value: Decimal, digits: int, places: int, counts: bool) -> str:
