@@ -18,8 +18,8 @@ WRITTEN |= {"V.A{reactive}": "var", "kV.A.h{reactive}": "kvarh", "kV.A.h": "kVAh
 WRITTEN |= {"1": "", "deg": "°"}
 # What a visitor looks for first; where the terminal is low, only these are shown.
 FIRST = (
-    "pm_index", "pm2_5", "pm10", "temperature", "humidity", "active_power", "active_power_import", "active_energy_import",
-    "gas_volume", "voltage", "current", "pm1",
+    "pm_index", "pm2_5", "pm10", "temperature", "humidity", "active_power", "active_power_import",
+    "active_energy_import", "gas_volume", "voltage", "current", "pm1",
 )  # fmt: skip
 LINES_AROUND = 8  # of a terminal: heading, borders and the line that says how to end
 
@@ -40,8 +40,9 @@ class Cell(NamedTuple):
 
 @dataclass
 class Live:
-    """Takes records as they arrive; draws them. `lines` says on which line a device hangs."""
+    """Takes records as they arrive; draws them. `lines` says on which line a device or a node hangs."""
 
+    gateway: str
     lines: dict[str, str]
     rows: dict[Key, Cell] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -74,7 +75,7 @@ class Live:
             keys = self._keys(who)
             for number, key in enumerate(keys[:share]):
                 more = f"  (+{len(keys) - share})" if number == share - 1 and len(keys) > share else ""
-                name, line = (_name(*who), self._line(*who)) if number == 0 else ("", "")
+                name, line = (self._name(*who), self._line(*who)) if number == 0 else ("", "")
                 cell = self.rows[key]
                 table.add_row(name, line, _quantity(key) + more, _value(cell.reading), _age(cell, now_ms))
         notes = [Text(f"{what}: {why}", style="yellow") for what, why in self.missing.items()]
@@ -87,7 +88,7 @@ class Live:
             who = self.devices[second % len(self.devices)]
             keys = self._keys(who)[:3]
             values = ", ".join(f"{_quantity(key)} {_value(self.rows[key].reading)}" for key in keys)
-            text += f"; {_name(*who)} on {self._line(*who)}: {values} ({_age(self.rows[keys[0]], now_ms)} old)"
+            text += f"; {self._name(*who)} on {self._line(*who)}: {values} ({_age(self.rows[keys[0]], now_ms)} old)"
         return text
 
     def _keys(self, who: tuple[str, str]) -> list[Key]:
@@ -95,16 +96,15 @@ class Live:
         return sorted(keys, key=lambda key: (_rank(key.quantity), key.part, key.quantity))
 
     def _line(self, source: str, device: str) -> str:
-        return self.lines.get(device) or self.lines.get(source) or "gateway"
+        """Return the line of a device that the gateway reads, or of a node; an index is the gateway's own."""
+        return self.lines.get(device if source == self.gateway else source, "gateway")
+
+    def _name(self, source: str, device: str) -> str:
+        return device if source == self.gateway else f"{source}/{device}"
 
 
 def _rank(quantity: str) -> int:
     return FIRST.index(quantity) if quantity in FIRST else len(FIRST)
-
-
-def _name(source: str, device: str) -> str:
-    """Return the device's name; what a node measures carries the node's."""
-    return device if source.startswith("gw-") else f"{source}/{device}"
 
 
 def _quantity(key: Key) -> str:
