@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from bega_protocols.errors import ConfigError
 
 from bega.devices import driver_class, load_driver, wire_of
 from bega.settings import merge
+from bega_protocols.errors import ConfigError
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 NAME_RULE = "a name has up to 64 letters, digits, - and _ (it becomes part of a topic)"
@@ -326,9 +326,12 @@ def _device_problems(config: Config, place: str, device: Device) -> Iterator[tup
     if kinds and WIRES.get(kinds[0]) != wire_of(driver):
         yield f"{place}.line", f"{device.driver} speaks {wire_of(driver)}, and {device.line} is a {kinds[0]} line"
     try:
-        load_driver(device.driver, device.settings)
+        loaded = load_driver(device.driver, device.settings)
     except ConfigError as error:
         yield f"{place}.settings", str(error)
+        return
+    if isinstance(line, BleLine) and not getattr(loaded, "address", b""):
+        yield f"{place}.settings.address", "is missing; a line finds a Bluetooth sensor by its address"
 
 
 def _sharing_problems(config: Config) -> Iterator[tuple[str, str]]:
@@ -337,6 +340,8 @@ def _sharing_problems(config: Config) -> Iterator[tuple[str, str]]:
     for name, device in config.devices.items():
         line = config.lines.get(device.line)
         seat = "the port" if isinstance(line, SerialLine) else device.settings.get("address")
+        if isinstance(line, BleLine) and isinstance(seat, str):
+            seat = seat.replace(":", "").upper()  # both spellings are one sensor
         other = taken.setdefault((device.line, seat), name)
         if other != name:
             what = "is alone on a serial port" if isinstance(line, SerialLine) else f"has the address {seat}"

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
         def measure(self, now_ms: int) -> Exchange:
             """Yield each Ask, be sent its answer or None, and return the groups of readings."""
 
+    class AdvertisedDriver(Driver, Protocol):
+        """A driver whose device advertises; the line hands it what comes from this address and nothing else."""
+
+        address: bytes  # six bytes, in the order in which an address is written
+
     class StatefulDriver(Driver, Protocol):
         """A driver that needs something kept over a restart, such as a replay counter."""
 

@@ -32,7 +32,7 @@ class Driver:
         only(settings, "address", "key", "restart_below")
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {}
-        self._address = b""
+        self.address = b""  # of the sensor, in the order in which it is written; b"" for a capture of just one
         self._encipher = None
         self._restart_below = whole_number(settings, "restart_below", 0, 1_000_000, default=0)
         self._counter = -1  # of the last packet that was opened
@@ -40,7 +40,7 @@ class Driver:
         self._offset = 0
         self._last = (b"", 0)  # body of the last packet that gave readings, and when
         if "address" in settings or "key" in settings:
-            self._address = hex_bytes(settings, "address", bthome.ADDRESS_SIZE)
+            self.address = hex_bytes(settings, "address", bthome.ADDRESS_SIZE)
         if "key" in settings:
             if aes is None:
                 raise ConfigError("this host has no AES, which a BTHome key needs")
@@ -93,7 +93,7 @@ class Driver:
         """Return the objects of an encrypted packet and remember its counter; raises WireError."""
         assert self._encipher is not None
         try:
-            body = bthome.unsealed(packet, self._encipher, self._address)
+            body = bthome.unsealed(packet, self._encipher, self.address)
         except ChecksumError as error:
             if self._proven:
                 raise error
@@ -147,7 +147,7 @@ class Driver:
     def _key_check(self) -> bytes:
         """Return four bytes that another key or address would not give, and from which neither can be told."""
         assert self._encipher is not None
-        return self._encipher(self._address + b"bega check")[:4]
+        return self._encipher(self.address + b"bega check")[:4]
 
 
 def _has_packet_id(group: "list[Reading]") -> bool:

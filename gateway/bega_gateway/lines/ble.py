@@ -1,0 +1,237 @@
+"""Bluetooth advertisements of the sensors that the configuration names, and of no other, from one adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from bleak import BleakScanner
+from bleak.backends.device import BLEDevice
+from bleak.backends.scanner import AdvertisementData
+from bleak.exc import BleakDBusError, BleakError
+
+from bega.clock import Clock
+from bega_gateway.config import BleLine as BleSettings
+from bega_gateway.lines.station import Station
+from bega_protocols.errors import ConfigError, LineError
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+DEAF_AFTER_S = 60.0
+OPEN_WITHIN_S = 10.0
+CLOSE_WITHIN_S = 1.0  # part of the 2 s in which the gateway ends
+SAY_AGAIN_MS = 3_600_000
+
+# AD types, Bluetooth Assigned Numbers section 2.3
+SERVICE_DATA_16_BIT, SERVICE_DATA_32_BIT, SERVICE_DATA_128_BIT, MANUFACTURER_DATA = 0x16, 0x20, 0x21, 0xFF
+LONGEST_STRUCTURE = 255
+BLUETOOTH_BASE_UUID = 0x0000000000001000800000805F9B34FB
+
+
+@dataclass
+class BleCounters:
+    """What the adapter heard since the start."""
+
+    ours: int = 0  # advertisements of configured sensors
+    foreign: int = 0  # all others: counted, and nothing of them is looked at or kept
+    overtaken: int = 0  # ours, replaced by a newer one of the same sensor before the gateway got to them
+    restarted: int = 0  # scans begun anew because nothing at all was heard
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """One advertisement, and when it came."""
+
+    advertisement: AdvertisementData
+    mono_ms: int
+    wall_ms: int
+
+
+class BleLine:
+    """Listens, hands each sensor's advertisements to its driver, listens again when the adapter was gone."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: BleSettings,
+        stations: list[Station],
+        mono_ms: Clock,
+        wall_ms: Clock,
+        deaf_after_s: float = DEAF_AFTER_S,
+    ) -> None:
+        """Raises ConfigError if a station's driver has no `address`, or the address of another."""
+        self.counters = BleCounters()
+        self._name = name
+        self._adapter = settings.adapter
+        self._stations = _by_address(stations)
+        self._mono_ms = mono_ms
+        self._wall_ms = wall_ms
+        self._deaf_after_ms = int(deaf_after_s * 1000)
+        self._waiting: dict[str, _Heard] = {}  # at most one for each sensor: a storm costs the older ones, no memory
+        self._arrived = asyncio.Event()
+        self._heard_ms = 0  # when anything at all was heard, foreign or ours
+        self._down = False
+        self._deaf = False
+        self._said: dict[tuple[str, str], int] = {}
+
+    async def run(self) -> None:
+        """Listen until cancelled; an adapter that is gone is opened again with a growing pause."""
+        # bleak's debug lines name every passer-by's phone: they stay off, whatever the gateway's own level is.
+        logging.getLogger("bleak").setLevel(logging.INFO)
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                async with self._scanning():
+                    self._say_back()
+                    pause_s = FIRST_PAUSE_S
+                    await self._listen()
+            except LineError as error:
+                if not self._down:
+                    log.warning("line down line=%s error=%s", self._name, error)
+                self._down = True
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    @asynccontextmanager
+    async def _scanning(self) -> AsyncIterator[None]:
+        """Keep a scan going while the block runs; raises LineError if none can be begun."""
+        scanner = BleakScanner(self._hear, bluez={"adapter": self._adapter})
+        try:
+            async with asyncio.timeout(OPEN_WITHIN_S):
+                await scanner.start()
+        except Exception as error:  # bleak and dbus-fast raise many kinds; the remedy is one: wait and open again
+            raise LineError(_advice(self._adapter, error)) from None
+        self._heard_ms = self._mono_ms()
+        try:
+            yield
+        finally:
+            await _stop(scanner)
+
+    async def _listen(self) -> None:
+        """Hand on what is heard until nothing at all was heard for a while.
+
+        bleak does not notice when bluetoothd dies and comes back: the scan is forgotten, and silence is the only sign.
+        """
+        while True:
+            quiet_ms = self._mono_ms() - self._heard_ms
+            if quiet_ms >= self._deaf_after_ms:
+                self._count_deaf(quiet_ms)
+                return
+            try:
+                async with asyncio.timeout((self._deaf_after_ms - quiet_ms) / 1000):
+                    await self._arrived.wait()
+            except TimeoutError:
+                continue
+            self._arrived.clear()
+            self._deaf = False
+            while self._waiting:
+                address = next(iter(self._waiting))
+                await self._take(self._stations[address], self._waiting.pop(address))
+
+    def _hear(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
+        """Keep one advertisement if it is a configured sensor's; called by bleak for every one in the air."""
+        now_ms = self._mono_ms()
+        self._heard_ms = now_ms
+        address = device.address.upper()
+        if address not in self._stations:
+            self.counters.foreign += 1
+            return
+        self.counters.ours += 1
+        self.counters.overtaken += address in self._waiting
+        self._waiting[address] = _Heard(advertisement, now_ms, self._wall_ms())
+        self._arrived.set()
+
+    async def _take(self, station: Station, heard: _Heard) -> None:
+        groups = station.driver.feed(structures(heard.advertisement), heard.mono_ms)
+        for _, error in station.take_damage():
+            self._say_damage(station, error.why)
+        if groups:
+            station.counters.records += len(groups)
+            station.heard_mono_ms = heard.mono_ms
+            await station.deliver(groups, heard.wall_ms)
+
+    def _say_back(self) -> None:
+        if self._down:
+            log.info("line back line=%s", self._name)
+        self._down = False
+
+    def _count_deaf(self, quiet_ms: int) -> None:
+        self.counters.restarted += 1
+        if not self._deaf:
+            log.warning("line deaf line=%s for_s=%d: the scan is begun anew", self._name, quiet_ms // 1000)
+        self._deaf = True
+
+    def _say_damage(self, station: Station, why: str) -> None:
+        """Say each kind of damage once an hour: a wrong key comes with every advertisement."""
+        said_ms = self._said.get((station.name, why))
+        if said_ms is None or self._mono_ms() - said_ms >= SAY_AGAIN_MS:
+            self._said[station.name, why] = self._mono_ms()
+            log.warning("advertisement refused line=%s device=%s why=%s", self._name, station.name, why)
+
+
+def structures(advertisement: AdvertisementData) -> bytes:
+    """Return the service data and manufacturer data of an advertisement as the structures that went over the air.
+
+    BlueZ takes advertisements apart; drivers read what a sensor sent (Core Supplement 11, part A).
+    """
+    rows = [_service_data(UUID(uuid), data) for uuid, data in advertisement.service_data.items()]
+    for company, data in advertisement.manufacturer_data.items():
+        rows.append(bytes((MANUFACTURER_DATA,)) + company.to_bytes(2, "little") + data)
+    return b"".join(bytes((len(row),)) + row for row in rows if len(row) <= LONGEST_STRUCTURE)
+
+
+def _service_data(uuid: UUID, data: bytes) -> bytes:
+    short, is_long = divmod(uuid.int - BLUETOOTH_BASE_UUID, 1 << 96)
+    if is_long:
+        return bytes((SERVICE_DATA_128_BIT,)) + uuid.bytes[::-1] + data
+    if short >> 16:
+        return bytes((SERVICE_DATA_32_BIT,)) + short.to_bytes(4, "little") + data
+    return bytes((SERVICE_DATA_16_BIT,)) + short.to_bytes(2, "little") + data
+
+
+def _by_address(stations: list[Station]) -> dict[str, Station]:
+    found: dict[str, Station] = {}
+    for station in stations:
+        octets: bytes = getattr(station.driver, "address", b"")
+        if not octets:
+            raise ConfigError(f"devices.{station.name}.settings.address: is missing; a line finds a sensor by it")
+        other = found.setdefault(octets.hex(":").upper(), station)
+        if other is not station:
+            raise ConfigError(f"devices.{station.name}.settings.address: {other.name} has it already")
+    return found
+
+
+async def _stop(scanner: BleakScanner) -> None:
+    """End a scan; where bluetoothd or the bus is gone there is none, and the next start says so."""
+    try:
+        async with asyncio.timeout(CLOSE_WITHIN_S):
+            await scanner.stop()
+    except Exception as error:
+        log.debug("scan did not end: %s", type(error).__name__)
+
+
+def _advice(adapter: str, error: Exception) -> str:
+    """Return what happened and what to do, in a sentence."""
+    kind = error.dbus_error if isinstance(error, BleakDBusError) else ""
+    if kind == "org.bluez.Error.NotReady":
+        return f"{adapter} is switched off: bluetoothctl power on, or rfkill unblock bluetooth; trying again"
+    if kind == "org.bluez.Error.InProgress":
+        return f"{adapter} still holds an earlier scan of ours: systemctl restart bluetooth; trying again"
+    if kind.endswith((".ServiceUnknown", ".NameHasNoOwner", ".UnknownObject", ".NoReply")):
+        return "bluetoothd does not answer: systemctl start bluetooth (package bluez); trying again"
+    if kind.endswith(".AccessDenied"):
+        return "Bluetooth may not be used: add the gateway's user to the group bluetooth; trying again"
+    if isinstance(error, BleakError) and "not found" in str(error):
+        return f"there is no adapter {adapter}: plug it in, or correct `adapter` (bluetoothctl list); trying again"
+    if isinstance(error, TimeoutError):
+        return (
+            f"bluetoothd did not begin to scan within {OPEN_WITHIN_S:.0f} s: systemctl restart bluetooth; trying again"
+        )
+    if isinstance(error, OSError | EOFError):
+        return "the system D-Bus is not there: systemctl start dbus; trying again"
+    return f"{adapter}: {type(error).__name__} {error}; trying again"
