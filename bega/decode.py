@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from bega.devices import device_names, load_driver, wire_of
+from bega.settings import parse_assignments
 from bega_protocols.errors import ConfigError
 from bega_protocols.reading import GOOD, QUANTITIES, Reading, decimal_text
-
-from bega.devices import device_names, load_driver
-from bega.settings import parse_assignments
 
 if TYPE_CHECKING:
     from bega_protocols.driver import Driver
@@ -25,10 +25,12 @@ EXAMPLE = """examples:
   bega decode modbus_meter capture.bin --set profile=sdm630 --set address=1
   bega decode --list"""
 
+PIECE_SIZE = 65536
+
 
 def main(argv: list[str]) -> int:
     """Return 0 if anything was decoded, 1 if nothing was or the command could not be carried out."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)  # else `pms5003 --hex FILE` is refused: both names are optional
     if args.list:
         print("\n".join(device_names()))
         return 0
@@ -37,18 +39,19 @@ def main(argv: list[str]) -> int:
         return 2
     try:
         driver = load_driver(args.device, parse_assignments(args.set))
-        chunks = _chunks(args.file, args.hex)
-    except (ConfigError, OSError) as error:
+        decoded = _print_all(driver, _chunks(args.file, args.hex, wire_of(type(driver)) != "ble"))
+    except ConfigError as error:
         print(f"bega decode: {error}", file=sys.stderr)
         return 1
-    decoded = sum(_print_readings(driver, chunk) for chunk in chunks)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # whoever read our output has had enough
+            raise
+        print(f"bega decode: cannot read {error.filename or 'standard input'}: {error.strerror}", file=sys.stderr)
+        return 1
     for name, text in driver.attributes.items():
         if args.attributes:
             print(json.dumps({"attribute": name, "text": text}, ensure_ascii=False))
-    for offset, damage in driver.damaged:
-        print(f"damaged at byte {offset}: {damage}", file=sys.stderr)
-    if driver.damaged:
-        print(f"{len(driver.damaged)} damaged", file=sys.stderr)
+    sys.stdout.flush()
     return 0 if decoded else 1
 
 
@@ -85,32 +88,70 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chunks(file: Path | None, is_hex: bool) -> list[bytes]:
-    """Return the capture as the chunks that it was heard in; raises ConfigError if it is not what it is said to be."""
+def _chunks(file: Path | None, is_hex: bool, is_stream: bool) -> Iterable[bytes]:
+    """Yield the capture as the chunks that it was heard in; raises ConfigError if it is not what it is said to be.
+
+    A stream comes as it comes, so that a port can be piped in; what has borders (BLE) and is not hex text is one chunk.
+    """
     if file is not None and file.suffix == ".json":
         return _vector_frames(file)
-    raw = sys.stdin.buffer.read() if file is None else file.read_bytes()
-    if not is_hex:
-        return [raw]
+    if is_hex:
+        return _hex_lines(file)
+    return _pieces(file) if is_stream else [_whole(file)]
+
+
+def _pieces(file: Path | None) -> Iterator[bytes]:
+    with _opened(file) as capture:
+        while piece := capture.read1(PIECE_SIZE):  # type: ignore[attr-defined]  # typeshed keeps it off BinaryIO
+            yield piece
+
+
+def _whole(file: Path | None) -> bytes:
+    with _opened(file) as capture:
+        return capture.read()
+
+
+def _opened(file: Path | None) -> BinaryIO:
+    return sys.stdin.buffer if file is None else file.open("rb")
+
+
+def _hex_lines(file: Path | None) -> list[bytes]:
     chunks = []
-    for number, line in enumerate(raw.splitlines(), start=1):
+    for number, line in enumerate(_whole(file).splitlines(), start=1):
         try:
             chunks.append(bytes.fromhex(line.decode("ascii")))
         except ValueError:
-            raise ConfigError(f"line {number} is not hex text: {line[:40]!r}") from None
+            raise ConfigError(f"line {number} is not hex text: {line[:40].decode(errors='replace')!r}") from None
     return chunks
 
 
 def _vector_frames(file: Path) -> list[bytes]:
+    """Return the frames of a file of vectors, ours (`frame` or `chunks`) or captured (`frame`)."""
     try:
-        return [bytes.fromhex(vector["frame"]) for vector in json.loads(file.read_bytes())["vectors"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file} holds no vectors ({error!r})") from None
+        vectors = json.loads(file.read_bytes())["vectors"]
+        texts = [text for vector in vectors for text in (vector["chunks"] if "chunks" in vector else [vector["frame"]])]
+        return [bytes.fromhex(text) for text in texts]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ConfigError(
+            f'{file} holds no vectors: {{"vectors": [{{"frame": "<hex text>"}}, ...]}} is wanted'
+        ) from None
 
 
-def _print_readings(driver: Driver, chunk: bytes) -> int:
-    """Print what `chunk` holds and return how many readings that were."""
-    readings = [reading for group in driver.feed(chunk, now_ms=0) for reading in group]
-    for reading in readings:
-        print(reading_json(reading))
-    return len(readings)
+def _print_all(driver: Driver, chunks: Iterable[bytes]) -> int:
+    """Print what the chunks hold, and name what is damaged; return the number of readings."""
+    decoded = damaged = 0
+    for chunk in chunks:
+        groups = driver.feed(chunk, now_ms=0)
+        for reading in (reading for group in groups for reading in group):
+            print(reading_json(reading))
+            decoded += 1
+        sys.stdout.flush()  # a port that is piped in may be silent for long
+        for offset, damage in driver.damaged:
+            print(f"damaged at byte {offset}: {damage}", file=sys.stderr)
+        damaged += len(driver.damaged)
+        driver.damaged.clear()
+    if damaged:
+        print(f"{damaged} damaged", file=sys.stderr)
+    elif not decoded:
+        print("bega decode: nothing here that this device would send", file=sys.stderr)
+    return decoded
