@@ -1,0 +1,115 @@
+"""Registers of a Modbus meter: PDU bytes <-> numbers.
+
+Spec: MODBUS Application Protocol V1.1b3, sections 6.3 and 6.4 (reads) and 7
+(exceptions); IEEE 754 for the floats. Registers are big-endian; where a number
+takes several, most meters send the highest first and some the lowest. No IO,
+no clock, no floats.
+"""
+
+import struct
+
+from bega_protocols.errors import WireError
+from bega_protocols.modbus_rtu import EXCEPTION
+
+TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
+
+# type: (bytes, kind)
+UNSIGNED, SIGNED, FLOAT = "unsigned", "signed", "float"
+TYPES = {
+    "uint16": (2, UNSIGNED),
+    "int16": (2, SIGNED),
+    "uint32": (4, UNSIGNED),
+    "int32": (4, SIGNED),
+    "float32": (4, FLOAT),
+    "uint64": (8, UNSIGNED),
+    "int64": (8, SIGNED),
+    "float64": (8, FLOAT),
+}
+# float size in bytes: (bits of the fraction, bias of the exponent)
+FLOATS = {4: (23, 127), 8: (52, 1023)}
+
+# Section 7 of the application protocol.
+REFUSALS = {
+    1: "function not known",
+    2: "no such register",
+    3: "value not allowed",
+    4: "device failure",
+    5: "accepted, still working",
+    6: "busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "no answer from the device behind the gateway",
+}
+
+
+def question(function: int, address: int, count: int) -> bytes:
+    """Return the PDU that asks for `count` registers from the zero-based `address`."""
+    return struct.pack(">BHH", function, address, count)
+
+
+def registers(asked: bytes, answer: bytes) -> bytes:
+    """Return the register bytes in `answer`, the PDU that came upon the PDU `asked`.
+
+    Raises WireError if it refuses, or if it is no answer to this question.
+    """
+    function, _, count = struct.unpack(">BHH", asked)
+    if len(answer) == 2 and answer[0] == function | EXCEPTION:
+        raise WireError("refused, exception %d (%s)" % (answer[1], REFUSALS.get(answer[1], "unknown")), answer)
+    if len(answer) != 2 + 2 * count or answer[0] != function or answer[1] != 2 * count:
+        raise WireError("no answer to function %d, %d registers" % (function, count), answer)
+    return answer[2:]
+
+
+def words_turned(octets: bytes) -> bytes:
+    """Return `octets` with the order of their 16-bit words turned round."""
+    turned = b""
+    for at in range(len(octets), 0, -2):
+        turned += octets[at - 2 : at]
+    return turned
+
+
+def number(octets: bytes, kind: str, scale: int, exponent: int) -> "tuple[int, int] | None":
+    """Return (value, exp10) of what `octets`, high word first, hold, or None if they are no finite number.
+
+    scale: the meter's unit is 10^scale of the quantity's, e.g. 3 for kW where the quantity is in W
+    exponent: where a float is rounded, in the quantity's unit; a whole number is never rounded
+    """
+    raw = int.from_bytes(octets, "big")
+    bits = 8 * len(octets)
+    if kind == SIGNED and raw >> (bits - 1):
+        raw -= 1 << bits
+    if kind != FLOAT:
+        return raw, scale
+    value = float_in_units(raw, len(octets), exponent - scale)
+    return None if value is None else (value, exponent)
+
+
+def float_in_units(raw: int, size: int, exponent: int) -> "int | None":
+    """Return the IEEE 754 number in the bits of `raw` as a whole number of 10^exponent; None for NaN and infinity.
+
+    Rounded to the nearest, a tie to the even one (as IEEE 754 itself rounds),
+    by whole numbers alone: the result is exact on an ESP32 too.
+    """
+    fraction_bits, bias = FLOATS[size]
+    fraction = raw & (1 << fraction_bits) - 1
+    power = raw >> fraction_bits & 2 * bias + 1
+    if power == 2 * bias + 1:
+        return None
+    if power:
+        fraction |= 1 << fraction_bits
+    else:  # subnormal: no hidden bit, and the smallest power
+        power = 1
+    power -= bias + fraction_bits
+    above, below = fraction, 1
+    if power >= 0:
+        above <<= power
+    else:
+        below <<= -power
+    if exponent >= 0:
+        below *= 10**exponent
+    else:
+        above *= 10**-exponent
+    value, rest = divmod(above, below)
+    if 2 * rest > below or (2 * rest == below and value & 1):
+        value += 1
+    return -value if raw >> (8 * size - 1) else value
