@@ -54,13 +54,8 @@ class Driver:
         readings: list[Reading] = []
         for request in self._profile.requests:
             asked = question(request.function, request.address, request.length)
-            answer = yield Ask(
-                asked,
-                self._profile.wait_ms,
-                2 + 2 * request.length,
-                unit=self._address,
-                pause_ms=self._profile.pause_ms,
-            )
+            line = {"unit": self._address, "pause_ms": self._profile.pause_ms}
+            answer = yield Ask(asked, self._profile.wait_ms, 2 + 2 * request.length, **line)
             if answer is None:
                 break
             try:

@@ -141,7 +141,7 @@ def _fits(rows: "list[Row]", max_registers: int, gap_registers: int, even: bool)
 
 def _request(rows: "list[Row]", even: bool) -> Request:
     first = rows[0].address
-    end = rows[-1].address + rows[-1].count
+    end = rows[-1].address + rows[-1].length
     if even:
         first -= first % 2
         end += end % 2
