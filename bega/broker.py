@@ -19,9 +19,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import TracebackType
 
-from bega_protocols.errors import ConfigError, LineError
-
 from bega.clock import mono_ms
+from bega_protocols.errors import ConfigError, LineError
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 15.0
@@ -102,13 +101,13 @@ class EmbeddedBroker:
             self.kill()
             raise
 
-    def stop(self) -> None:
-        """End the child in order, or by force after two seconds; nothing if it does not run."""
+    def stop(self, grace_s: float = STOP_TIMEOUT_S) -> None:
+        """End the child in order, or by force after `grace_s`; nothing if it does not run."""
         if self._child is None:
             return
         self._child.send_signal(signal.SIGTERM)
         try:
-            self._child.wait(STOP_TIMEOUT_S)
+            self._child.wait(grace_s)
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -178,14 +177,23 @@ def require_free_port(host: str, port: int) -> None:
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """Return a port that nobody uses, below those that the kernel lends to outgoing connections: it stays free."""
+    """Return a port that nobody uses; raises LineError if there is none."""
+    return free_ports(1, host)[0]
+
+
+def free_ports(count: int, host: str = LOOPBACK) -> list[int]:
+    """Return ports that nobody uses, below those that the kernel lends to outgoing connections: they stay free."""
+    found: list[int] = []
+    # Processes that look at the same moment begin at different places.
+    first = os.getpid() * 101 + mono_ms()
     for number in range(len(FREE_PORTS)):
-        # Processes that look at the same moment begin at different places.
-        port = FREE_PORTS[(os.getpid() * 101 + mono_ms() + number) % len(FREE_PORTS)]
+        port = FREE_PORTS[(first + number) % len(FREE_PORTS)]
         with contextlib.suppress(ConfigError):
             require_free_port(host, port)
-            return port
-    raise LineError(f"no free port on {host} from {FREE_PORTS[0]} to {FREE_PORTS[-1]}")
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise LineError(f"no {count} free ports on {host} from {FREE_PORTS[0]} to {FREE_PORTS[-1]}")
 
 
 def accepts_mqtt(host: str, port: int, timeout_s: float = 1.0) -> bool:

@@ -5,10 +5,10 @@ import os
 import socket
 
 import pytest
-from bega_protocols.errors import ConfigError, LineError
 
 from bega.broker import EmbeddedBroker, accepts_mqtt, free_port, require_free_port
 from bega.mqtt import SessionLost, connect
+from bega_protocols.errors import ConfigError, LineError
 
 TOPIC = "city/timisoara/gw-corner/gw-corner/roadside-air/up"
 WAIT_S = 15

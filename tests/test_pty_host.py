@@ -7,11 +7,11 @@ import tty
 
 import pytest
 import serial
-from bega_protocols.devices.pms5003.sim import Sim
-from bega_simulators.hosts.pty import PtyHost
 
 from bega.clock import wall_ms
 from bega.devices import load_driver
+from bega_protocols.devices.pms5003.sim import Sim
+from bega_simulators.hosts.pty import PtyHost
 
 
 class Chatter:

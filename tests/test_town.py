@@ -7,10 +7,11 @@ import sys
 from datetime import datetime
 
 import pytest
-from bega_simulators.town import PHASES, Town, TownClock
-from bega_simulators.weather import ZONE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from bega_simulators.town import PHASES, Town, TownClock
+from bega_simulators.weather import ZONE
 
 FIRST_S = int(datetime(2024, 1, 2, tzinfo=ZONE).timestamp())
 LAST_S = int(datetime(2027, 12, 31, tzinfo=ZONE).timestamp())

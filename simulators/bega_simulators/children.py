@@ -65,19 +65,22 @@ class Child:
         return None
 
     def last_words(self) -> str:
-        """Return the last line of its log: a command that cannot go on says there what is missing."""
+        """Return what it said of its end: a command that cannot go on says in one line what is missing and what to do.
+
+        Of a command that broke, the last line of its log.
+        """
+        lines: list[str] = []
         with contextlib.suppress(OSError):
             lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            if lines:
-                return lines[-1].strip()
-        return f"see {self.log}"
+        sentences = [line for line in lines if line.startswith("bega ")]
+        return (sentences or lines or ["it said nothing"])[-1].strip()
 
 
 class Children:
     """All of them. `stop` ends every one, with what it started, within three seconds."""
 
     def __init__(self, directory: Path) -> None:
-        """directory: for logs and ready files; it is also in each child's environment, as BEGA_DEMO."""
+        """directory: for logs, ready files and the children's temporary files (TMPDIR); BEGA_DEMO names it to them."""
         self._directory = directory
         self._all: list[Child] = []
         self._keeper = subprocess.Popen(
@@ -87,7 +90,11 @@ class Children:
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Child:
         """Start `bega COMMAND...`."""
         ready_path(self._directory, name).unlink(missing_ok=True)
-        surroundings = os.environ | {"PYTHONUNBUFFERED": "1", "BEGA_DEMO": str(self._directory)}
+        surroundings = os.environ | {
+            "PYTHONUNBUFFERED": "1",
+            "BEGA_DEMO": str(self._directory),
+            "TMPDIR": str(self._directory),
+        }
         with log_path(self._directory, name).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "bega", *command],
