@@ -37,7 +37,7 @@ def test_another_process_lives_in_the_same_town(site):
 
 
 @given(st.lists(st.tuples(st.sampled_from(TOWNS[0].sites), moments), min_size=1, max_size=6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_order_of_questions_changes_no_answer(questions):
     backwards = Town(1)
     answers = [backwards.readings(*question) for question in reversed(questions)]

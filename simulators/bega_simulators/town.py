@@ -236,6 +236,11 @@ class _Electricity:
             for quantity in sums:
                 sums[quantity] += values[quantity]
         readings |= {(quantity, ""): value for quantity, value in sums.items()}
+        # Of both registers, as meters do that count vectorially; the integral of V x I has no closed form here.
+        readings["apparent_energy", ""] = sum(
+            math.hypot(readings["active_energy_import", phase], readings["reactive_energy_import", phase])
+            for phase in PHASES
+        )
         readings["power_factor", ""] = sums["active_power"] / sums["apparent_power"]
         readings["voltage", ""] = sum(readings["voltage", phase] for phase in PHASES) / 3
         for part in ("", *PHASES):
