@@ -17,7 +17,7 @@ UNKNOWN = "#e4e2dd"  # the ground of "we do not know"
 # European Air Quality Index, bands 1 to 6: the colours that the European Environment Agency gives them ...
 AIR_BANDS = ("#50f0e6", "#50ccaa", "#f0e641", "#ff5050", "#960032", "#7d2181")
 # ... and the same mixed with white until ink stays readable on them.
-AIR_TINTS = ("#dcfbf8", "#dcf5ee", "#faf7c8", "#ffdcdc", "#edd2dc", "#e7d6e8")
+AIR_TINTS = ("#e0fbf9", "#c6eee1", "#f8f3b4", "#ffd3d3", "#e8c0cf", "#dfc8e2")
 
 
 def contrast(one: str, other: str) -> float:

@@ -89,7 +89,8 @@ class _Inside:
         self.top_value = _top_value(points, grounds, frame.least_top)
         letters = max((len(words) for value, words in number if value <= self.top_value), default=0)
         self.left = frame.font_px * (0.62 * letters + 0.35)
-        self.right = frame.width_px - frame.font_px * 0.3
+        words = max((len(ground.words) for ground in _shown(grounds, self.top_value)), default=0)
+        self.right = frame.width_px - frame.font_px * (0.5 * words + 0.75)
         self.top = frame.font_px * 0.55
         self.bottom = frame.height_px - frame.font_px * 1.5
 
@@ -117,9 +118,7 @@ def _top_value(points: Sequence[Point], grounds: Sequence[Ground], least: float)
 def _grounds(grounds: Sequence[Ground], inside: _Inside) -> list[str]:
     drawn = []
     lower = 0.0
-    for ground in grounds:
-        if lower >= inside.top_value:
-            break
+    for ground in _shown(grounds, inside.top_value):
         upper = min(ground.upper, inside.top_value)
         top, bottom = inside.y(upper), inside.y(lower)
         drawn.append(
@@ -129,11 +128,17 @@ def _grounds(grounds: Sequence[Ground], inside: _Inside) -> list[str]:
         if bottom - top >= inside.frame.font_px * LINE_HEIGHT:
             middle = (top + bottom) / 2 + inside.frame.font_px * 0.34
             drawn.append(
-                f'<text class="ground" x="{inside.left + inside.frame.font_px * 0.4:.1f}" y="{middle:.1f}">'
+                f'<text class="ground" x="{inside.right + inside.frame.font_px * 0.55:.1f}" y="{middle:.1f}">'
                 f"{escape(ground.words)}</text>"
             )
         lower = ground.upper
     return drawn
+
+
+def _shown(grounds: Sequence[Ground], top_value: float) -> list[Ground]:
+    """Return the grounds that begin below the top."""
+    lowers = (0.0, *(ground.upper for ground in grounds))
+    return [ground for ground, lower in zip(grounds, lowers, strict=False) if lower < top_value]
 
 
 def _numbers(number: Sequence[tuple[float, str]], inside: _Inside) -> list[str]:

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bega_protocols.reading import STALE
-
 from bega_kiosk.config import Air
 from bega_kiosk.store import AHEAD_MS, Series, Store, Value
+from bega_protocols.reading import STALE
 
 INDEX, COVERAGE = "pm_index", "coverage"
 DUST, MEAN_PM2_5, MEAN_PM10 = "pm2_5", "pm2_5_mean_1h", "pm10_mean_1h"

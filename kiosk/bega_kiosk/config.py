@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import msgspec
-from bega_protocols.errors import ConfigError
 
 from bega.look.panels import NEAREST_MM, PANELS, Panel
 from bega.settings import merge
+from bega_protocols.errors import ConfigError
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Minutes = Annotated[int, msgspec.Meta(ge=1, le=24 * 60)]

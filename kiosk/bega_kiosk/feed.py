@@ -17,9 +17,9 @@ from typing import Annotated, TypeVar
 
 import httpx
 import msgspec
-from bega_protocols.errors import LineError, WireError
 
 from bega_kiosk.store import MOST_ROWS, Sample, Series, Store, Value
+from bega_protocols.errors import LineError, WireError
 
 log = logging.getLogger("bega.kiosk.feed")
 

@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
-from bega_protocols.errors import ConfigError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -37,6 +36,7 @@ from bega_kiosk.pages.home import draw_home
 from bega_kiosk.pages.screen import Screen
 from bega_kiosk.store import Store
 from bega_kiosk.words import DEFAULT, Words
+from bega_protocols.errors import ConfigError
 
 log = logging.getLogger("bega.kiosk.server")
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
-from bega_protocols.errors import ConfigError
 
 from bega.clock import Clock
+from bega_protocols.errors import ConfigError
 
 log = logging.getLogger("bega.kiosk.store")
 

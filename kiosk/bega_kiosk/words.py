@@ -17,6 +17,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import PoFileError, read_po
 from babel.numbers import format_decimal
+
 from bega_protocols.errors import ConfigError
 
 LANGUAGES = {"ro": "Română", "en": "English"}  # each by the name that its own speakers give it; the first is the default

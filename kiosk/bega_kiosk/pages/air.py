@@ -18,10 +18,12 @@ from bega_kiosk.words import Words
 
 VIEWS = ("now", "day", "advice")  # one page on a large panel, three on a small one
 PATHS = {"now": "/air", "day": "/air/day", "advice": "/air/advice"}
-PLOT_PX = {"24in": (1058.0, 372.0), "10in": (1196.0, 356.0)}  # what kiosk.css leaves for it
+PLOT_PX = {"24in": (1106.0, 324.0), "10in": (1196.0, 330.0)}  # what kiosk.css leaves for it
+LEGEND_EM = 1.25  # a line of words above the plot, where part of it is simulated
 LEAST_TOP_UGM3 = 20.0  # a clean day must not look dramatic
 GAP_MS = 3 * STEP_S * 1000
-EVERY_HOURS = 3  # words under the plot
+TELL_AGE_MS = 5 * 60_000  # a verdict that comes each minute needs no age; a late one does
+EVERY_HOURS = 6  # words under the plot
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def draw_air(screen: Screen, view: str, air: AirNow) -> str:
         "views": VIEWS if screen.panel.is_large else (view,),
         "paths": PATHS,
         "sentence": sentence(words, verdict),
-        "reasons": [*reasons(words, verdict)],
+        "reasons": [*reasons(words, air)],
         "band": verdict.band,
         "bands": range(1, BAND_COUNT + 1),
         "dust": air.dust,
@@ -52,7 +54,6 @@ def draw_air(screen: Screen, view: str, air: AirNow) -> str:
         "dust_unit": _unit(words, air.dust),
         "dust_age": None if air.dust.age_ms is None else words.ago(air.dust.age_ms),
         "mean": None if air.mean_pm2_5_ugm3 is None else words.number(air.mean_pm2_5_ugm3),
-        "is_simulated": verdict.is_simulated or air.dust.is_simulated,
         "day": day(screen, air.day),
     }
     return screen.draw("air.html", values)
@@ -63,10 +64,13 @@ def sentence(words: Words, verdict: Verdict) -> str:
     return words.text(f"air.{verdict.band or verdict.state}.verdict")
 
 
-def reasons(words: Words, verdict: Verdict) -> Iterator[str]:
-    """Yield what stands under the verdict: the step of the scale and its age, or why there is none."""
+def reasons(words: Words, air: AirNow) -> Iterator[str]:
+    """Yield what stands under the verdict: the step of the scale, or why there is none; and what is not real."""
+    verdict = air.verdict
     if verdict.state == "known":
         yield words.text("air.step", n=str(verdict.band))
+        if verdict.age_ms is not None and verdict.age_ms >= TELL_AGE_MS:
+            yield words.text("air.computed", ago=words.ago(verdict.age_ms))
     elif verdict.state == "not_yet":
         yield words.text("air.not_yet.why")
         if verdict.minutes is not None:
@@ -75,6 +79,8 @@ def reasons(words: Words, verdict: Verdict) -> Iterator[str]:
         yield words.text("air.no_data")
     else:
         yield words.text("air.last", ago=words.ago(verdict.age_ms))
+    if verdict.is_simulated or air.dust.is_simulated:
+        yield words.text("air.simulated")
 
 
 def day(screen: Screen, series: Series | None) -> Day | None:
@@ -103,6 +109,8 @@ def day(screen: Screen, series: Series | None) -> Day | None:
 def _plot(screen: Screen, samples: list[Sample], label: str) -> str:
     words = screen.words
     width_px, height_px = PLOT_PX[screen.panel.name]
+    if any(sample.is_simulated for sample in samples):
+        height_px -= LEGEND_EM * screen.font_px
     frame = Frame(
         width_px=width_px,
         height_px=height_px,
@@ -117,7 +125,7 @@ def _plot(screen: Screen, samples: list[Sample], label: str) -> str:
         Ground(upper, words.text(f"air.{band}.name"), colour)
         for band, (upper, colour) in enumerate(zip(uppers, AIR_TINTS, strict=True), start=1)
     ]
-    numbers = [(float(value), words.number(value)) for value in (0, *PM2_5_UPPER_UGM3, 200, 300, 500)]
+    numbers = [(float(value), words.number(value)) for value in (*PM2_5_UPPER_UGM3, 200, 300, 500)]
     points = [Point(sample.time_ms, sample.value, sample.is_simulated) for sample in samples]
     return day_svg(points, grounds, [*_marks(screen)], frame, numbers, label)
 
