@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import serial
+from pymodbus.client import ModbusSerialClient, ModbusTcpClient
 from rich.console import Console
 
 from bega.devices import load_driver
@@ -179,9 +181,24 @@ def test_corner_speaks_on_its_serial_lines(corner, line, device, quantity):
     assert seen[quantity] > 0
 
 
+def test_corner_answers_in_the_cellar_and_in_the_hall(corner):
+    """Active power, all phases: SDM630 input register 30053 in W, iEM3155 register 3060 in kW, both float32."""
+    host, _, port = corner["hall"].rpartition(":")
+    with ModbusTcpClient(host, port=int(port)) as hall:
+        assert 4 < float32(hall.read_holding_registers(3059, count=2, device_id=1)) < 70
+    with ModbusSerialClient(corner["cellar"], baudrate=9600, timeout=2) as cellar:
+        for unit in (1, 2, 3):
+            time.sleep(0.02)  # the silence between frames that pymodbus does not keep
+            assert 400 < float32(cellar.read_input_registers(0x34, count=2, device_id=unit)) < 20_000
+
+
+def float32(answer):
+    return struct.unpack(">f", struct.pack(">2H", *answer.registers))[0]
+
+
 def test_corner_refuses_a_silence_that_makes_no_sense():
     ended = subprocess.run(
-        [*BEGA, "sim", "corner", "--dead-meter", "three"], capture_output=True, text=True, timeout=20
+        [*BEGA, "sim", "corner", "--dead-meter", "4:20:20"], capture_output=True, text=True, timeout=20
     )
     assert ended.returncode == 2
     assert "3:20:20" in ended.stderr

@@ -6,19 +6,27 @@ import argparse
 import asyncio
 import signal
 import sys
+import threading
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from bega.clock import wall_ms
+from bega.devices import with_profile
 from bega.ready import write_ready
 from bega_protocols.devices.dsmr_p1.sim import Sim as P1Meter
+from bega_protocols.devices.modbus_meter.sim import Sim as ModbusMeter
 from bega_protocols.devices.pms5003.sim import Sim as DustSensor
 from bega_simulators.hosts.pty import PtyHost
+from bega_simulators.hosts.rs485 import Rs485Segment
+from bega_simulators.hosts.tcp import ModbusTcpServer
 from bega_simulators.town import Town, TownClock
 
 EXAMPLE = """example, with the third meter silent from the 20th to the 40th second:
   bega sim corner --ready-file corner.json --dead-meter 3:20:20"""
+LOOPBACK = "127.0.0.1"
+CELLAR_UNITS = (1, 2, 3)
+CELLAR_BAUD = 9600  # as the SDM630 leaves the factory, and gateway/examples/corner.toml expects
 LIVE_EVERY_S = 0.5  # how often the devices look at the town
 
 
@@ -28,6 +36,10 @@ class Sim(Protocol):
     faults: set[str]
 
     def set(self, quantity: str, part: str, value: float) -> None: ...
+
+    def tick(self, now_ms: int) -> bytes: ...
+
+    def answer(self, request: bytes) -> bytes | None: ...
 
 
 class Silence(NamedTuple):
@@ -50,23 +62,39 @@ def main(argv: list[str]) -> int:
 
 
 class Inhabitant:
-    """A device that stands at a site of the town and measures what is there."""
+    """A device that stands at a site of the town and measures what is there.
+
+    It is a Sim to the wire. The RS-485 segment asks from a thread of its own: no answer falls between the two halves
+    of a value that is just being set.
+    """
 
     def __init__(self, sim: Sim, site: str, town: Town) -> None:
+        self.faults = sim.faults
         self._sim = sim
         self._site = site
         self._town = town
         self._wordless: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
 
     def live(self, town_s: float) -> None:
         """Let the device measure its site; what it has no word for (its Sim raises KeyError) is left out."""
-        for key, value in self._town.readings(self._site, town_s).items():
-            if key in self._wordless:
-                continue
-            try:
-                self._sim.set(*key, value)
-            except KeyError:
-                self._wordless.add(key)
+        readings = self._town.readings(self._site, town_s)
+        with self._lock:
+            for key, value in readings.items():
+                if key in self._wordless:
+                    continue
+                try:
+                    self._sim.set(*key, value)
+                except KeyError:
+                    self._wordless.add(key)
+
+    def tick(self, now_ms: int) -> bytes:
+        with self._lock:
+            return self._sim.tick(now_ms)
+
+    def answer(self, request: bytes) -> bytes | None:
+        with self._lock:
+            return self._sim.answer(request)
 
 
 def town_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,19 +114,33 @@ async def _run(args: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     town, clock = Town(args.seed), town_clock(args)
+    dust = Inhabitant(DustSensor({}, args.seed), "roadside", town)
+    household = Inhabitant(P1Meter({}, args.seed), "household", town)
+    cellar = {unit: Inhabitant(_meter("sdm630", unit, args.seed), f"cellar-{unit}", town) for unit in CELLAR_UNITS}
+    hall = Inhabitant(_meter("iem3155", 1, args.seed), "city-hall", town)
+    inhabitants = [dust, household, *cellar.values(), hall]
+    _look(inhabitants, clock)  # before the first byte: no device was ever in a town without air
+    server = ModbusTcpServer({1: hall})
     with ExitStack() as stack:
-        dust, household = DustSensor({}, args.seed), P1Meter({}, args.seed)
-        inhabitants = [Inhabitant(dust, "roadside", town), Inhabitant(household, "household", town)]
         pms = stack.enter_context(closing(PtyHost(dust, 9600, wall_ms)))
         p1 = stack.enter_context(closing(PtyHost(household, 115_200, wall_ms)))
-        _look(inhabitants, clock)  # before the first byte: no device was ever in a town without air
+        segment = stack.enter_context(Rs485Segment(dict(cellar), CELLAR_BAUD, args.seed))
+        hall_port = await server.start(LOOPBACK, args.hall_port)
+        works = [pms.run(), p1.run(), _live(inhabitants, clock)]
+        if args.dead_meter:
+            works.append(_fall_silent(args.dead_meter, cellar[args.dead_meter.unit].faults))
         async with asyncio.TaskGroup() as tasks:
-            works = [pms.run(), p1.run(), _live(inhabitants, clock)]
             running = [tasks.create_task(work) for work in works]
-            write_ready(args.ready_file, {"pms": pms.port, "p1": p1.port})
+            hall_address = f"{LOOPBACK}:{hall_port}"
+            write_ready(args.ready_file, {"pms": pms.port, "p1": p1.port, "cellar": segment.port, "hall": hall_address})
             await stop.wait()
             for task in running:
                 task.cancel()
+        await server.stop()
+
+
+def _meter(profile: str, address: int, seed: int) -> ModbusMeter:
+    return ModbusMeter(with_profile({"profile": profile, "address": address}), seed)
 
 
 async def _live(inhabitants: list[Inhabitant], clock: TownClock) -> None:
@@ -124,7 +166,10 @@ def _silence(text: str) -> Silence:
     """Return UNIT:AFTER_S:FOR_S; raises ArgumentTypeError."""
     try:
         unit, after_s, for_s = text.split(":")
-        return Silence(int(unit), float(after_s), float(for_s))
+        silence = Silence(int(unit), float(after_s), float(for_s))
+        if silence.unit not in CELLAR_UNITS:
+            raise ValueError
+        return silence
     except ValueError:
         raise argparse.ArgumentTypeError(f"write UNIT:AFTER_S:FOR_S, as in 3:20:20, not {text!r}") from None
 
@@ -143,4 +188,5 @@ def _parser() -> argparse.ArgumentParser:
         metavar="UNIT:AFTER_S:FOR_S",
         help="a meter of the cellar (1 to 3) that stops answering for a while",
     )
+    parser.add_argument("--hall-port", type=int, default=0, metavar="N", help="of Modbus TCP (default: a free one)")
     return parser
