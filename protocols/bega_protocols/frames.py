@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     Decoded = TypeVar("Decoded")
 
 
+PIECE_SIZE = 1024  # a chunk is cut up so that looking into what is left of it stays cheap
+
+
 class Frames:
     """Cuts frames that begin with fixed bytes and say, or have, their length.
 
@@ -28,7 +31,15 @@ class Frames:
         self, chunk: bytes, decode: "Callable[[bytes], Decoded]", damaged: "list[tuple[int, WireError]]"
     ) -> "list[Decoded]":
         """Return what `decode` makes of each frame that `chunk` completes; its WireErrors go to `damaged`."""
-        data = self._waiting + chunk
+        found = []
+        for start in range(0, len(chunk), PIECE_SIZE):
+            found.extend(self._feed(chunk[start : start + PIECE_SIZE], decode, damaged))
+        return found
+
+    def _feed(
+        self, piece: bytes, decode: "Callable[[bytes], Decoded]", damaged: "list[tuple[int, WireError]]"
+    ) -> "list[Decoded]":
+        data = self._waiting + piece
         found = []
         at = self._next_head(data, 0)
         while at < len(data):

@@ -89,6 +89,10 @@ QUANTITIES = {
 }
 
 
+MANTISSA_DIGITS = 40  # a 64-bit register has 20; what is longer came from no device
+EXPONENT = 99  # beyond it 10 ** exponent fills a memory for whoever needs the number itself
+
+
 def decimal_text(value: int, exp10: int) -> str:
     """Return value x 10^exp10 as a decimal number, digit for digit: (2500, -2) gives "25.00", (12, 3) gives "12e3"."""
     if exp10 > 0:
@@ -96,18 +100,30 @@ def decimal_text(value: int, exp10: int) -> str:
     if exp10 == 0:
         return str(value)
     digits = str(abs(value))
-    while len(digits) <= -exp10:
-        digits = "0" + digits
+    digits = "0" * (1 - exp10 - len(digits)) + digits
     return ("-" if value < 0 else "") + digits[:exp10] + "." + digits[exp10:]
 
 
 def parse_decimal(text: str) -> tuple[int, int]:
     """Return (value, exp10) of a decimal number, keeping the places it was written with: "25.00" gives (2500, -2).
 
-    Raises ValueError if `text` is no finite decimal number.
+    The number is written as in JSON (RFC 8259, section 6), leading zeros allowed; "-0.0" is (0, -1).
+    Raises ValueError if `text` is none, or has more than MANTISSA_DIGITS digits or an exponent beyond EXPONENT.
     """
-    mantissa, _, exponent = text.replace("E", "e").partition("e")
-    whole, _, places = mantissa.partition(".")
-    if places and not places.isdigit():
-        raise ValueError("no decimal number: " + text)
-    return int(whole + places), (int(exponent) if exponent else 0) - len(places)
+    mantissa, letter, exponent = text.replace("E", "e").partition("e")
+    whole, point, places = mantissa[1:].partition(".") if mantissa[:1] == "-" else mantissa.partition(".")
+    power = exponent[1:] if exponent[:1] in ("+", "-") else exponent
+    if not _digits(whole) or (point and not _digits(places)) or (letter and not _digits(power)):
+        raise ValueError("no decimal number: %r" % text[:MANTISSA_DIGITS])
+    if len(whole + places) > MANTISSA_DIGITS or len(power) > 4:
+        raise ValueError("no number that a device would give: %r" % text[:MANTISSA_DIGITS])
+    value = int(whole + places)
+    exp10 = (int(exponent) if exponent else 0) - len(places)
+    if not -EXPONENT <= exp10 <= EXPONENT:
+        raise ValueError("no number that a device would give: %r" % text)
+    return (-value if mantissa[:1] == "-" else value), exp10
+
+
+def _digits(text: str) -> bool:
+    """str.isdigit takes digits of other scripts too, and int() takes "1_0" and " 1"."""
+    return bool(text) and all("0" <= character <= "9" for character in text)

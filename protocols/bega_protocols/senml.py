@@ -3,6 +3,7 @@
 Spec: RFC 8428 (SenML), RFC 8798 (further units). Extension labels: `boot`
 and `seq` in the first entry (with the source they are the record's identity),
 `tq` time quality in the first entry, `q` a reading's quality. Absent means 0.
+Names are segments of a topic, [A-Za-z0-9_-]; so is a part.
 """
 
 import json
@@ -16,14 +17,26 @@ SECONDARY_UNITS = (
     "ug/m3", "hPa", "ppm", "min", "kWh", "kvarh", "kVAh", "dBm",
 )  # those of RFC 8798 section 5 that the quantity table uses  # fmt: skip
 
+PACK_SIZE = 65536  # a hundred readings take 6 kB
+NAME_SIZE = 64
+WHOLE_LIMIT = 1 << 63  # what SQLite holds in an integer
+TIME_LIMIT_MS = 253_402_300_800_000  # the year 10000, which no calendar of Python has
+
+_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+_FIRST_ONLY = ("bn", "bt", "bver")
+_UNUSED = ("bu", "bv", "bs", "s", "t", "ut", "vb", "vd")  # of RFC 8428: they would change what our labels say
+
 
 def encode(record: Record) -> bytes:
     """Return the pack, as compact JSON in the order that ARCHITECTURE names.
 
-    Raises KeyError for a quantity that the table does not know, ValueError for a record without readings.
+    Raises KeyError for a quantity that the table does not know, ValueError for a record without readings
+    or with a name that is none.
     """
     if not record.readings:
         raise ValueError("a record without readings")
+    for name in (record.source, record.device):
+        _check_name(name)
     units = [QUANTITIES[reading.quantity][1] for reading in record.readings]
     head = '"bn":"%s/%s/"' % (record.source, record.device)
     if record.time_ms is not None:
@@ -31,8 +44,9 @@ def encode(record: Record) -> bytes:
     if any(unit in SECONDARY_UNITS for unit in units):
         head += ',"bver":%d' % VERSION_WITH_SECONDARY_UNITS
     head += ',"boot":%d,"seq":%d' % (record.boot, record.seq)
-    if record.time_quality != SYNCHRONISED:
-        head += ',"tq":%d' % record.time_quality
+    time_quality = UNKNOWN if record.time_ms is None else record.time_quality
+    if time_quality != SYNCHRONISED:
+        head += ',"tq":%d' % time_quality
     entries = [_entry(reading, unit) for reading, unit in zip(record.readings, units)]
     return ("[{" + head + "," + "},{".join(entries) + "}]").encode()
 
@@ -44,49 +58,99 @@ def decode(pack: bytes) -> Record:
     Raises WireError if the bytes are no such pack.
     """
     try:
-        entries = json.loads(pack, parse_float=str, parse_int=str, parse_constant=_refuse)
-        head = entries[0]
-        source, device, nothing = head["bn"].split("/")
-        if nothing or not source or not device:
-            raise ValueError("bn is not <source>/<device>/")
-        time_ms = None if "bt" not in head else _milliseconds(head["bt"])
-        time_quality = int(head.get("tq", SYNCHRONISED if time_ms is not None else UNKNOWN))
-        readings = [_reading(entry) for entry in entries]
-        return Record(source, int(head["boot"]), int(head["seq"]), device, time_ms, time_quality, readings)
+        if len(pack) > PACK_SIZE:
+            raise ValueError("%d bytes" % len(pack))
+        text = bytes(pack).decode("utf-8")  # json.loads would guess, and take UTF-16 too
+        return _record(json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_refuse))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise WireError("no record in SenML (%s: %s)" % (type(error).__name__, error), bytes(pack[:80]))
+        raise WireError("no record in SenML (%s: %s)" % (type(error).__name__, str(error)[:80]), bytes(pack[:80]))
+
+
+class _Number(str):
+    """A number of JSON as it was written: a string that looks like one is none."""
+
+
+def _record(entries: "list[dict[str, str]]") -> Record:
+    if not isinstance(entries, list):
+        raise ValueError("no list")
+    head = entries[0]
+    source, device, nothing = head["bn"].split("/")
+    if nothing:
+        raise ValueError("bn is not <source>/<device>/")
+    for name in (source, device):
+        _check_name(name)
+    if "bver" in head and head["bver"] not in ("10", str(VERSION_WITH_SECONDARY_UNITS)):
+        raise ValueError("bver " + head["bver"])
+    time_ms = _milliseconds(head["bt"]) if "bt" in head else None
+    time_quality = _whole(head, "tq", UNKNOWN + 1, SYNCHRONISED if time_ms is not None else UNKNOWN)
+    if time_ms is None and time_quality != UNKNOWN:
+        raise ValueError("a known time that is not there")
+    for entry in entries:
+        for label in _UNUSED if entry is head else _UNUSED + _FIRST_ONLY:
+            if label in entry:
+                raise ValueError("label " + label)
+    readings = [_reading(entry) for entry in entries]
+    boot, seq = _whole(head, "boot", WHOLE_LIMIT), _whole(head, "seq", WHOLE_LIMIT)
+    return Record(source, boot, seq, device, time_ms, time_quality, readings)
 
 
 def _entry(reading: Reading, unit: "str | None") -> str:
-    text = '"n":"%s"' % (reading.quantity + ":" + reading.part if reading.part else reading.quantity)
+    text = '"n":"' + reading.quantity
+    if reading.part:
+        _check_name(reading.part)
+        text += ":" + reading.part
     if reading.quality == STALE:  # never the old value: nobody could tell it from a new one
-        return text + ',"vs":"stale","q":%d' % STALE
-    if unit is not None:
-        text += ',"u":"%s"' % unit
+        return text + '","vs":"stale","q":%d' % STALE
+    text += '"' if unit is None else '","u":"%s"' % unit
     text += ',"v":' + decimal_text(reading.value, reading.exp10)
     return text if reading.quality == GOOD else text + ',"q":%d' % reading.quality
 
 
 def _reading(entry: "dict[str, str]") -> Reading:
-    quantity, _, part = entry["n"].partition(":")
+    quantity, colon, part = entry["n"].partition(":")
     if quantity not in QUANTITIES:
         raise ValueError("unknown quantity " + quantity)
-    quality = int(entry.get("q", GOOD))
+    if colon:
+        _check_name(part)
+    quality = _whole(entry, "q", STALE + 1, GOOD)
     if quality == STALE:
         return Reading(quantity, 0, 0, part, STALE)
-    if "u" in entry and entry["u"] != QUANTITIES[quantity][1]:
-        raise ValueError("%s in %s" % (quantity, entry["u"]))
-    value, exp10 = parse_decimal(entry["v"])
+    if entry.get("u") != QUANTITIES[quantity][1]:
+        raise ValueError("%s in %s" % (quantity, entry.get("u")))
+    value, exp10 = parse_decimal(_number(entry["v"]))
     return Reading(quantity, value, exp10, part, quality)
 
 
 def _milliseconds(seconds: str) -> int:
-    value, exp10 = parse_decimal(seconds)
-    if exp10 < -3:
-        raise ValueError("bt finer than a millisecond")
-    for _ in range(exp10 + 3):
-        value *= 10
+    value, exp10 = parse_decimal(_number(seconds))
+    if not -3 <= exp10 <= 12:
+        raise ValueError("bt finer than a millisecond, or beyond all calendars")
+    value *= 10 ** (exp10 + 3)
+    if not 0 <= value < TIME_LIMIT_MS:
+        raise ValueError("bt beyond all calendars")
     return value
+
+
+def _whole(entry: "dict[str, str]", label: str, limit: int, default: "int | None" = None) -> int:
+    """Return a whole number from 0 to below `limit`; it may be missing only if it has a default."""
+    if label not in entry and default is not None:
+        return default
+    value, exp10 = parse_decimal(_number(entry[label]))
+    if exp10 != 0 or not 0 <= value < limit:
+        raise ValueError(label + " is out of range")
+    return value
+
+
+def _number(value: str) -> str:
+    if not isinstance(value, _Number):
+        raise TypeError("no number")
+    return value
+
+
+def _check_name(name: str) -> None:
+    """Raise ValueError for what is no segment of a topic: it would break the JSON, or somebody's path."""
+    if not 0 < len(name) <= NAME_SIZE or not all(character in _NAME for character in name):
+        raise ValueError("no name: %r" % name[:NAME_SIZE])
 
 
 def _refuse(constant: str) -> None:
