@@ -245,7 +245,7 @@ def record(device="roadside-air", at_ms=NOW_MS, *readings, source="gw-corner"):
 
 def shown(live: Live, height=40) -> str:
     console = Console(file=io.StringIO(), width=120)
-    console.print(live.table("kiosk http://127.0.0.1:1/", height, NOW_MS + 2500))
+    console.print(live.table(["The kiosk: http://127.0.0.1:1/"], height, NOW_MS + 2500))
     return console.file.getvalue()
 
 

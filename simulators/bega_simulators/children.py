@@ -67,13 +67,13 @@ class Child:
     def last_words(self) -> str:
         """Return what it said of its end: a command that cannot go on says in one line what is missing and what to do.
 
-        Of a command that broke, the last line of its log.
+        Of a command that broke, the last line of its log, and where the rest is.
         """
         lines: list[str] = []
         with contextlib.suppress(OSError):
             lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         sentences = [line for line in lines if line.startswith("bega ")]
-        return (sentences or lines or ["it said nothing"])[-1].strip()
+        return sentences[-1] if sentences else f"{(lines or ['it said nothing'])[-1].strip()} ({self.log})"
 
 
 class Children:

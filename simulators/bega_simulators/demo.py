@@ -132,7 +132,7 @@ class Corner:
         if facts is None and child.ended:
             await self._gone(name)
         elif facts is None:
-            self._live.missing[name] = f"not up after {UP_TIMEOUT_S:g} s; {child.last_words()} ({child.log})"
+            self._live.missing[name] = f"not up after {UP_TIMEOUT_S:g} s: {child.last_words()}"
         return facts or {}
 
     async def _gone(self, name: str) -> None:
@@ -235,7 +235,7 @@ async def _show(plan: Plan, live: Live) -> None:
         await _draw(plan, live)
     began_ms = mono_ms()
     told: dict[str, str] = {}
-    print(_heading(plan), flush=True)
+    print("\n".join(_heading(plan)), flush=True)
     while True:
         await asyncio.sleep(LOG_EVERY_S)
         for name, why in live.missing.items():
@@ -253,8 +253,12 @@ async def _draw(plan: Plan, live: Live) -> None:
             await asyncio.sleep(DRAW_EVERY_S)
 
 
-def _heading(plan: Plan) -> str:
-    return f"kiosk {plan.kiosk}/   feed {plan.feed}/public/v1/latest   broker {plan.mqtt}   logs {plan.directory}"
+def _heading(plan: Plan) -> list[str]:
+    return [
+        f"The kiosk: {plan.kiosk}/",
+        f"feed {plan.feed}/public/v1/latest   broker {plan.mqtt}",
+        f"state and logs in {plan.directory}",
+    ]
 
 
 def _gateway_settings(plan: Plan) -> dict[str, str]:

@@ -21,7 +21,7 @@ FIRST = (
     "pm_index", "pm2_5", "pm10", "temperature", "humidity", "active_power", "active_power_import",
     "active_energy_import", "gas_volume", "voltage", "current", "pm1",
 )  # fmt: skip
-LINES_AROUND = 8  # of a terminal: heading, borders and the line that says how to end
+LINES_AROUND = 6  # of a terminal: the table's borders and names, and the line that says how to end
 
 
 class Key(NamedTuple):
@@ -63,14 +63,16 @@ class Live:
         spoke = {(key.source, key.device) for key in self.rows}
         return sorted(spoke, key=lambda who: (self._line(*who), who))
 
-    def table(self, heading: str, height: int, now_ms: int) -> RenderableType:
+    def table(self, heading: list[str], height: int, now_ms: int) -> RenderableType:
         """Draw all devices in `height` lines of a terminal: each gets its share of rows, the first ones first."""
         table = Table(expand=True)
         for name in ("device", "line", "quantity"):
             table.add_column(name, no_wrap=True)
         table.add_column("value", justify="right", no_wrap=True)
         table.add_column("age", justify="right", no_wrap=True)
-        share = max(1, (height - LINES_AROUND - len(self.missing)) // max(1, len(self.devices)))
+        above = [Text(line, style="bold" if number == 0 else "dim") for number, line in enumerate(heading)]
+        room = height - LINES_AROUND - len(heading) - len(self.missing)
+        share = max(1, room // max(1, len(self.devices)))
         for who in self.devices:
             keys = self._keys(who)
             for number, key in enumerate(keys[:share]):
@@ -79,7 +81,7 @@ class Live:
                 cell = self.rows[key]
                 table.add_row(name, line, _quantity(key) + more, _value(cell.reading), _age(cell, now_ms))
         notes = [Text(f"{what}: {why}", style="yellow") for what, why in self.missing.items()]
-        return Group(Text(heading, style="bold"), table, *notes, Text("Ctrl-C ends it all.", style="dim"))
+        return Group(*above, table, *notes, Text("Ctrl-C ends it all.", style="dim"))
 
     def log_line(self, second: int, now_ms: int) -> str:
         """Return one line for a log: how much has come, and one device in turn with its first values."""
