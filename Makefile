@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := gateway,kiosk,sim,tech
 
-.PHONY: help demo test quick lint types pytest system-packages install clean
+.PHONY: help demo test quick nightly lint types pytest system-packages install clean
 
 help:
 	@echo "make demo    a city corner on this machine, no hardware (Ctrl-C ends it); ARGS='--for 60' is passed on"
 	@echo "make test    lint, types and every test, installing what they need"
+	@echo "make nightly PART=engine|devices|firmware|kiosk   the same checks with many more examples"
 	@echo "make quick   lint, types and the tests that take no more than five seconds each"
 
 # The demo needs no root: what is missing is said by the demo, and the rest comes up.
@@ -37,6 +38,16 @@ test: $(VENV)/.installed-test system-packages lint types pytest
 
 quick: $(VENV)/.installed-test lint types
 	@$(BIN)/python -m pytest -m "not slow"
+
+# The same tests, searched more deeply: BEGA_PROFILE chooses how many examples hypothesis tries (tests/conftest.py).
+NIGHTLY_engine := tests/test_spool.py tests/test_publish.py tests/test_node_line.py tests/test_outages.py tests/test_modbus_line.py hil_tests
+NIGHTLY_devices := tests/test_devices.py tests/test_frames.py tests/test_senml.py tests/test_reading.py tests/test_ccm.py
+NIGHTLY_firmware := tests/test_ring.py tests/test_timekeeping.py tests/test_board.py
+NIGHTLY_kiosk := $(wildcard tests/test_kiosk_*.py) tests/test_look.py
+
+nightly: $(VENV)/.installed-test system-packages
+	@[ -n "$(NIGHTLY_$(PART))" ] || { echo "name a part: make nightly PART=engine|devices|firmware|kiosk"; exit 1; }
+	@BEGA_PROFILE=nightly $(BIN)/python -m pytest --timeout 1200 $(NIGHTLY_$(PART))
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check .

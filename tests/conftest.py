@@ -18,11 +18,17 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bega.broker import EmbeddedBroker, accepts_mqtt, free_port
 from bega_protocols import senml
 from bega_protocols.devices.pms5003.sim import Sim as Pms5003
 from bega_protocols.record import Record
+
+# No deadline: two cores shared with brokers and a browser say nothing about speed.
+settings.register_profile("test", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("nightly", parent=settings.get_profile("test"), max_examples=3000)
+settings.load_profile(os.environ.get("BEGA_PROFILE", "test"))
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 MOSQUITTO_CONFIGURATION = """
