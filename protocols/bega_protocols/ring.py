@@ -16,9 +16,11 @@ An entry on flash: 0xB6, kind, length of the body (2 bytes), body, CRC-32 over
 all of these but the first. Big-endian.
 """
 
+import json
 import struct
 
 from bega_protocols.checks import crc32
+from bega_protocols.errors import WireError
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
@@ -369,6 +371,19 @@ class Window:
     def stalled(self, now_ms: int) -> bool:
         """Return whether something is on its way and nothing was acknowledged for so long that it must be lost."""
         return bool(self._sent) and now_ms - self._progress_ms >= self._patience_ms
+
+
+def read_acknowledgement(payload: bytes) -> "list[Pair]":
+    """Return the pairs in what the gateway sent to `node/<node>/ack`; raises WireError if they are none."""
+    try:
+        pairs = [(boot, seq) for boot, seq in json.loads(payload)]
+    except (ValueError, TypeError, RuntimeError):  # RuntimeError: nested too deep
+        raise WireError("no acknowledgement", bytes(payload[:40]))
+    for pair in pairs:
+        for number in pair:
+            if not isinstance(number, int) or not 0 <= number < 1 << 53:
+                raise WireError("no acknowledgement", bytes(payload[:40]))
+    return pairs
 
 
 def _entry(kind: int, body: bytes) -> bytes:

@@ -10,8 +10,10 @@ milliseconds since its boot began, and the gateway tells it what time it is.
   as UNKNOWN. A record read by a mark is never read otherwise later.
 """
 
+import json
 import struct
 
+from bega_protocols.errors import WireError
 from bega_protocols.record import ESTIMATED, SYNCHRONISED, UNKNOWN
 
 TICKS_PERIOD = 1 << 30  # MicroPython's ticks_ms on an ESP32; longer periods elsewhere are multiples of it
@@ -113,6 +115,17 @@ class Patience:
     def is_over(self, measured_ms: int, mono_ms: int) -> bool:
         """Return whether a record measured at `measured_ms` must go as it is."""
         return self._over_ms is not None and mono_ms >= self._over_ms and mono_ms - measured_ms >= WAIT_FOR_TIME_MS
+
+
+def read_time(payload: bytes) -> int:
+    """Return the Unix ms in what the gateway sent to `node/<node>/time`; raises WireError if there are none."""
+    try:
+        unix_ms = json.loads(payload)["unix_ms"]
+    except (ValueError, TypeError, KeyError, RuntimeError):  # RuntimeError: nested too deep
+        raise WireError("no time", bytes(payload[:40]))
+    if not isinstance(unix_ms, int) or not 0 <= unix_ms < 1 << 48:
+        raise WireError("no time", bytes(payload[:40]))
+    return unix_ms
 
 
 def mark_unknown(last_seq: int) -> bytes:

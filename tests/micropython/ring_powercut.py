@@ -2,12 +2,12 @@
 # Run as: micropython ring_powercut.py clean|torn. Its last line is "<cuts> cuts, ..."; or it exits with what was lost.
 # Files left open on a dead flash are closed by the collector, which says "heap is locked": that is noise.
 import gc
-import os
 import sys
 
 import vfs
-from bega_protocols.ring import Ring
 from flash import Segments, begin_boot
+
+from bega_protocols.ring import Ring
 
 TORN = sys.argv[1] == "torn"
 BLOCK, BLOCKS = 512, 128
@@ -72,8 +72,8 @@ def live(history):
     for _ in range(2):
         boot = begin_boot("/n", 100)
         history.boots.append(boot)
-        ring = Ring(Segments("/n/ring"), 5, 256)
-        for seq in range(1, 31):
+        ring = Ring(Segments("/n/ring"), 3, 256)
+        for seq in range(1, 36):
             history.begun.append((boot, seq))
             ring.append([(boot, seq, SHAPE, b"body %d" % seq)])
             history.stored.append((boot, seq))
@@ -93,7 +93,7 @@ def check(history, n):
     def wrong(what):
         raise SystemExit("cut %d %s: %s" % (n, sys.argv[1], what))
 
-    ring = Ring(Segments("/n/ring"), 5, 256)
+    ring = Ring(Segments("/n/ring"), 3, 256)
     held = []
     found = ring.next()
     while found is not None:

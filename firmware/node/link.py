@@ -1,0 +1,165 @@
+"""The way out: Wi-Fi, then the gateway's broker; oldest record first, freed by the gateway's own acknowledgement."""
+
+import asyncio
+import json
+import random
+
+from mqtt import Mqtt
+
+from bega_protocols.errors import WireError
+from bega_protocols.ring import Window, read_acknowledgement
+from bega_protocols.timekeeping import read_time
+
+WINDOW = 20  # records on their way
+RESEND_MS = 15000  # without an acknowledgement, all of the window goes again
+STATUS_MS = 30000  # and so long without one, the status goes again: the gateway may have lost its heads
+CONNECT_S = 20
+TURN_MS = 1000
+FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 1000, 60000
+ROWS_AT_MOST = 50  # of `holds` and of `dropped` in one status; the rest follows when these are acknowledged
+
+
+class Link:
+    """Keeps one connection to the gateway while it can, and sends what the store holds."""
+
+    def __init__(self, config, store, patience, wifi, tls, mono, report):
+        """report() returns what the status says beside holds and dropped."""
+        self.connects = 0
+        self.malformed = 0  # messages from the gateway that made no sense
+        self._config = config
+        self._store = store
+        self._patience = patience
+        self._wifi = wifi
+        self._tls = tls
+        self._mono = mono
+        self._report = report
+        self._window = Window(store.ring, WINDOW, RESEND_MS)
+        self._some = asyncio.Event()
+        self._status_due = False
+        self._freed_ms = 0
+        self._status_ms = 0
+        self._dropped = []
+        self._topics = "node/" + config["node"] + "/"
+
+    def wake(self):
+        """There is something to send."""
+        self._some.set()
+
+    def say_status(self):
+        """What the status says has changed: send it soon."""
+        self._status_due = True
+        self._some.set()
+
+    async def run(self, moved):
+        """Connect, send, and connect again with a growing pause, until cancelled; moved() at each step of that."""
+        pause_ms = FIRST_PAUSE_MS
+        while True:
+            before = self.connects
+            mqtt = Mqtt(self._config["node"], self._config["keep_alive_s"], self._hear)
+            try:
+                await self._serve(mqtt, moved)
+            except (OSError, EOFError, ValueError, asyncio.TimeoutError) as error:  # ValueError: a certificate
+                print("bega: link down: %s %s" % (type(error).__name__, error))
+            mqtt.close()
+            self._patience.disconnected(self._mono())
+            moved()
+            pause_ms = FIRST_PAUSE_MS if self.connects > before else min(2 * pause_ms, LONGEST_PAUSE_MS)
+            # Half of it by chance: a hundred nodes must not return in the same second.
+            await asyncio.sleep_ms(pause_ms // 2 + random.getrandbits(16) % (pause_ms // 2))
+
+    async def _serve(self, mqtt, moved):
+        """Run one connection; always ends by raising what broke it."""
+        await self._wifi.up()
+        moved()
+        await asyncio.wait_for(mqtt.connect(self._config["host"], self._config["port"], self._tls), CONNECT_S)
+        self.connects += 1
+        now_ms = self._mono()
+        self._patience.connected(now_ms)
+        self._window.restart(now_ms)
+        self._freed_ms = now_ms
+        print("bega: link up")
+        await mqtt.subscribe(self._topics + "ack", 1)
+        # QoS 0: a broker queues no time for a node that is away, to be told hours later.
+        await mqtt.subscribe(self._topics + "time", 0)
+        self._status_due = True
+        await _until_first_ends(mqtt.run(), mqtt.ping(), self._send(mqtt, moved))
+
+    async def _send(self, mqtt, moved):
+        while True:
+            moved()
+            if not self._wifi.is_up():
+                raise OSError("Wi-Fi is gone")
+            await self._send_status(mqtt)
+            if self._window.stalled(self._mono()):
+                self._window.restart(self._mono())
+            await self._send_records(mqtt)
+            try:
+                await asyncio.wait_for_ms(self._some.wait(), TURN_MS)
+            except asyncio.TimeoutError:
+                pass
+            self._some.clear()
+
+    async def _send_records(self, mqtt):
+        held = self._window.next()
+        while held is not None:
+            pack = self._store.pack(held)
+            if pack is None:
+                return
+            self._window.sent(held, self._mono())
+            await mqtt.publish(self._topics + "up", pack)
+            held = self._window.next()
+
+    async def _send_status(self, mqtt):
+        """Send the status if it is due: after connect, on a change, or when nothing was acknowledged for long."""
+        ring = self._store.ring
+        now_ms = self._mono()
+        dropped = ring.dropped()
+        stuck = now_ms - max(self._freed_ms, self._status_ms) >= STATUS_MS and ring.held_count() > 0
+        if not (self._status_due or stuck or dropped != self._dropped):
+            return
+        self._status_due = False
+        self._status_ms = now_ms
+        self._dropped = dropped
+        status = self._report()
+        status["holds"] = ring.holds()[:ROWS_AT_MOST]
+        status["dropped"] = dropped[:ROWS_AT_MOST]
+        await mqtt.publish(self._topics + "status", json.dumps(status).encode())
+
+    def _hear(self, topic, payload):
+        """Take a message of the gateway; what makes no sense is counted."""
+        try:
+            if topic == self._topics + "ack":
+                self._take_acknowledgement(read_acknowledgement(payload))
+            elif topic == self._topics + "time":
+                self._store.heard_time(read_time(payload))
+        except WireError:
+            self.malformed += 1
+        self._some.set()
+
+    def _take_acknowledgement(self, pairs):
+        try:
+            if self._window.acknowledged(pairs, self._mono()):
+                self._freed_ms = self._mono()
+        except OSError:
+            self._store.errors += 1  # a segment could not be removed; the next acknowledgement tries again
+
+
+async def _until_first_ends(*works):
+    """Run `works` side by side; when one of them ends, end the others and raise what ended it."""
+    ended = asyncio.Event()
+    causes = []
+
+    async def watch(work):
+        try:
+            await work
+        except (OSError, EOFError, ValueError, asyncio.TimeoutError) as error:
+            causes.append(error)
+        ended.set()
+
+    tasks = [asyncio.create_task(watch(work)) for work in works]
+    try:
+        await ended.wait()
+    finally:
+        for task in tasks:
+            task.cancel()
+    raise causes[0] if causes else OSError("the connection ended")

@@ -1,0 +1,5 @@
+"""What MicroPython runs when the board starts."""
+
+import app
+
+app.start()

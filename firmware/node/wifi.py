@@ -1,0 +1,41 @@
+"""The node's station on Wi-Fi: comes up, or is switched off and tried anew by the caller."""
+
+import asyncio
+
+import network
+
+WAIT_MS = 20000
+STEP_MS = 100
+SETTLE_MS = 1000
+
+
+class Wifi:
+    """One access point."""
+
+    def __init__(self, ssid, key):
+        self._ssid = ssid
+        self._key = key
+        self._station = network.WLAN(network.STA_IF)
+
+    def is_up(self):
+        return self._station.isconnected()
+
+    async def up(self):
+        """Return once connected; raises OSError after twenty seconds.
+
+        A failing station is disconnected and switched off, and rests: an ESP32
+        keeps answering "wrong password" to a right one until it has slept.
+        """
+        if self.is_up():
+            return
+        self._station.active(True)
+        self._station.connect(self._ssid, self._key)
+        for _ in range(WAIT_MS // STEP_MS):
+            if self.is_up():
+                return
+            await asyncio.sleep_ms(STEP_MS)
+        status = self._station.status()
+        self._station.disconnect()
+        self._station.active(False)
+        await asyncio.sleep_ms(SETTLE_MS)
+        raise OSError("no Wi-Fi, status %r" % status)

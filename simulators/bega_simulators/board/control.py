@@ -1,0 +1,39 @@
+"""The board's bench: a socket over which a test makes sensors fail, changes the air, and presses reset."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from bega_simulators.board.board import Board
+from bega_simulators.board.peripherals import AirPeripherals
+
+
+async def serve_control(path: Path, peripherals: AirPeripherals, board: Board) -> asyncio.Server:
+    """Serve `path` (a Unix socket); each line is a JSON object, each is answered by one with the board's state."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            try:
+                _obey(json.loads(line), peripherals)
+                answer: dict[str, Any] = {"resets": board.resets, "cause": peripherals.cause}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                answer = {"error": repr(error)}
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        writer.close()
+
+    return await asyncio.start_unix_server(serve, path)
+
+
+def _obey(order: dict[str, Any], peripherals: AirPeripherals) -> None:
+    for device, faults in order.pop("faults", {}).items():
+        peripherals.set_faults(device, faults)
+    for quantity, value in order.pop("air", {}).items():
+        peripherals.fix(quantity, value)
+    if order.pop("reset", False):
+        peripherals.reset_asked = True
+    if order:
+        raise KeyError(next(iter(order)))
