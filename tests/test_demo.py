@@ -4,6 +4,7 @@ The whole corner, every source to the broker, is in test_corner.py.
 """
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 import serial
 from pymodbus.client import ModbusSerialClient, ModbusTcpClient
+from pymodbus.exceptions import ModbusException
 from rich.console import Console
 
 from bega.devices import load_driver
@@ -159,12 +161,14 @@ def test_broker_and_kiosk_cannot_share_a_port(tmp_path):
 @pytest.fixture
 def corner(tmp_path):
     ready = tmp_path / "corner.json"
-    process = subprocess.Popen([*BEGA, "sim", "corner", "--ready-file", str(ready), "--speed", "60", "--seed", "2"])
+    command = [*BEGA, "sim", "corner", "--ready-file", str(ready), "--speed", "60", "--seed", "2"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
     try:
         wait_for(ready.exists)
-        yield json.loads(ready.read_text())
+        yield json.loads(ready.read_text()) | {"stdin": process.stdin}
     finally:
         process.send_signal(signal.SIGTERM)
+        process.stdin.close()
         assert process.wait(5) == 0
 
 
@@ -190,6 +194,25 @@ def test_corner_answers_in_the_cellar_and_in_the_hall(corner):
         for unit in (1, 2, 3):
             time.sleep(0.02)  # the silence between frames that pymodbus does not keep
             assert 400 < float32(cellar.read_input_registers(0x34, count=2, device_id=unit)) < 20_000
+
+
+def test_corner_silences_and_restores_a_device_as_it_is_told(corner):
+    host, _, port = corner["hall"].rpartition(":")
+
+    def answers(hall):
+        hall.connect()  # a time-out closes it
+        with contextlib.suppress(ModbusException):
+            return not hall.read_holding_registers(3059, count=2, device_id=1).isError()
+        return False
+
+    with ModbusTcpClient(host, port=int(port), timeout=0.3, retries=0) as hall:
+        assert answers(hall)
+        corner["stdin"].write(b"nonsense\nsilence city-hall\n")
+        corner["stdin"].flush()
+        wait_for(lambda: not answers(hall))
+        corner["stdin"].write(b"restore city-hall\n")
+        corner["stdin"].flush()
+        wait_for(lambda: answers(hall))
 
 
 def float32(answer):

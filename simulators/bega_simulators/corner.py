@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
+import stat
 import sys
 import threading
 from contextlib import ExitStack, closing
@@ -23,7 +25,10 @@ from bega_simulators.hosts.tcp import ModbusTcpServer
 from bega_simulators.town import Town, TownClock
 
 EXAMPLE = """example, with the third meter silent from the 20th to the 40th second:
-  bega sim corner --ready-file corner.json --dead-meter 3:20:20"""
+  bega sim corner --ready-file corner.json --dead-meter 3:20:20
+
+On standard input, if that is a pipe, it takes lines: `silence cellar-3` lets a device answer nobody, `restore cellar-3`
+lets it speak again. The devices: roadside-air, household, cellar-1 to cellar-3, city-hall."""
 LOOPBACK = "127.0.0.1"
 CELLAR_UNITS = (1, 2, 3)
 CELLAR_BAUD = 9600  # as the SDM630 leaves the factory, and gateway/examples/corner.toml expects
@@ -118,7 +123,9 @@ async def _run(args: argparse.Namespace) -> None:
     household = Inhabitant(P1Meter({}, args.seed), "household", town)
     cellar = {unit: Inhabitant(_meter("sdm630", unit, args.seed), f"cellar-{unit}", town) for unit in CELLAR_UNITS}
     hall = Inhabitant(_meter("iem3155", 1, args.seed), "city-hall", town)
-    inhabitants = [dust, household, *cellar.values(), hall]
+    devices = {"roadside-air": dust, "household": household, "city-hall": hall}
+    devices |= {f"cellar-{unit}": meter for unit, meter in cellar.items()}
+    inhabitants = list(devices.values())
     _look(inhabitants, clock)  # before the first byte: no device was ever in a town without air
     server = ModbusTcpServer({1: hall})
     with ExitStack() as stack:
@@ -126,7 +133,7 @@ async def _run(args: argparse.Namespace) -> None:
         p1 = stack.enter_context(closing(PtyHost(household, 115_200, wall_ms)))
         segment = stack.enter_context(Rs485Segment(dict(cellar), CELLAR_BAUD, args.seed))
         hall_port = await server.start(LOOPBACK, args.hall_port)
-        works = [pms.run(), p1.run(), _live(inhabitants, clock)]
+        works = [pms.run(), p1.run(), _live(inhabitants, clock), _obey(devices)]
         if args.dead_meter:
             works.append(_fall_silent(args.dead_meter, cellar[args.dead_meter.unit].faults))
         async with asyncio.TaskGroup() as tasks:
@@ -153,6 +160,21 @@ def _look(inhabitants: list[Inhabitant], clock: TownClock) -> None:
     town_s = clock.town_s(wall_ms() / 1000)
     for inhabitant in inhabitants:
         inhabitant.live(town_s)
+
+
+async def _obey(devices: dict[str, Inhabitant]) -> None:
+    """Silence and restore devices as the lines on standard input say; a terminal or nothing there is left alone."""
+    if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        return
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    while line := await lines.readline():
+        verb, _, name = line.decode(errors="replace").strip().partition(" ")
+        if name in devices and verb in ("silence", "restore"):
+            change = devices[name].faults.add if verb == "silence" else devices[name].faults.discard
+            change("silent")
+        else:
+            print(f"bega sim corner: not understood: {line!r}", file=sys.stderr)
 
 
 async def _fall_silent(silence: Silence, faults: set[str]) -> None:

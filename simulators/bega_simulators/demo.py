@@ -100,7 +100,8 @@ class Corner:
         command = ["gateway", "run", "--config", str(plan.gateway_config), *_set(settings)]
         self._start("gateway", *command, environment={"DBUS_SYSTEM_BUS_ADDRESS": bus})
         self._start("kiosk", "kiosk", "run", "--config", str(plan.kiosk_config), *_set(_kiosk_settings(plan)))
-        self._start("node", "sim", "board", "--kind", "air", "--node", NODE, "--broker", plan.mqtt, *plan.town)
+        broker, flash = plan.mqtt.removeprefix("mqtt://"), str(plan.directory / f"{NODE}.flash")
+        self._start("node", "sim", "board", "--kind", "air", "--broker", broker, "--flash", flash, *plan.town)
         gateway, kiosk, node = await asyncio.gather(*(self._up(name) for name in ("gateway", "kiosk", "node")))
         return {
             "mqtt": plan.mqtt,
