@@ -54,8 +54,17 @@ def cap_arcminutes(cap_mm: float, distance_mm: float) -> float:
 
 
 def panel_css(panel: Panel, distance_mm: float) -> str:
-    """Return the custom properties that look.css builds on: a millimetre, and the smallest text as 1rem."""
+    """Return the custom properties that look.css builds on: a millimetre, and the smallest text as 1rem.
+
+    On the panel itself they are what they say. In a narrower window (the same page on a laptop) everything shrinks
+    alike, down to half, so that a developer sees the layout that the panel shows.
+    """
     return (
-        f":root {{ --mm: {panel.px_per_mm:.4f}px; font-size: {panel.font_px(distance_mm):.3f}px; "
-        f"--screen-width: {panel.width_px}px; --screen-height: {panel.height_px}px; }}\n"
+        f":root {{ --mm: {_at_most(panel.px_per_mm, panel)}; "
+        f"font-size: {_at_most(panel.font_px(distance_mm), panel)}; "
+        f"--screen-height: {_at_most(panel.height_px, panel)}; }}\n"
     )
+
+
+def _at_most(size_px: float, panel: Panel) -> str:
+    return f"clamp({size_px / 2:.4f}px, {100 * size_px / panel.width_px:.6f}vw, {size_px:.4f}px)"

@@ -181,7 +181,8 @@ def _marks(marks: Sequence[Mark], inside: _Inside) -> list[str]:
             continue
         free_from = x + half + font_px * 0.4
         drawn.append(
-            f'<text x="{x:.1f}" y="{inside.bottom + font_px * 1.15:.1f}" text-anchor="middle">{escape(mark.words)}</text>'
+            f'<text x="{x:.1f}" y="{inside.bottom + font_px * 1.15:.1f}" text-anchor="middle">'
+            f"{escape(mark.words)}</text>"
         )
     return drawn
 

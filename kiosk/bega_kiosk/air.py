@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from bega_kiosk.config import Air
 from bega_kiosk.store import AHEAD_MS, Series, Store, Value
@@ -24,7 +24,6 @@ BAND_COUNT = 6
 PM2_5_UPPER_UGM3 = (5, 15, 50, 90, 140)  # upper bounds of bands 1 to 5, µg/m³, from the same report
 ENOUGH_MINUTES = 45
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
-# What no street air holds: a value beyond it is a fault of the sensor and is not shown as air.
 MOST_UGM3 = 5_000.0
 
 State = Literal["known", "not_yet", "unknown"]
@@ -81,9 +80,9 @@ def air_now(store: Store, now_ms: int, limits: Air) -> AirNow:
     )
 
 
-def band_of(value_ugm3: float) -> int:
-    """Return the band that a value of PM2.5 lies in: for the grounds of the plot, never for a verdict."""
-    return 1 + sum(value_ugm3 > upper for upper in PM2_5_UPPER_UGM3)
+def is_air(value_ugm3: float | None) -> TypeGuard[float]:
+    """Return whether a street can have such air; what no street has is a fault of the sensor and is not shown."""
+    return value_ugm3 is not None and 0 <= value_ugm3 <= MOST_UGM3
 
 
 def _index_record(store: Store, now_ms: int, limits: Air) -> dict[str, Value]:
@@ -177,9 +176,7 @@ def _age_ms(value: Value, now_ms: int) -> int | None:
 
 
 def _ugm3(value: Value) -> float | None:
-    if value.value is None or value.quality == STALE or not 0 <= value.value <= MOST_UGM3:
-        return None
-    return value.value
+    return value.value if value.quality != STALE and is_air(value.value) else None
 
 
 def _mean(value: Value | None) -> float | None:
@@ -190,4 +187,4 @@ def _whole(value: Value | None, least: int, most: int) -> int | None:
     """Return a whole number within its bounds, or None for anything else."""
     if value is None or value.value is None or value.quality == STALE:
         return None
-    return int(value.value) if value.value == int(value.value) and least <= value.value <= most else None
+    return int(value.value) if least <= value.value <= most and value.value.is_integer() else None

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Say every problem of the file, each with its place; a feed that does not answer is found by `run`, and retried."""
+    """Say every problem of the file, each with its place; a feed that is away is found by `run`, and tried again."""
     config, problems = settings.examine(args.config, parse_assignments(args.set))
     if config is None:
         print("\n".join(problems), file=sys.stderr)

@@ -31,6 +31,7 @@ SILENT_S = 45.0  # the feed sends a comment every 15 s
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 MOST_BYTES = 8 << 20
 MOST_LINE = 256 << 10
+FAILURES = (httpx.HTTPError, httpx.InvalidURL, LineError, WireError, msgspec.MsgspecError, UnicodeError, TimeoutError)
 
 Row = TypeVar("Row")
 
@@ -100,7 +101,7 @@ class Event(msgspec.Struct):
 
 
 class EventStream:
-    """Cuts a stream of server-sent events into (event, data); no IO. Lines end in LF or CR LF, as our feeds write them."""
+    """Cuts a stream of server-sent events into (event, data); no IO. Lines end in LF or CR LF, as ours do."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -164,7 +165,7 @@ class Feed:
                     if is_away:
                         log.info("%s back url=%s", what, self._url)
                     pause_s, is_away = FIRST_PAUSE_S, False
-            except (httpx.HTTPError, httpx.InvalidURL, LineError, WireError, msgspec.MsgspecError, TimeoutError) as error:
+            except FAILURES as error:
                 why = str(error) or type(error).__name__
             if not is_away:
                 log.warning("%s away url=%s why=%s", what, self._url, why)

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
@@ -193,9 +193,9 @@ class _WithHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-async def _first_of(*waits: object, for_s: float | None = None) -> None:
+async def _first_of(*waits: Awaitable[object], for_s: float | None = None) -> None:
     """Return when the first of `waits` is over, or after `for_s`; the others are given up."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[arg-type]
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, timeout=for_s, return_when=asyncio.FIRST_COMPLETED)
     finally:

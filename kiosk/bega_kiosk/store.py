@@ -1,7 +1,7 @@
 """What the feed said last: in memory for the pages, in SQLite for a restart and for hours without a network.
 
-It is a copy of public data that the feed can give again, so it is written a few seconds late and in one piece, a damaged
-file is put aside, and a full disk costs the memory of a restart and nothing else.
+It is a copy of public data that the feed can give again, so it is written a few seconds late and in one piece, a
+damaged file is put aside, and a full disk costs the memory of a restart and nothing else.
 """
 
 from __future__ import annotations

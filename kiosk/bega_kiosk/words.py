@@ -20,7 +20,10 @@ from babel.numbers import format_decimal
 
 from bega_protocols.errors import ConfigError
 
-LANGUAGES = {"ro": "Română", "en": "English"}  # each by the name that its own speakers give it; the first is the default
+LANGUAGES = {
+    "ro": "Română",
+    "en": "English",
+}  # each by the name that its own speakers give it; the first is the default
 DEFAULT = "ro"
 DATES = {"ro": "d MMMM y", "en": "d MMMM y"}
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from bega.look.colours import AIR_TINTS
 from bega.look.plot import Frame, Ground, Mark, Point, day_svg
-from bega_kiosk.air import BAND_COUNT, HOUR_MS, PM2_5_UPPER_UGM3, AirNow, Dust, Verdict
+from bega_kiosk.air import BAND_COUNT, HOUR_MS, PM2_5_UPPER_UGM3, AirNow, Dust, Verdict, is_air
 from bega_kiosk.feed import HOURS, STEP_S
 from bega_kiosk.pages.screen import Screen
 from bega_kiosk.store import Sample, Series
@@ -87,7 +87,7 @@ def day(screen: Screen, series: Series | None) -> Day | None:
     """Return the last 24 hours, None where there is nothing to show."""
     from_ms = screen.now_ms - HOURS * HOUR_MS
     samples = [] if series is None else [sample for sample in series.samples if from_ms <= sample.time_ms]
-    told = [sample for sample in samples if sample.value is not None and sample.time_ms <= screen.now_ms]
+    told = [sample for sample in samples if is_air(sample.value) and sample.time_ms <= screen.now_ms]
     if not told:
         return None
     words = screen.words
@@ -97,7 +97,7 @@ def day(screen: Screen, series: Series | None) -> Day | None:
     spoken_least = words.text("air.day.least", value=words.concentration(_value(least)), time=words.time(least.time_ms))
     label = f"{words.text('air.day.title')}. {words.text('air.day.unit')}. {spoken_most} {spoken_least}"
     return Day(
-        plot=Markup(_plot(screen, samples, label)),  # noqa: S704 - plot.py escapes every text
+        plot=Markup(_plot(screen, told, label)),  # noqa: S704 - plot.py escapes every text
         most=spoken_most,
         least=spoken_least,
         is_part_simulated=any(sample.is_simulated for sample in told),

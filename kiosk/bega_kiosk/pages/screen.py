@@ -36,8 +36,10 @@ class Screen:
     def draw(self, template: str, values: Mapping[str, Any]) -> str:
         """Return the page."""
         others = {language: name for language, name in LANGUAGES.items() if language != self.words.language}
-        return _environment().get_template(template).render(
-            screen=self, text=self.words.text, other_languages=others, version=version("bega"), **values
+        return (
+            _environment()
+            .get_template(template)
+            .render(screen=self, text=self.words.text, other_languages=others, version=version("bega"), **values)
         )
 
 
