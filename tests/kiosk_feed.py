@@ -1,4 +1,4 @@
-"""A gateway's public feed as the contract has it, for tests of the kiosk: a real HTTP server that can also misbehave."""
+"""A gateway's public feed as the contract has it, for tests of the kiosk: a real HTTP server that can misbehave."""
 
 import contextlib
 import json

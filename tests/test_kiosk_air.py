@@ -5,6 +5,10 @@ from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bega.look.panels import PANELS
 from bega_gateway.edge.air_index import BANDS_UGM3, NEEDED_MINUTES
 from bega_kiosk.air import ENOUGH_MINUTES, PM2_5_UPPER_UGM3, air_now
 from bega_kiosk.config import Air
@@ -14,10 +18,6 @@ from bega_kiosk.pages.screen import Screen
 from bega_kiosk.store import Sample, Series, Store, Value
 from bega_kiosk.words import load_words
 from bega_protocols.reading import STALE, SUSPECT
-from hypothesis import given
-from hypothesis import strategies as st
-
-from bega.look.panels import PANELS
 
 NOW_MS = 1_795_000_000_000  # 18 November 2026, 13:06 in Timișoara
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000

@@ -187,4 +187,4 @@ def _whole(value: Value | None, least: int, most: int) -> int | None:
     """Return a whole number within its bounds, or None for anything else."""
     if value is None or value.value is None or value.quality == STALE:
         return None
-    return int(value.value) if least <= value.value <= most and value.value.is_integer() else None
+    return int(value.value) if least <= value.value <= most and float(value.value).is_integer() else None
