@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 from bleak import BleakScanner
+from bleak.backends.bluezdbus.manager import get_global_bluez_manager
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
 from bleak.exc import BleakDBusError, BleakError
@@ -72,6 +72,7 @@ class BleLine:
         self._mono_ms = mono_ms
         self._wall_ms = wall_ms
         self._deaf_after_ms = int(deaf_after_s * 1000)
+        self._scanner: BleakScanner | None = None
         self._waiting: dict[str, _Heard] = {}  # at most one for each sensor: a storm costs the older ones, no memory
         self._arrived = asyncio.Event()
         self._heard_ms = 0  # when anything at all was heard, foreign or ours
@@ -84,33 +85,50 @@ class BleLine:
         # bleak's debug lines name every passer-by's phone: they stay off, whatever the gateway's own level is.
         logging.getLogger("bleak").setLevel(logging.INFO)
         pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                async with self._scanning():
+        try:
+            while True:
+                try:
+                    await self._open()
                     self._say_back()
                     pause_s = FIRST_PAUSE_S
                     await self._listen()
-            except LineError as error:
-                if not self._down:
-                    log.warning("line down line=%s error=%s", self._name, error)
-                self._down = True
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                except LineError as error:
+                    if not self._down:
+                        log.warning("line down line=%s error=%s", self._name, error)
+                    self._down = True
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        finally:
+            await self._close()
 
-    @asynccontextmanager
-    async def _scanning(self) -> AsyncIterator[None]:
-        """Keep a scan going while the block runs; raises LineError if none can be begun."""
-        scanner = BleakScanner(self._hear, bluez={"adapter": self._adapter})
+    async def _open(self) -> None:
+        """Begin a scan in the place of the last one; raises LineError if that cannot be."""
         try:
             async with asyncio.timeout(OPEN_WITHIN_S):
+                await self._end_scan()
+                scanner = BleakScanner(self._hear, bluez={"adapter": self._adapter})
                 await scanner.start()
         except Exception as error:  # bleak and dbus-fast raise many kinds; the remedy is one: wait and open again
             raise LineError(_advice(self._adapter, error)) from None
+        self._scanner = scanner
         self._heard_ms = self._mono_ms()
+
+    async def _end_scan(self) -> None:
+        """End the last scan; raises what bleak raises where there is no bus."""
+        # This renews a bus connection that was lost. Without it bleak 3.1 would write to the closed socket, and
+        # dbus-fast wait on a file descriptor that may be another connection's by now.
+        await get_global_bluez_manager()
+        scanner, self._scanner = self._scanner, None
+        if scanner:
+            with contextlib.suppress(BleakError):  # a bluetoothd that was started anew knows of no scan
+                await scanner.stop()
+
+    async def _close(self) -> None:
         try:
-            yield
-        finally:
-            await _stop(scanner)
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await self._end_scan()
+        except Exception as error:  # whatever it is, nobody scans any more
+            log.debug("scan did not end line=%s error=%s", self._name, type(error).__name__)
 
     async def _listen(self) -> None:
         """Hand on what is heard until nothing at all was heard for a while.
@@ -204,15 +222,6 @@ def _by_address(stations: list[Station]) -> dict[str, Station]:
         if other is not station:
             raise ConfigError(f"devices.{station.name}.settings.address: {other.name} has it already")
     return found
-
-
-async def _stop(scanner: BleakScanner) -> None:
-    """End a scan; where bluetoothd or the bus is gone there is none, and the next start says so."""
-    try:
-        async with asyncio.timeout(CLOSE_WITHIN_S):
-            await scanner.stop()
-    except Exception as error:
-        log.debug("scan did not end: %s", type(error).__name__)
 
 
 def _advice(adapter: str, error: Exception) -> str:
