@@ -24,9 +24,8 @@ def raise_boot(directory: Path, unix_s: int) -> int:
         for copy in COPIES:
             _write(directory / copy, boot)
     except OSError as error:
-        raise ConfigError(
-            f"{directory}: the boot number cannot be kept ({error.strerror}); give state_dir a place that can be written"
-        ) from None
+        why = f"{directory}: the boot number cannot be kept ({error.strerror})"
+        raise ConfigError(f"{why}; give state_dir a place that can be written") from None
     return boot
 
 

@@ -11,10 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bega_protocols.errors import ConfigError
-from bega_protocols.reading import GOOD, Reading, parse_decimal
-from bega_protocols.record import Record
-
 from bega import mqtt
 from bega.clock import Clock
 from bega.devices import load_driver
@@ -30,6 +26,9 @@ from bega_gateway.health import Health
 from bega_gateway.lines.station import Station
 from bega_gateway.lines.window import Window
 from bega_gateway.recorder import CLOCK_FLOOR_MS, Recorder
+from bega_protocols.errors import ConfigError
+from bega_protocols.reading import GOOD, Reading, parse_decimal
+from bega_protocols.record import Record
 
 log = logging.getLogger(__name__)
 

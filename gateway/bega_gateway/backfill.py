@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bega_protocols import senml
-from bega_protocols.errors import ConfigError, WireError
-
 from bega_gateway.config import Config
 from bega_gateway.feed_store import loading
+from bega_protocols import senml
+from bega_protocols.errors import ConfigError, WireError
 
 
 def load_history(config: Config, source: Path, simulated: bool) -> tuple[int, int]:

@@ -10,11 +10,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bega_protocols.errors import ConfigError
-
 from bega.clock import mono_ms, wall_ms
 from bega.settings import parse_assignments
 from bega_gateway import config as settings
+from bega_protocols.errors import ConfigError
 
 EXAMPLES = """examples:
   bega gateway check --config corner.toml

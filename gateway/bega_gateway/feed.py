@@ -17,8 +17,6 @@ from typing import Any
 
 import msgspec
 import uvicorn
-from bega_protocols.errors import ConfigError
-from bega_protocols.reading import QUANTITIES, STALE, decimal_text
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -27,6 +25,8 @@ from starlette.routing import Route
 from bega.clock import Clock
 from bega_gateway.config import Config
 from bega_gateway.feed_store import FeedStore, Published, Step
+from bega_protocols.errors import ConfigError
+from bega_protocols.reading import QUANTITIES, STALE, decimal_text
 
 HOUR_MS = 3_600_000
 HEARTBEAT_S = 15.0

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bega_protocols import senml
-from bega_protocols.reading import Reading
-from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
-
 from bega.outbox.spool import Head, Spool
 from bega_gateway.config import Config
 from bega_gateway.feed_store import FeedStore
+from bega_protocols import senml
+from bega_protocols.reading import Reading
+from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
 
 if TYPE_CHECKING:
     from bega_protocols.driver import Driver

@@ -15,13 +15,12 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from bega_protocols import senml
-from bega_protocols.errors import WireError
-from bega_protocols.record import Record
-
 from bega.clock import Clock
 from bega.mqtt import Message, Session, SessionLost
 from bega.outbox.spool import Head
+from bega_protocols import senml
+from bega_protocols.errors import WireError
+from bega_protocols.record import Record
 
 log = logging.getLogger(__name__)
 

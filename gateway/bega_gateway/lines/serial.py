@@ -8,11 +8,11 @@ import logging
 import os
 
 import serial
-from bega_protocols.errors import LineError
 
 from bega.clock import Clock
 from bega_gateway.config import SerialLine as SerialSettings
 from bega_gateway.lines.station import Station
+from bega_protocols.errors import LineError
 
 log = logging.getLogger(__name__)
 
