@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bega_protocols.checks import crc16_arc
-from bega_protocols.devices.dsmr_p1.codec import unix_s
+from bega_protocols.devices.dsmr_p1.codec import LINE_SIZE, unix_s
 from bega_protocols.devices.dsmr_p1.driver import Driver
 from bega_protocols.devices.dsmr_p1.sim import OBJECTS, Sim
 from bega_protocols.errors import ChecksumError, ConfigError
@@ -347,6 +347,11 @@ def test_gas_on_the_next_line_whatever_stands_between():
     assert hear(driver(), telegram(*lines, check=False))[1:] == []
 
 
+def test_gas_line_of_several_values_is_passed_over():
+    line = "0-1:24.3.0(090212160000)(00)(60)(2)(0-1:24.2.1)(m3)"
+    assert hear(driver(), telegram("0-1:24.1.0(3)", line, "(00001.001)", check=False)) == []
+
+
 def gas(stamp: str, value: str = "00981.443*m3") -> bytes:
     return telegram("0-1:24.1.0(003)", f"0-1:24.2.1({stamp})({value})")
 
@@ -398,6 +403,53 @@ def test_first_meter_keeps_its_part_while_it_has_no_value():
         ),
     )  # fmt: skip
     assert [group[0].part for group in heard] == ["m2"]
+
+
+def test_electricity_meter_behind_never_mixes_with_the_one_in_front():
+    heard = hear(driver(), telegram("1-0:1.8.0(1*kWh)", "0-2:24.1.0(002)", "0-2:24.2.1(260106155000W)(2*kWh)"))
+    assert [(group[0].quantity, group[0].part, group[0].value) for group in heard] == [
+        ("active_energy_import", "", 1),
+        ("active_energy_import", "m2", 2),
+    ]
+
+
+def test_channel_without_a_device_is_no_reading():
+    assert hear(driver(), telegram("0-2:24.1.0(003)", "0-2:96.1.0()", "0-2:24.2.1(260106155000W)(2*m3)")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("1-0:1.8.0*255(00052185.7825309*kWh)", Reading("active_energy_import", 521857825309, -7)),
+        ("1-0:1.8.0*01(00052185.7825309*kWh)", None),  # OBIS F: a value of the past
+        ("1-0:1.8.11(00005.5*kWh)", Reading("active_energy_import", 55, -1, "t11")),
+        ("1-0:1.8.01(00005.5*kWh)", None),
+        ("1-0:1.8.(00005.5*kWh)", None),
+        ("1-0:1.8.111(00005.5*kWh)", None),
+        ("2-0:1.8.1(00005.5*kWh)", None),
+        ("1-0:33.7.0(1.001)", None),
+        ("1-0:33.7.0(1.000)", Reading("power_factor", 1000, -3, "l1")),
+    ],
+)
+def test_register_reads_as_its_code_says(line, value):
+    assert flat(hear(driver(), telegram(line))) == ([] if value is None else [value])
+
+
+def test_first_of_two_lines_of_one_register_counts():
+    lines = ["1-0:1.8.1(1*kWh)", "1-0:1.8.1(2*kWh)", "0-0:96.1.1(4D31)", "0-0:96.1.0(4D32)"]
+    listener = driver()
+    assert hear(listener, telegram(*lines)) == [[Reading("active_energy_import", 1, 0, "t1")]]
+    assert listener.attributes["meter_id"] == "M1"
+
+
+def test_check_value_may_have_lost_its_leading_zero_and_no_more():
+    made = (telegram("1-0:1.8.1(1*kWh)", f"1-0:1.8.2({number}*kWh)") for number in range(1000))
+    whole = next(one for one in made if one[-6:-5] == b"0" and one[-5:-4] != b"0")
+    shorter = whole[:-6] + whole[-5:]
+    assert len(flat(hear(driver(), shorter))) == 2
+    for end in (b"/", b" ", b"x\r\n"):
+        assert hear(driver(), shorter[:-2] + end) == []
+    assert hear(driver(), whole[:-6] + whole[-4:]) == []
 
 
 def test_ids_are_attributes_and_in_no_error():
@@ -486,6 +538,29 @@ def test_stamps_agree_with_the_time_zone_tables(second, zone):
         letter = "S" if local.dst() else "W"
         assert unix_s(local.strftime("%y%m%d%H%M%S") + letter, zone * 60) == local.timestamp()
     assert unix_s(local.strftime("%y%m%d%H%M%S"), zone * 60) == local.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("stamp", "utc"),
+    [
+        ("260329015959", datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC)),
+        ("260329020000", datetime(2026, 3, 29, 1, tzinfo=UTC)),  # an hour that is not
+        ("260329030000", datetime(2026, 3, 29, 1, tzinfo=UTC)),
+        ("261025020000", datetime(2026, 10, 25, 0, tzinfo=UTC)),  # an hour that comes twice
+        ("261025030000", datetime(2026, 10, 25, 2, tzinfo=UTC)),
+        ("261025023000S", datetime(2026, 10, 25, 0, 30, tzinfo=UTC)),
+        ("261025023000W", datetime(2026, 10, 25, 1, 30, tzinfo=UTC)),
+        ("240229120000W", datetime(2024, 2, 29, 11, tzinfo=UTC)),
+        ("000101000000W", datetime(1999, 12, 31, 23, tzinfo=UTC)),
+    ],
+)
+def test_stamp_at_the_edges_of_summer(stamp, utc):
+    assert unix_s(stamp) == utc.timestamp()
+
+
+@pytest.mark.parametrize("stamp", ["250229120000W", "261301000000W", "260100000000W", "260101240000W", "260101006000W"])
+def test_day_that_is_not_is_no_time(stamp):
+    assert unix_s(stamp) is None
 
 
 @given(st.text("0123456789SW", max_size=14))
@@ -608,6 +683,17 @@ def test_line_longer_than_any_is_checked_and_passed_over():
     for size in (1, 7, 1000, 20_000):
         heard = hear(driver(), *[whole[at : at + size] for at in range(0, len(whole), size)])
         assert [row.part for row in flat(heard)] == ["t1", "t2"]
+
+
+def test_rest_of_a_line_too_long_is_never_taken_for_a_line():
+    head = "0-0:98.1.0("
+    lines = [head + "0" * (LINE_SIZE + 1 - len(head)) + "1-0:1.8.1(000009.999*kWh)", "1-0:1.8.2(000002.399*kWh)"]
+    whole = telegram("0-0:96.13.0(" + "30" * 1500 + ")", *lines)
+    for size in (1, 7, 1000, 20_000):
+        listener = driver()
+        heard = hear(listener, *[whole[at : at + size] for at in range(0, len(whole), size)])
+        assert [row.part for row in flat(heard)] == ["t2"]
+        assert "message" not in listener.attributes
 
 
 def test_simulator_takes_signed_power_and_refuses_what_the_meter_does_not_tell():
