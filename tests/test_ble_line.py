@@ -1,6 +1,7 @@
 """From a sensor's bytes in the air to readings: Bumble, org.bluez, D-Bus, bleak's default backend, the line."""
 
 import asyncio
+import itertools
 import json
 import logging
 import shutil
@@ -25,6 +26,7 @@ from bega_gateway.lines.station import Station
 from bega_protocols.devices.bthome.sim import Sim
 from bega_protocols.errors import ConfigError
 from bega_protocols.reading import decimal_text
+from bega_simulators.hosts import org_bluez
 from bega_simulators.hosts.ble import ADAPTER_ADDRESS, SENSORS
 from bega_simulators.hosts.ble_air import Air, host_on
 from bega_simulators.hosts.ble_strangers import strangers
@@ -192,17 +194,18 @@ def test_replay_is_refused_also_after_a_restart(monkeypatch, caplog):
     assert len(said(caplog, "a replay")) == 1
 
 
-def test_silent_sensor_is_heard_again_when_it_returns(monkeypatch):
+def test_silent_sensor_is_forgotten_by_bluetoothd_and_heard_again_when_it_returns(monkeypatch):
+    monkeypatch.setattr(org_bluez, "FORGOTTEN_AFTER_S", 0.3)
+    monkeypatch.setattr(org_bluez, "LOOK_EVERY_S", 0.1)
+
     async def scenario():
         async with park(monkeypatch) as there:
             listener = Listener()
             async with listener.running():
                 await until(lambda: listener.of("park-1"))
                 there.sims["park-1"].faults.add("silent")
-                await asyncio.sleep(0.2)
+                await until(lambda: len(there.bluez.devices) == 1)
                 count = len(listener.of("park-1"))
-                await asyncio.sleep(0.6)
-                assert len(listener.of("park-1")) == count
                 there.sims["park-1"].faults.clear()
                 await until(lambda: len(listener.of("park-1")) > count)
 
@@ -329,21 +332,18 @@ def test_foreign_voices_keep_a_scan_alive(monkeypatch):
 def test_storm_costs_the_older_advertisements_and_no_memory(monkeypatch):
     async def scenario():
         async with park(monkeypatch) as there:
-            numbers = iter(range(1, 250))
-            there.air.place(
-                PLAIN["address"], lambda _: bytes.fromhex("0201060816d2fc40000101") + bytes([next(numbers)])
-            )
+            numbers = itertools.count()
+            head = bytes.fromhex("0201060716d2fc400d")  # PM2.5, rising with each advertisement
+            there.air.place(PLAIN["address"], lambda _: head + next(numbers).to_bytes(2, "little"))
             listener = Listener({"park-1": PLAIN})
             listener.hold.clear()
             async with listener.running():
                 await until(lambda: listener.line.counters.overtaken >= 20)
                 assert len(listener.line._waiting) <= 1
-                newest = listener.line.counters.ours
                 listener.hold.set()
                 await until(lambda: len(listener.of("park-1")) >= 2)
-            first, second = listener.of("park-1")[:2]
-            assert int(first["battery"]) < 10
-            assert int(second["battery"]) >= newest - 1
+            first, second = (int(values["pm2_5"]) for values in listener.of("park-1")[:2])
+            assert second - first >= 20, "the newest one is kept"
 
     asyncio.run(scenario())
 

@@ -69,6 +69,11 @@ class OrgBluez:
         if bus and bus.connected:
             bus.disconnect()
 
+    @property
+    def devices(self) -> list[str]:
+        """The paths of all devices that are known now."""
+        return list(self._heard_s)
+
     def switch(self, on: bool) -> None:
         """Switch the adapter on or off, as rfkill or bluetoothctl do."""
         if not on:

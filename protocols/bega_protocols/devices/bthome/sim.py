@@ -38,6 +38,7 @@ class Sim:
     """Measures every 5 s and advertises each measurement about once a second until the next.
 
     settings: `address`, and with `key` the packets are encrypted and counted; without, they have a packet id.
+    The counter begins at the clock's seconds, so that a new start steps past all that was counted before it.
     faults: "silent" (nothing is sent), "replay" (the first packet ever sent is sent again and again),
     "plain" (sent without the encryption that was agreed), "key" (encrypted with another key).
     """
@@ -81,6 +82,8 @@ class Sim:
         if "replay" in self.faults and self._first:
             return self._first
         if self._measured_ms is None or now_ms - self._measured_ms >= self.measure_ms:
+            if self._measured_ms is None and self._key is not None:
+                self.counter = now_ms // 1000 % 2**32
             self._measured_ms = now_ms
             self.counter += 1
             self._packet = self._advertisement(self.counter)
