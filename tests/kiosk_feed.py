@@ -114,7 +114,8 @@ class FeedServer:
                     if url.path == "/public/v1/events" and url.path not in feed.bodies:
                         self.stream()
                     else:
-                        self.answer(feed.bodies.get(url.path) or feed.body(url.path, parse_qs(url.query)))
+                        own = feed.bodies.get(url.path)
+                        self.answer(feed.body(url.path, parse_qs(url.query)) if own is None else own)
 
             def answer(self, body: bytes) -> None:
                 self.send_response(200)

@@ -190,7 +190,13 @@ def test_day_says_which_part_is_simulated():
     told = day(SCREEN, series((NOW_MS - 3 * HOUR_MS, 9.0, 0, True), (NOW_MS - HOUR_MS, 9.0, 0, False)))
     assert told.is_part_simulated
     assert told.is_part_measured
-    assert [kind for _, _, kind in told.rows] == ["date măsurate", "date simulate"]
+    assert told.rows[:4] == [
+        ("13:00", "fără date", ""),
+        ("12:00", "9", "date măsurate"),
+        ("11:00", "fără date", ""),
+        ("10:00", "9", "date simulate"),
+    ]
+    assert len(told.rows) == 25
 
 
 def test_day_names_whole_hours_of_the_local_clock():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
 
 from markupsafe import Markup
 
@@ -102,7 +101,7 @@ def day(screen: Screen, series: Series | None) -> Day | None:
         least=spoken_least,
         is_part_simulated=any(sample.is_simulated for sample in told),
         is_part_measured=not all(sample.is_simulated for sample in told),
-        rows=[*_rows(words, told)],
+        rows=[*_rows(screen, told)],
     )
 
 
@@ -141,13 +140,21 @@ def _marks(screen: Screen) -> Iterator[Mark]:
             yield Mark(time_ms, screen.words.text("air.day.hour", hour=str(hour)))
 
 
-def _rows(words: Words, told: list[Sample]) -> Iterator[tuple[str, str, str]]:
+def _rows(screen: Screen, told: list[Sample]) -> Iterator[tuple[str, str, str]]:
     """Yield each hour as (hour, mean, kind of data), newest first: what the plot shows, for who cannot see it."""
-    for start_ms, group in groupby(reversed(told), key=lambda sample: sample.time_ms // HOUR_MS * HOUR_MS):
-        hour = list(group)
-        mean = sum(map(_value, hour)) / len(hour)
+    words = screen.words
+    hours: dict[int, list[Sample]] = {}
+    for sample in told:
+        hours.setdefault(sample.time_ms // HOUR_MS, []).append(sample)
+    newest = screen.now_ms // HOUR_MS
+    for number in range(newest, newest - HOURS - 1, -1):
+        hour = hours.get(number)
+        if hour is None:
+            yield words.time(number * HOUR_MS), words.text("air.day.no_value"), ""
+            continue
         kind = "air.day.simulated" if any(sample.is_simulated for sample in hour) else "air.day.measured"
-        yield words.time(start_ms), words.concentration(mean), words.text(kind)
+        mean = sum(map(_value, hour)) / len(hour)
+        yield words.time(number * HOUR_MS), words.concentration(mean), words.text(kind)
 
 
 def _unit(words: Words, dust: Dust) -> str | None:
