@@ -139,10 +139,15 @@ def test_every_source_reaches_the_broker_and_only_public_ones_the_feed(demo):
     assert run.left() == []
 
 
-def test_demo_that_is_killed_leaves_no_process(demo):
+def test_demo_tells_of_a_process_that_is_gone_and_killed_itself_leaves_none(demo):
     run = demo()
-    run.ready()
+    up = run.ready()
     assert len(run.left()) > 5
+    os.kill(up["pids"]["kiosk"], signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while "kiosk: ended by signal 9" not in run.output.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "kiosk: ended by signal 9" in run.output.read_text()
     run.process.kill()
     run.process.wait(5)
     deadline = time.monotonic() + 6

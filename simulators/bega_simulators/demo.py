@@ -139,8 +139,9 @@ class Corner:
     async def _gone(self, name: str) -> None:
         child = self._running.pop(name, None)
         if child:
-            await self._children.until_ended(child, 0)
-            self._live.missing[name] = child.last_words()
+            exit_code = await self._children.until_ended(child, 0)
+            how = f"ended by signal {-exit_code}: " if exit_code and exit_code < 0 else ""
+            self._live.missing[name] = how + child.last_words()
 
     async def _load_history(self) -> None:
         """Put the 24 h before now into the gateway's public feed, marked as simulated."""

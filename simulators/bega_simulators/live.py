@@ -95,7 +95,7 @@ class Live:
 
     def _keys(self, who: tuple[str, str]) -> list[Key]:
         keys = [key for key in self.rows if (key.source, key.device) == who]
-        return sorted(keys, key=lambda key: (_rank(key.quantity), key.part, key.quantity))
+        return sorted(keys, key=lambda key: (bool(key.part), _rank(key.quantity), key.part, key.quantity))
 
     def _line(self, source: str, device: str) -> str:
         """Return the line of a device that the gateway reads, or of a node; an index is the gateway's own."""

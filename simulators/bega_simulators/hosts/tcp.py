@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 from typing import Protocol
 
+END_S = 0.5  # to let go of a connection
 NO_PATH = 0x0B  # exception: the device behind the gateway did not answer
 
 
@@ -42,6 +43,7 @@ class ModbusTcpServer:
         self.functions: set[int] = set()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None] | None] = set()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen; return the port, which the system chose if it was 0."""
@@ -57,15 +59,20 @@ class ModbusTcpServer:
                 writer.transport.abort()
             await self._server.wait_closed()
             self._server = None
+        # Exchanges that were cut off end here: cancelled with the loop, each would leave a traceback.
+        if ending := [task for task in self._serving if task]:
+            await asyncio.wait(ending, timeout=END_S + self.late_s)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
+        self._serving.add(asyncio.current_task())
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
                 while await self._exchange(reader, writer):
                     pass
         finally:
             self._open.discard(writer)
+            self._serving.discard(asyncio.current_task())
             writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
