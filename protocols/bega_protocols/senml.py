@@ -123,10 +123,10 @@ def _milliseconds(seconds: str) -> int:
     value, exp10 = parse_decimal(_number(seconds))
     if exp10 < -3:
         raise ValueError("bt finer than a millisecond")
-    value *= 10 ** (exp10 + 3)
-    if not 0 <= value < TIME_LIMIT_MS:
+    time_ms: int = value * 10 ** (exp10 + 3)
+    if not 0 <= time_ms < TIME_LIMIT_MS:
         raise ValueError("bt beyond all calendars")
-    return value
+    return time_ms
 
 
 def _whole(entry: "dict[str, str]", label: str, limit: int, default: "int | None" = None) -> int:
