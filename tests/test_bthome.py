@@ -4,20 +4,20 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
-import bega_protocols.devices.bthome as folder
 import pytest
-from bega_protocols import bthome
-from bega_protocols.devices.bthome.driver import REPEAT_MS, REPEAT_OF_PACKET_ID_MS
-from bega_protocols.devices.bthome.sim import OBJECTS, Sim
-from bega_protocols.errors import ChecksumError, ConfigError
-from bega_protocols.reading import QUANTITIES, Reading, decimal_text
 from bthome_ble import BTHomeBluetoothDeviceData
 from bthome_ble.const import MEAS_TYPES
 from habluetooth import BluetoothServiceInfoBleak
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bega_protocols.devices.bthome as folder
 from bega.devices import load_driver
+from bega_protocols import bthome
+from bega_protocols.devices.bthome.driver import REPEAT_MS, REPEAT_OF_PACKET_ID_MS
+from bega_protocols.devices.bthome.sim import OBJECTS, Sim
+from bega_protocols.errors import ChecksumError, ConfigError
+from bega_protocols.reading import QUANTITIES, Reading, decimal_text
 
 ADDRESS = "54:48:E6:8F:80:A5"
 KEY = "231d39c1d7cc1ab1aee224cd096db932"
@@ -280,6 +280,13 @@ def test_sensor_that_lost_its_counter_is_refused_until_somebody_asks_for_it():
     asked = load_driver("bthome", {**SECRET, "restart_below": 100}, state)
     assert len(hear(asked, again)) == 3
     assert len(hear(load_driver("bthome", SECRET, asked.state()), again)) == 0
+
+
+def test_simulator_that_starts_anew_steps_past_its_old_counter():
+    """As the format asks of a sensor: it keeps its counter, or it is refused."""
+    driver = load_driver("bthome", SECRET)
+    assert len(hear(driver, advertisements(secret_sensor(), 3, start_ms=1_000_000))) == 3
+    assert len(hear(driver, advertisements(secret_sensor(), 3, start_ms=1_020_000))) == 3
 
 
 def test_wrong_key_is_said_and_never_shown():

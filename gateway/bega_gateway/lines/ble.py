@@ -146,7 +146,6 @@ class BleLine:
             except TimeoutError:
                 continue
             self._arrived.clear()
-            self._deaf = False
             while self._waiting:
                 address = next(iter(self._waiting))
                 await self._take(self._stations[address], self._waiting.pop(address))
@@ -155,6 +154,7 @@ class BleLine:
         """Keep one advertisement if it is a configured sensor's; called by bleak for every one in the air."""
         now_ms = self._mono_ms()
         self._heard_ms = now_ms
+        self._deaf = False
         address = device.address.upper()
         if address not in self._stations:
             self.counters.foreign += 1
