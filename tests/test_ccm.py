@@ -1,13 +1,13 @@
 """CCM against the vectors of RFC 3610 and against another implementation."""
 
 import pytest
-from bega_protocols.ccm import open_sealed, seal
-from bega_protocols.errors import ChecksumError
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bega.devices import aes_block_cipher
+from bega_protocols.ccm import open_sealed, seal
+from bega_protocols.errors import ChecksumError
 
 KEY = bytes(range(0xC0, 0xD0))
 
