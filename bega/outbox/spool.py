@@ -10,8 +10,9 @@ import asyncio
 import functools
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -80,6 +81,7 @@ class Spool:
         self._room = asyncio.Event()
         self._room.set()
         self._stored = asyncio.Event()  # replaced at each commit that brought messages
+        self._leaving: set[int] = set()  # what `forget` was told of and no commit has deleted yet
         self._failing = False
         self.committed = 0  # messages stored since the start
         self.depth = 0  # messages stored and not yet acknowledged
@@ -99,16 +101,20 @@ class Spool:
         return spool
 
     async def run(self) -> None:
-        """Commit what is added, a group at a time, until cancelled; the last group is committed on the way out."""
+        """Commit what is added, a group at a time, until cancelled; the last group is committed on the way out.
+
+        A full or failing disk is tried again for ever. Raises sqlite3.DatabaseError where the file itself is
+        damaged: only a new start, which sets it aside, helps.
+        """
         try:
             while True:
                 await self._work.wait()
                 if self._window_s and not self._at_once.is_set():
                     await _wait_at_most(self._at_once, self._window_s)
-                if not await self._commit_batch():
+                if not await self._commit_whole():
                     await asyncio.sleep(RETRY_S)
         finally:
-            await asyncio.shield(self._commit_batch())
+            await self._commit_whole()
 
     def add(
         self,
@@ -143,8 +149,13 @@ class Spool:
 
     def forget(self, ids: list[int]) -> None:
         """Delete acknowledged messages with the next commit; a crash before it only sends them again."""
+        self._leaving.update(ids)
         self._batch.sent.extend(ids)
         self._wake(at_once=False)
+
+    def has_room(self) -> bool:
+        """Return whether another message may be added; `room` waits for it."""
+        return self._room.is_set()
 
     async def room(self) -> None:
         """Wait while more than enough waits for a commit."""
@@ -154,8 +165,7 @@ class Spool:
         """Return the oldest messages behind `after_id`, in order, without those that `forget` was told of."""
         while True:
             found = await self._in_thread(functools.partial(_take, self._database, after_id, limit))
-            forgotten = set(self._batch.sent)
-            rows = [row for row in found if row.id not in forgotten]
+            rows = [row for row in found if row.id not in self._leaving]
             if rows or not found:
                 return rows
             after_id = found[-1].id
@@ -184,6 +194,15 @@ class Spool:
         if at_once:
             self._at_once.set()
 
+    async def _commit_whole(self) -> bool:
+        """Commit what waits; whoever is cancelled meanwhile waits until it is known what became of it."""
+        commit = asyncio.create_task(self._commit_batch())
+        try:
+            return await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            await commit
+            raise
+
     async def _commit_batch(self) -> bool:
         """Commit what waits; return whether that worked. On failure all of it waits for the next try."""
         self._work.clear()
@@ -193,16 +212,21 @@ class Spool:
             return True
         try:
             deleted = await self._in_thread(lambda: _commit(self._database, batch))
-        except sqlite3.Error as error:
+        except sqlite3.OperationalError as error:
+            await self._drain(batch)
             self._put_back(batch)
             if not self._failing:
                 log.error("spool cannot store, what comes waits in memory error=%s", error)
             self._failing = True
             return False
+        except BaseException:
+            self._put_back(batch)
+            raise
         if self._failing:
             log.info("spool stores again rows=%d", len(batch.messages))
         self._failing = False
         self._room.set()
+        self._leaving.difference_update(batch.sent)
         self.committed += len(batch.messages)
         self.depth += len(batch.messages) - deleted
         for stored in batch.waiting:
@@ -213,6 +237,17 @@ class Spool:
             arrived.set()
         return True
 
+    async def _drain(self, batch: Batch) -> None:
+        """Delete what was sent, by itself: a full spool takes nothing new, and must become empty all the same."""
+        if not batch.sent:
+            return
+        try:
+            self.depth -= await self._in_thread(lambda: _delete(self._database, batch.sent))
+        except sqlite3.OperationalError:
+            return
+        self._leaving.difference_update(batch.sent)
+        batch.sent.clear()
+
     def _put_back(self, batch: Batch) -> None:
         newer, self._batch = self._batch, batch
         batch.messages.extend(newer.messages)
@@ -220,7 +255,7 @@ class Spool:
         batch.states.update(newer.states)
         batch.sent.extend(newer.sent)
         batch.waiting.extend(newer.waiting)
-        self._work.set()
+        self._wake(at_once=True)  # it has waited long enough
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -228,8 +263,8 @@ class Spool:
 
 def _commit(database: sqlite3.Connection, batch: Batch) -> int:
     """Write one batch, all or nothing; return how many messages it deleted."""
-    with database:
-        database.execute("BEGIN IMMEDIATE")
+    with _transaction(database):
+        deleted = _delete_rows(database, batch.sent)  # first: what it frees, the new ones may use
         database.executemany("INSERT INTO outbox (topic, payload) VALUES (?, ?)", batch.messages)
         for head in batch.heads:
             database.execute(
@@ -242,9 +277,28 @@ def _commit(database: sqlite3.Connection, batch: Batch) -> int:
                 (source, HEADS_KEPT),
             )
         database.executemany("REPLACE INTO driver_state VALUES (?, ?)", batch.states.items())
-        before = database.total_changes
-        database.executemany("DELETE FROM outbox WHERE id = ?", [(sent,) for sent in batch.sent])
-        return database.total_changes - before
+    return deleted
+
+
+def _delete(database: sqlite3.Connection, ids: list[int]) -> int:
+    """Delete messages, all or none; return how many there were."""
+    with _transaction(database):
+        return _delete_rows(database, ids)
+
+
+def _delete_rows(database: sqlite3.Connection, ids: list[int]) -> int:
+    before = database.total_changes
+    database.executemany("DELETE FROM outbox WHERE id = ?", [(sent,) for sent in ids])
+    return database.total_changes - before
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    if database.in_transaction:  # a rollback failed together with what it was to undo
+        database.rollback()
+    with database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
 
 
 def _take(database: sqlite3.Connection, after_id: int, limit: int) -> list[Row]:

@@ -1,0 +1,638 @@
+"""The spool says "stored" only of what is stored, and gives back all of it: killed, full, damaged, cancelled."""
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from bega.outbox import spool as spool_module
+from bega.outbox.spool import HEADS_KEPT, Head, Spool
+
+TOPIC = "city/timisoara/gw/gw/air/up"
+SMALL_BYTES = 64 * spool_module.PAGE_BYTES  # the smallest quota
+
+
+@contextlib.asynccontextmanager
+async def opened(path: Path, *, runs: bool = True, **options):
+    """Give (spool, its executor), running until the block ends."""
+    with ThreadPoolExecutor(1) as executor:
+        spool = await Spool.open(path, executor, **{"window_s": 0, **options})
+        task = asyncio.create_task(spool.run()) if runs else None
+        try:
+            yield spool, executor
+        finally:
+            if task:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            await spool.close()
+
+
+def run(work):
+    return asyncio.run(asyncio.wait_for(work, 30))
+
+
+async def add_all(spool: Spool, payloads: list[bytes]) -> None:
+    await asyncio.gather(*[spool.add(TOPIC, payload) for payload in payloads])
+
+
+async def payloads_of(spool: Spool) -> list[bytes]:
+    return [row.payload for row in await spool.take(0, 1_000_000)]
+
+
+def on_disk(path: Path) -> list[bytes]:
+    """Return what another process sees in the file."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        return [payload for (payload,) in database.execute("SELECT payload FROM outbox ORDER BY id")]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool.db"
+
+
+@pytest.fixture
+def quick_retry(monkeypatch):
+    monkeypatch.setattr(spool_module, "RETRY_S", 0.02)
+
+
+# ------------------------------------------------------------------ in order, and only when it is true
+
+
+def test_messages_come_out_in_the_order_in_which_they_went_in(path):
+    async def work():
+        async with opened(path) as (spool, _):
+            await add_all(spool, [b"%d" % number for number in range(250)])
+            first = await spool.take(0, 100)
+            second = await spool.take(first[-1].id, 1000)
+            assert [row.payload for row in first + second] == [b"%d" % number for number in range(250)]
+            assert [row.topic for row in first] == [TOPIC] * 100
+            assert await spool.take(second[-1].id, 100) == []
+            assert (spool.depth, spool.committed) == (250, 250)
+
+    run(work())
+
+
+def test_stored_means_that_another_process_can_read_it(path):
+    async def work():
+        async with opened(path) as (spool, _):
+            for number in range(20):
+                await spool.add(TOPIC, b"%d" % number)
+                assert on_disk(path)[-1] == b"%d" % number
+
+    run(work())
+
+
+def test_nothing_is_called_stored_before_the_commit(path):
+    async def work():
+        async with opened(path, runs=False) as (spool, executor):
+            gate = threading.Event()
+            executor.submit(gate.wait, 10)
+            stored = spool.add(TOPIC, b"record")
+            task = asyncio.create_task(spool.run())
+            await asyncio.sleep(0.05)
+            assert not stored.done()
+            assert spool.committed == 0
+            gate.set()
+            await stored
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    run(work())
+
+
+def test_a_group_within_the_window_is_one_commit_and_what_is_urgent_ends_the_window(path, monkeypatch):
+    commits = []
+    commit = spool_module._commit
+    monkeypatch.setattr(spool_module, "_commit", lambda *given: commits.append(1) or commit(*given))
+
+    async def work():
+        async with opened(path, window_s=60) as (spool, _):
+            early = [spool.add(TOPIC, b"record") for _ in range(40)]
+            await asyncio.sleep(0.05)
+            assert not any(stored.done() for stored in early)
+            await spool.add(TOPIC, b"alarm", at_once=True)
+            assert all(stored.done() for stored in early)
+            assert len(commits) == 1
+            spool.forget([1, 2, 3])
+            waits = spool.add(TOPIC, b"record")
+            await asyncio.sleep(0.05)
+            assert not waits.done(), "the next group has a window of its own"
+
+    run(work())
+    assert len(on_disk(path)) == 42 - 3, "what waited was committed on the way out"
+
+
+def test_a_burst_is_committed_before_the_window_ends(path, monkeypatch):
+    monkeypatch.setattr(spool_module, "COMMIT_AT_ROWS", 50)
+
+    async def work():
+        async with opened(path, window_s=60) as (spool, _):
+            await asyncio.gather(*[spool.add(TOPIC, b"record") for _ in range(50)])
+
+    run(work())
+
+
+def test_whoever_brings_too_much_waits_for_room(path, monkeypatch):
+    monkeypatch.setattr(spool_module, "ROOM_ROWS", 10)
+
+    async def work():
+        async with opened(path, runs=False) as (spool, _):
+            for _ in range(10):
+                assert spool.has_room()
+                spool.add(TOPIC, b"record")
+            assert not spool.has_room()
+            waiting = asyncio.create_task(spool.room())
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+            task = asyncio.create_task(spool.run())
+            await waiting
+            task.cancel()
+
+    run(work())
+
+
+def test_next_commit_is_never_missed(path):
+    async def work():
+        async with opened(path) as (spool, _):
+            for number in range(30):
+                more = spool.next_commit()
+                taken = await spool.take(0, 1000)
+                assert len(taken) == number
+                spool.add(TOPIC, b"record")
+                await asyncio.wait_for(more.wait(), 5)
+
+    run(work())
+
+
+def test_forgotten_messages_are_never_taken_again_whenever_their_deletion_is_committed(path):
+    """A publisher that reconnects between the acknowledgement and the delete would send them once more."""
+
+    async def work():
+        async with opened(path, runs=False) as (spool, executor):
+            spool.add(TOPIC, b"one")
+            spool.add(TOPIC, b"two")
+            await spool._commit_whole()
+            gate = threading.Event()
+            executor.submit(gate.wait, 10)
+            taking = asyncio.create_task(spool.take(0, 10))  # reads before the delete is committed, ends after
+            await asyncio.sleep(0.01)
+            spool.forget([1])
+            committing = asyncio.create_task(spool._commit_whole())
+            await asyncio.sleep(0.01)
+            gate.set()
+            assert [row.payload for row in await taking] == [b"two"]
+            await committing
+            assert await payloads_of(spool) == [b"two"]
+            assert spool.depth == 1
+
+    run(work())
+
+
+def test_forgetting_twice_counts_once(path):
+    async def work():
+        async with opened(path) as (spool, _):
+            await add_all(spool, [b"one", b"two"])
+            spool.forget([1, 1])
+            await spool.add(TOPIC, b"three")
+            spool.forget([1])
+            await spool.add(TOPIC, b"four")
+            assert spool.depth == 3
+
+    run(work())
+    assert on_disk(path) == [b"two", b"three", b"four"]
+
+
+# ------------------------------------------------------------------ what is kept beside the messages
+
+
+def test_heads_and_driver_states_are_true_together_with_their_message(path):
+    async def work():
+        async with opened(path) as (spool, _):
+            await spool.add(TOPIC, b"one", head=Head("air-1", 1000, 5), state=("park-1", b"\x01"))
+            await spool.add(TOPIC, b"two", head=Head("air-1", 1000, 4), state=("park-1", b"\x02"))
+            spool.set_head(Head("air-2", 7, 70))
+        async with opened(path) as (spool, _):
+            assert await spool.heads() == {("air-1", 1000): 5, ("air-2", 7): 70}, "a head never goes back"
+            assert await spool.driver_states() == {"park-1": b"\x02"}
+
+    run(work())
+
+
+def test_a_node_that_boots_for_ever_fills_no_table(path):
+    async def work():
+        async with opened(path) as (spool, _):
+            for boot in range(1, 3 * HEADS_KEPT):
+                spool.set_head(Head("air-1", boot, 9))
+            await spool.add(TOPIC, b"record", head=Head("air-2", 1, 1))
+            heads = await spool.heads()
+            assert len(heads) == HEADS_KEPT + 1
+            assert min(boot for source, boot in heads if source == "air-1") == 2 * HEADS_KEPT
+
+    run(work())
+
+
+# ------------------------------------------------------------------ cancelled, in the middle of things
+
+
+def test_a_waiter_that_is_cancelled_takes_nothing_with_it(path):
+    async def work():
+        async with opened(path, runs=False) as (spool, _):
+            first, second, third = (spool.add(TOPIC, payload) for payload in (b"one", b"two", b"three"))
+            second.cancel()
+            task = asyncio.create_task(spool.run())
+            await asyncio.gather(first, third)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    run(work())
+    assert on_disk(path) == [b"one", b"two", b"three"]
+
+
+def test_stopped_while_a_commit_waits_for_its_thread_nothing_is_lost(path):
+    """Cancelling what waits for an executor's turn takes it out of the queue: the records were in no batch any more."""
+
+    async def work():
+        async with opened(path, runs=False) as (spool, executor):
+            gate = threading.Event()
+            executor.submit(gate.wait, 10)
+            task = asyncio.create_task(spool.run())
+            early = spool.add(TOPIC, b"early")
+            await asyncio.sleep(0.05)  # its commit is in the queue, behind the gate
+            late = spool.add(TOPIC, b"late")
+            task.cancel()
+            await asyncio.sleep(0.05)
+            assert not task.done(), "it waits until it is known what became of the commit"
+            gate.set()
+            await asyncio.gather(task, return_exceptions=True)
+            assert early.done() and late.done()
+            assert (spool.depth, spool.committed) == (2, 2)
+
+    run(work())
+    assert on_disk(path) == [b"early", b"late"]
+
+
+# ------------------------------------------------------------------ a disk that refuses
+
+
+def test_a_failed_commit_is_tried_again_and_nothing_is_called_stored_before(path, quick_retry, caplog):
+    caplog.set_level("INFO")
+
+    async def work():
+        async with opened(path, window_s=0) as (spool, executor):
+            await spool.add(TOPIC, b"before")
+            await asyncio.wrap_future(executor.submit(spool._database.execute, "PRAGMA busy_timeout = 0"))
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                waiting = [spool.add(TOPIC, b"one", head=Head("air-1", 1, 1)), spool.add(TOPIC, b"two", at_once=True)]
+                await asyncio.sleep(0.1)
+                later = spool.add(TOPIC, b"three")
+                spool.forget([1])
+                await asyncio.sleep(0.1)
+                assert not any(stored.done() for stored in [*waiting, later])
+                assert await payloads_of(spool) == []
+                other.execute("ROLLBACK")
+            await asyncio.gather(*waiting, later)
+            assert await payloads_of(spool) == [b"one", b"two", b"three"]
+            assert await spool.heads() == {("air-1", 1): 1}
+            assert spool.depth == 3
+
+    run(work())
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.split(" error")[0].split(" rows")[0] for text in said] == [
+        "spool cannot store, what comes waits in memory",
+        "spool stores again",
+    ], "once, not at every try"
+
+
+def test_a_retry_does_not_wait_for_another_window(path, quick_retry):
+    async def work():
+        async with opened(path, window_s=60) as (spool, executor):
+            await asyncio.wrap_future(executor.submit(spool._database.execute, "PRAGMA busy_timeout = 0"))
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                stored = spool.add(TOPIC, b"alarm", at_once=True)
+                await asyncio.sleep(0.1)
+                other.execute("ROLLBACK")
+            await asyncio.wait_for(stored, 5)
+
+    run(work())
+
+
+def test_a_full_spool_loses_nothing_refuses_nothing_and_drains(path, quick_retry):
+    """Deletes and new messages share a commit: were it all or nothing, a full spool could never become empty."""
+    payload = bytes(1000)
+
+    async def work():
+        async with opened(path, quota_bytes=SMALL_BYTES) as (spool, _):
+            promised = []
+            for number in range(400):
+                stored = spool.add(TOPIC, b"%d " % number + payload)
+                promised.append(stored)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(stored), 0.1)
+                if not stored.done():
+                    break
+            full_at = len(promised) - 1
+            assert 50 < full_at < 399, "the quota was reached"
+            assert path.stat().st_size <= SMALL_BYTES
+            more = [spool.add(TOPIC, b"%d " % number + payload) for number in range(full_at + 1, full_at + 40)]
+            drained: list[bytes] = []
+            while len(drained) < full_at + 40:
+                rows = await spool.take(0, 10)
+                drained += [row.payload for row in rows]
+                spool.forget([row.id for row in rows])
+                await asyncio.sleep(0.01)
+            await asyncio.gather(*promised, *more)
+            assert [int(row.split()[0]) for row in drained] == list(range(full_at + 40))
+            await spool.add(TOPIC, b"last")
+            assert await payloads_of(spool) == [b"last"]
+            assert spool.depth == 1
+
+    run(work())
+
+
+FULL_DISK = """
+import asyncio, resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from bega.outbox import spool as spool_module
+from bega.outbox.spool import Spool
+spool_module.RETRY_S = 0.02
+_, HARD = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+async def work():
+    spool = await Spool.open(Path(sys.argv[1]), ThreadPoolExecutor(1), window_s=0)
+    task = asyncio.create_task(spool.run())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, HARD))  # no file grows beyond: the disk is full
+    waiting = [spool.add("t", b"%d " % number + bytes(3000)) for number in range(200)]
+    await asyncio.sleep(0.3)
+    print("stored", sum(stored.done() for stored in waiting), flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (HARD, HARD))
+    await asyncio.wait_for(asyncio.gather(*waiting), 10)
+    print("stored", len(await spool.take(0, 1000)), flush=True)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await spool.close()
+
+asyncio.run(work())
+"""
+
+
+def test_a_disk_that_is_full_and_then_is_not_costs_nothing(path):
+    child = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, timeout=30, text=True)
+    assert child.stdout.split("\n")[:2] == ["stored 0", "stored 200"], child.stderr
+    assert len(on_disk(path)) == 200
+
+
+# ------------------------------------------------------------------ killed
+
+
+WRITER = """
+import asyncio, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from bega.outbox.spool import Head, Spool
+
+async def work():
+    spool = await Spool.open(Path(sys.argv[1]), ThreadPoolExecutor(1), window_s=float(sys.argv[2]))
+    asyncio.create_task(spool.run())
+    number = int(sys.argv[3])
+    print("up", flush=True)
+    while True:
+        group = list(range(number, number + 7))
+        stored = [spool.add("t", b"%d" % each, head=Head("air-1", 1, each)) for each in group]
+        number += 7
+        rows = await spool.take(0, 3)
+        if number % 5 == 0 and rows:  # as a publisher would: what is deleted was said before
+            print("sent", *[int(row.payload) for row in rows], flush=True)
+            spool.forget([row.id for row in rows])
+        await asyncio.gather(*stored)
+        print("stored", *group, flush=True)
+
+asyncio.run(work())
+"""
+
+
+@pytest.mark.parametrize("window_s", [0, 0.01])
+def test_killed_at_any_moment_it_keeps_all_that_it_called_stored(path, window_s):
+    chance = random.Random(7)
+    stored: set[int] = set()
+    sent: set[int] = set()
+    for _ in range(5):
+        begin = max(stored, default=0) + 10_000
+        child = subprocess.Popen(
+            [sys.executable, "-c", WRITER, path, str(window_s), str(begin)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout.readline() == "up\n"
+        threading.Timer(chance.uniform(0.02, 0.25), child.send_signal, [signal.SIGKILL]).start()
+        said = child.stdout.read()
+        child.wait(10)
+        for line in said[: said.rfind("\n") + 1].splitlines():
+            word, *numbers = line.split()
+            (stored if word == "stored" else sent).update(map(int, numbers))
+        there = [int(payload) for payload in on_disk(path)]
+        assert stored - sent <= set(there)
+        assert there == sorted(set(there)), "in order, none twice"
+    assert len(stored) > 100
+
+    async def heads():
+        async with opened(path) as (spool, _):
+            return await spool.heads()
+
+    assert run(heads())["air-1", 1] >= max(stored), "a head is never behind what was called stored"
+
+
+# ------------------------------------------------------------------ damaged
+
+
+def fill(path: Path, count: int = 300) -> None:
+    async def work():
+        async with opened(path) as (spool, _):
+            await add_all(spool, [b"%d " % number + bytes(200) for number in range(count)])
+
+    run(work())
+
+
+def reopen(path: Path) -> list[bytes]:
+    """Open whatever lies at `path`, show that it works, and return what it held."""
+
+    async def work():
+        async with opened(path) as (spool, _):
+            held = await payloads_of(spool)
+            await spool.add(TOPIC, b"new")
+            assert (await payloads_of(spool))[-1] == b"new"
+            return held
+
+    return run(work())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda octets: b"not a database at all, but long enough to be looked at " * 20,
+        lambda octets: octets[:5000],
+        lambda octets: octets[:4096] + bytes(8192) + octets[12288:],
+        lambda octets: bytes(100) + octets[100:],
+        lambda octets: octets[: len(octets) // 2],
+    ],
+    ids=["text", "cut short", "pages of zeros", "no header", "half of it"],
+)
+def test_a_damaged_file_is_set_aside_and_never_a_reason_to_stop(path, damage, caplog):
+    fill(path)
+    path.write_bytes(damage(path.read_bytes()))
+    before = path.read_bytes()
+    assert reopen(path) == []
+    aside = path.with_name("spool.db.damaged-1")
+    assert aside.read_bytes() == before, "for whoever can still read it"
+    assert str(aside) in caplog.text
+    path.write_bytes(b"damaged once more" * 100)
+    assert reopen(path) == []
+    assert path.with_name("spool.db.damaged-2").exists()
+    assert aside.read_bytes() == before
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=30))
+def test_whatever_flips_on_the_card_the_gateway_starts(tmp_path_factory, flips):
+    path = tmp_path_factory.mktemp("flipped") / "spool.db"
+    fill(path, 60)
+    octets = bytearray(path.read_bytes())
+    for place, mask in flips:
+        octets[int(place * len(octets))] ^= mask
+    path.write_bytes(octets)
+    reopen(path)
+
+
+def test_damage_found_while_running_ends_the_run_so_that_a_new_start_can_set_it_aside(path):
+    fill(path)
+
+    async def work():
+        async with opened(path, runs=False) as (spool, executor):
+            spool.add(TOPIC, b"record")
+            await asyncio.wrap_future(executor.submit(spool._database.execute, "PRAGMA shrink_memory"))
+            octets = bytearray(path.read_bytes())
+            octets[4096:] = bytes(len(octets) - 4096)
+            path.write_bytes(octets)
+            with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+                await spool.run()
+
+    run(work())
+    reopen(path)
+
+
+def test_a_place_that_cannot_be_opened_is_no_damage(tmp_path):
+    (tmp_path / "spool.db").mkdir()
+    with pytest.raises(sqlite3.OperationalError):
+        run(opened(tmp_path / "spool.db").__aenter__())
+    assert not (tmp_path / "spool.db.damaged-1").exists()
+
+
+# ------------------------------------------------------------------ any history
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """Whatever is done to a spool in whatever order, it holds what a list would hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.new_event_loop()
+        self._directory = contextlib.ExitStack()
+        folder = self._directory.enter_context(_folder())
+        self.path = Path(folder) / "spool.db"
+        self.next = 0
+        self.added: list[tuple[int, asyncio.Future[None]]] = []
+        self.stored: list[int] = []
+        self.heads: dict[int, int] = {}
+        self.waiting_heads: dict[int, int] = {}
+        self._start()
+
+    def _start(self) -> None:
+        self._executor = ThreadPoolExecutor(1)
+        self.spool = self._do(Spool.open(self.path, self._executor, window_s=0))
+
+    def _do(self, work):
+        return self._loop.run_until_complete(work)
+
+    @rule(count=st.integers(1, 5), boot=st.none() | st.integers(1, 3))
+    def add(self, count, boot):
+        async def work():
+            for _ in range(count):
+                self.next += 1
+                head = Head("air-1", boot, self.next) if boot else None
+                self.added.append((self.next, self.spool.add(TOPIC, json.dumps(self.next).encode(), head=head)))
+                if head:
+                    self.waiting_heads[boot] = self.next
+
+        self._do(work())
+
+    @rule()
+    def commit(self):
+        self._do(self.spool._commit_whole())
+        for number, stored in self.added:
+            assert stored.cancelled() or stored.done()
+            self.stored.append(number)
+        self.added = []
+        self.heads |= self.waiting_heads
+
+    @precondition(lambda self: self.added)
+    @rule(data=st.data())
+    def cancel_a_waiter(self, data):
+        data.draw(st.sampled_from(self.added))[1].cancel()
+
+    @rule(count=st.integers(1, 4))
+    def send(self, count):
+        rows = self._do(self.spool.take(0, count))
+        assert [int(row.payload) for row in rows] == self.stored[:count]
+
+        async def forget():
+            self.spool.forget([row.id for row in rows])
+
+        self._do(forget())
+        self.stored = self.stored[count:]
+
+    @rule()
+    def power_cut(self):
+        """What was not committed is gone; what was sent and not yet deleted comes again."""
+        for _, stored in self.added:
+            stored.cancel()
+        self._do(self.spool.close())
+        self._executor.shutdown()
+        self.added, self.waiting_heads = [], dict(self.heads)
+        self._start()
+        rows = [int(row.payload) for row in self._do(self.spool.take(0, 1000))]
+        assert rows[len(rows) - len(self.stored) :] == self.stored
+        assert rows == sorted(set(rows))
+        self.stored = rows
+        assert self._do(self.spool.heads()) == {("air-1", boot): seq for boot, seq in self.heads.items()}
+
+    @invariant()
+    def gives_what_is_stored_and_not_forgotten(self):
+        assert [int(row.payload) for row in self._do(self.spool.take(0, 1000))] == self.stored
+
+    def teardown(self):
+        self._do(self.spool.close())
+        self._executor.shutdown()
+        self._loop.close()
+        self._directory.close()
+
+
+def _folder():
+    import tempfile
+
+    return tempfile.TemporaryDirectory()
+
+
+TestAnyHistory = AnyHistory.TestCase
+TestAnyHistory.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
