@@ -132,7 +132,7 @@ class Link:
                 self._take_acknowledgement(read_acknowledgement(payload))
             elif topic == self._topics + "time":
                 self._store.heard_time(read_time(payload))
-        except WireError:
+        except (WireError, MemoryError):  # JSON can ask for a hundred times its own length
             self.malformed += 1
         self._some.set()
 
@@ -152,7 +152,7 @@ async def _until_first_ends(*works):
     async def watch(work):
         try:
             await work
-        except (OSError, EOFError, ValueError, asyncio.TimeoutError) as error:
+        except Exception as error:  # whatever it is, the others must not go on without this one
             causes.append(error)
         ended.set()
 

@@ -1,0 +1,466 @@
+"""The air node end to end: its own firmware on the real MicroPython, on a virtual board, over a real broker."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+
+import bega
+from bega.clock import wall_ms
+from bega_protocols import senml
+from bega_protocols.devices.pms5003.driver import Driver as DustDriver
+from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
+from bega_simulators.board.flash import FLASH_BYTES
+from bega_simulators.board.peripherals import AirPeripherals
+from bega_simulators.hosts.i2c import I2cBus, NotAcknowledged
+
+ROOT = Path(__file__).parent.parent
+MICROPYTHON = Path(sys.executable).with_name("micropython")
+NODE = "air-7"
+FAST = {"pms": {"every_s": 1}, "sht": {"every_s": 0.5}}
+
+pytestmark = pytest.mark.skipif(
+    not MICROPYTHON.exists() and "BEGA_MICROPYTHON" not in os.environ,
+    reason="no MicroPython for this machine: its wheel is for x86-64 Linux",
+)
+
+
+class GatewayDouble:
+    """The gateway's side of a node's topics, by the book: the next seq of a boot is stored, and the head acknowledged.
+
+    `mute` acknowledges nothing; `deaf` does not even store; `timeless` tells no time.
+    """
+
+    def __init__(self, url: str, node: str = NODE) -> None:
+        self.mute = self.deaf = self.timeless = False
+        self.records: list[Record] = []
+        self.refused = 0
+        self.statuses: list[dict[str, Any]] = []
+        self.heads: dict[int, int] = {}
+        self._node = node
+        self._lock = threading.Lock()
+        host, port = url.removeprefix("mqtt://").split(":")
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="gateway", clean_session=False)
+        self._client.reconnect_delay_set(0.2, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe(
+            [(f"node/{node}/up", 1), (f"node/{node}/status", 1)]
+        )
+        self._client.on_message = self._take
+        self._client.connect_async(host, int(port), keepalive=5)
+        self._client.loop_start()
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def publish(self, kind: str, payload: bytes) -> None:
+        self._client.publish(f"node/{self._node}/{kind}", payload, qos=1)
+
+    def acknowledge(self) -> None:
+        self.publish("ack", json.dumps(sorted(self.heads.items())).encode())
+
+    def of(self, device: str) -> list[Record]:
+        return [record for record in list(self.records) if record.device == device]
+
+    def identities(self) -> list[tuple[int, int]]:
+        return [(record.boot, record.seq) for record in list(self.records)]
+
+    def _take(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        with self._lock:
+            if message.topic.endswith("/status"):
+                self._take_status(json.loads(message.payload))
+            elif not self.deaf:
+                self._take_record(senml.decode(message.payload))
+
+    def _take_status(self, status: dict[str, Any]) -> None:
+        self.statuses.append(status)
+        for boot, first, _ in status["holds"]:
+            self.heads[boot] = max(self.heads.get(boot, 0), first - 1)
+        for boot, first, last in status["dropped"]:
+            if self.heads.get(boot, 0) >= first - 1:
+                self.heads[boot] = max(self.heads.get(boot, 0), last)
+        if not self.timeless:
+            self.publish("time", json.dumps({"unix_ms": wall_ms()}).encode())
+        if not self.mute and self.heads:
+            self.acknowledge()
+
+    def _take_record(self, record: Record) -> None:
+        assert record.source == self._node
+        head = self.heads.get(record.boot, 0)
+        if record.seq == head + 1:
+            self.records.append(record)
+            self.heads[record.boot] = record.seq
+        elif record.seq > head:
+            self.refused += 1
+        if not self.mute:
+            self.publish("ack", json.dumps([[record.boot, self.heads.get(record.boot, 0)]]).encode())
+
+
+class NodeProcess:
+    """`bega sim board`, as anyone starts it."""
+
+    def __init__(self, directory: Path, broker_port: int, **config: Any) -> None:
+        self.flash = directory / "flash"
+        self._config = directory / "node.json"
+        self._config.write_text(json.dumps({"node": NODE, "devices": FAST, **config}))
+        self._ready = directory / "node.ready"
+        self.log = directory / "node.log"
+        self._broker = f"127.0.0.1:{broker_port}"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str) -> None:
+        self._ready.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "bega", "sim", "board", "--kind", "air", "--config", self._config]
+        more = ["--flash", self.flash, "--broker", self._broker, "--ready-file", self._ready, "--verbose", *arguments]
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen([*command, *more], stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 20
+        while not self._ready.exists():
+            assert self._child.poll() is None and time.monotonic() < deadline, self.said()
+            time.sleep(0.05)
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def order(self, **order: Any) -> dict[str, Any]:
+        """Tell the bench something; return the board's state."""
+        with socket.socket(socket.AF_UNIX) as bench:
+            bench.settimeout(5)
+            bench.connect(json.loads(self._ready.read_text())["control"])
+            bench.sendall(json.dumps(order).encode() + b"\n")
+            answer: dict[str, Any] = json.loads(bench.makefile().readline())
+        assert "error" not in answer, answer
+        return answer
+
+    def interpreter(self) -> int:
+        """Return the process id of the interpreter that runs on the board."""
+        pid = self._child.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+    def kill(self) -> None:
+        """Cut the power: the board with everything on it."""
+        os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait(10)
+
+    def stop(self) -> int:
+        if self._child is None or self._child.poll() is not None:
+            return self._child.returncode if self._child else 0
+        self._child.terminate()
+        try:
+            return self._child.wait(5)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def gateway(mosquitto) -> Iterator[GatewayDouble]:
+    double = GatewayDouble(mosquitto.url)
+    yield double
+    double.close()
+
+
+@pytest.fixture
+def make_node(tmp_path, mosquitto) -> Iterator[Callable[..., NodeProcess]]:
+    made: list[NodeProcess] = []
+
+    def make(**config: Any) -> NodeProcess:
+        made.append(NodeProcess(tmp_path, mosquitto.port, **config))
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.stop()
+
+
+def values(record: Record) -> dict[str, Decimal]:
+    return {reading.quantity: Decimal(reading.value).scaleb(reading.exp10) for reading in record.readings}
+
+
+def in_order(identities: list[tuple[int, int]]) -> bool:
+    """Return whether each boot's records came as 1, 2, 3 ... without a gap, boots rising."""
+    boots = sorted({boot for boot, _ in identities})
+    counts = {boot: sum(1 for one, _ in identities if one == boot) for boot in boots}
+    return identities == [(boot, seq) for boot in boots for seq in range(1, counts[boot] + 1)]
+
+
+def test_node_measures_and_its_records_arrive(make_node, gateway, eventually):
+    node = make_node()
+    node.start()
+    node.order(air={"pm1": 7, "pm2_5": 12, "pm10": 20, "particles_0_3": 21.5, "temperature": 21.34, "humidity": 48.76})
+    started_ms = wall_ms()
+    eventually(lambda: len(gateway.of("pms")) >= 3 and len(gateway.of("sht")) >= 3, "records of both devices")
+    assert in_order(gateway.identities())
+    dust, climate = values(gateway.of("pms")[-1]), values(gateway.of("sht")[-1])
+    assert (dust["pm1"], dust["pm2_5"], dust["pm10"], dust["particles_0_3"]) == (7, 12, 20, Decimal("21.5"))
+    assert climate == {"temperature": Decimal("21.34"), "humidity": Decimal("48.76")}
+    assert all(record.time_quality == SYNCHRONISED for record in gateway.records)
+    assert all(started_ms - 5000 < record.time_ms <= wall_ms() for record in gateway.records)
+    status = gateway.statuses[0]
+    assert (status["firmware"], status["reset_cause"], status["dropped"]) == (bega.__version__, 1, [])
+    assert node.stop() == 0
+
+
+def test_node_runs_in_two_thirds_of_the_heap(make_node, gateway, eventually):
+    node = make_node()
+    node.start("--heap", "80wk")
+    eventually(lambda: gateway.of("pms") and gateway.of("sht"), "records of both devices")
+    assert gateway.statuses[-1]["heap_free"] > 10_000
+    assert "MemoryError" not in node.said()
+
+
+def test_records_measured_before_the_time_was_known_get_it_when_it_comes(make_node, gateway, eventually):
+    gateway.timeless = True
+    started_ms = wall_ms()
+    node = make_node()
+    node.start()
+    eventually(lambda: gateway.statuses, "the node is connected")
+    time.sleep(2)
+    assert not gateway.records, "an unstamped record went out although its time may still come"
+    known_ms = wall_ms()
+    gateway.publish("time", json.dumps({"unix_ms": known_ms}).encode())
+    eventually(lambda: len(gateway.records) >= 5, "the records that waited")
+    assert in_order(gateway.identities())
+    before = [record for record in gateway.records if record.time_ms < known_ms]
+    assert len(before) >= 3
+    assert all(record.time_ms >= started_ms - 200 and record.time_quality == SYNCHRONISED for record in before)
+
+
+@pytest.mark.slow
+def test_waiting_records_survive_a_power_cut_and_go_as_unknown(make_node, gateway, eventually):
+    """Their boot is over and nobody told it the time: no later clock can know when they were measured."""
+    gateway.timeless = True
+    node = make_node()
+    node.start()
+    eventually(lambda: gateway.statuses, "the node is connected")
+    time.sleep(2)
+    node.kill()
+    gateway.timeless = False
+    node.start()
+    eventually(lambda: len({boot for boot, _ in gateway.identities()}) == 2, "records of both boots")
+    assert in_order(gateway.identities())
+    first = gateway.records[0].boot
+    for record in gateway.records:
+        assert record.time_quality == (UNKNOWN if record.boot == first else SYNCHRONISED)
+
+
+@pytest.mark.slow
+def test_broker_away_costs_nothing_and_order_is_kept(make_node, gateway, mosquitto, eventually):
+    node = make_node(broker={"host": "127.0.0.1", "port": 1, "keep_alive_s": 2})
+    node.start()
+    eventually(lambda: len(gateway.records) >= 3, "records before the outage")
+    mosquitto.kill()
+    time.sleep(4)
+    mosquitto.start()
+    before = len(gateway.records)
+    eventually(lambda: len(gateway.records) >= before + 15, "what was measured meanwhile, and more")
+    assert in_order(gateway.identities())
+    stamps = [record.time_ms for record in gateway.of("sht")]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(stamps)]
+    assert stamps == sorted(stamps)
+    assert max(gaps) < 1500, "a half-second measurement is missing"
+
+
+@pytest.mark.slow
+def test_power_cut_in_mid_work_loses_nothing_unacknowledged(make_node, gateway, eventually):
+    gateway.mute = True
+    node = make_node()
+    node.start()
+    eventually(lambda: len(gateway.records) >= 6, "records that nobody acknowledges")
+    measured = gateway.identities()
+    gateway.records.clear()
+    gateway.heads.clear()  # a gateway that lost its power before it committed
+    node.kill()
+    gateway.mute = False
+    node.start()
+    eventually(lambda: {boot for boot, _ in gateway.identities()} > {measured[0][0]}, "the next boot's records")
+    assert set(measured) <= set(gateway.identities())
+    assert in_order(gateway.identities())
+    assert gateway.records[-1].boot > measured[0][0]
+    eventually(lambda: gateway.statuses[-1]["boot"] > measured[0][0], "a status of the new boot")
+
+
+@pytest.mark.slow
+def test_records_that_got_lost_on_the_way_are_sent_again(make_node, gateway, eventually):
+    gateway.deaf = gateway.mute = True
+    node = make_node(devices={"sht": {"every_s": 1}})
+    node.start()
+    eventually(lambda: gateway.statuses, "the node is connected")
+    time.sleep(4)
+    gateway.deaf = gateway.mute = False
+    eventually(lambda: len(gateway.records) >= 6, "all records, the first ones again", timeout_s=25)
+    assert in_order(gateway.identities())
+    assert gateway.refused > 0, "no later record came before the lost ones"
+
+
+@pytest.mark.slow
+def test_failing_sensors_are_reported_and_nothing_is_made_up(make_node, gateway, eventually):
+    node = make_node()
+    node.start()
+    eventually(lambda: gateway.of("pms") and gateway.of("sht"), "records of both devices")
+    node.order(faults={"pms": ["silent"], "sht": ["silent"]})
+    time.sleep(2)  # what was measured before has been sent
+    quiet = len(gateway.records)
+    eventually(lambda: states(gateway) == {"pms": "silent", "sht": "silent"}, "both reported silent")
+    assert gateway.statuses[-1]["devices"]["sht"]["unanswered"] > 0
+    node.order(faults={"pms": ["checksum"], "sht": ["checksum"]})
+    eventually(lambda: states(gateway) == {"pms": "damaged", "sht": "damaged"}, "both reported damaged")
+    assert gateway.statuses[-1]["devices"]["pms"]["damaged"] > 0
+    assert len(gateway.records) == quiet, "a record of a sensor that said nothing"
+    node.order(faults={"pms": [], "sht": []})
+    eventually(lambda: states(gateway) == {"pms": "ok", "sht": "ok"}, "both well again")
+    eventually(lambda: len(gateway.records) > quiet, "records again")
+    assert in_order(gateway.identities())
+
+
+def states(gateway: GatewayDouble) -> dict[str, str]:
+    return {name: device["state"] for name, device in gateway.statuses[-1]["devices"].items()}
+
+
+@pytest.mark.slow
+def test_wifi_away_is_waited_for(make_node, gateway, eventually):
+    node = make_node()
+    node.start()
+    eventually(lambda: len(gateway.records) >= 3, "records before the outage")
+    node.order(faults={"wifi": ["away"]})
+    eventually(lambda: "Wi-Fi is gone" in node.said(), "the loss of Wi-Fi noticed")
+    quiet = len(gateway.records)
+    time.sleep(1)
+    node.order(faults={"wifi": []})
+    eventually(lambda: len(gateway.records) >= quiet + 5, "records again")
+    assert in_order(gateway.identities())
+
+
+def test_nonsense_from_the_gateway_is_counted_and_harms_nothing(make_node, gateway, eventually):
+    node = make_node()
+    node.start()
+    eventually(lambda: gateway.records, "the node is connected")
+    for kind in ("ack", "time"):
+        for payload in (b"", b"{", b"[[1]]", b'[[1, "2"]]', b'{"unix_ms": "now"}', b"[" * 3000, b"x" * 200_000):
+            gateway.publish(kind, payload)
+    gateway.publish("ack", json.dumps([[gateway.records[0].boot, 2**40]]).encode())
+    before = len(gateway.records)
+    eventually(lambda: len(gateway.records) >= before + 6, "records as before")
+    assert in_order(gateway.identities())
+    node.order(reset=True)
+    eventually(lambda: node.order()["resets"] == 1, "a reset")
+    eventually(lambda: gateway.statuses[-1]["reset_cause"] == 2, "its cause in the status")
+    assert "Traceback" not in node.said()
+
+
+@pytest.mark.slow
+def test_watchdog_resets_a_node_that_hangs(make_node, gateway, eventually):
+    node = make_node(watchdog_s=5)
+    node.start()
+    eventually(lambda: gateway.records, "records before")
+    os.kill(node.interpreter(), signal.SIGSTOP)
+    eventually(lambda: node.order()["resets"] == 1, "the watchdog")
+    eventually(lambda: gateway.statuses[-1]["reset_cause"] == 3, "a new boot that knows its cause")
+    boot = gateway.statuses[-1]["boot"]
+    eventually(lambda: gateway.records[-1].boot == boot, "records of the new boot")
+    assert in_order(gateway.identities())
+
+
+def test_flash_is_kept_and_a_strange_file_is_refused(tmp_path, make_node):
+    node = make_node()
+    node.start()
+    assert node.stop() == 0
+    assert node.flash.stat().st_size == FLASH_BYTES
+    strange = tmp_path / "strange"
+    strange.write_bytes(b"no flash")
+    outcome = board("--flash", strange)
+    assert outcome.returncode == 1
+    assert "is no flash of a board" in outcome.stderr
+
+
+def board(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bega", "sim", "board", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"node": "a b"}, "node must be letters"),
+        ({"node": "air-1", "brokers": {}}, "unknown setting brokers"),
+        ({"node": "air-1", "devices": {"pms": {"every_s": 0}}}, "devices.pms.every_s"),
+        ({"node": "air-1", "devices": {"pms": {"bus": "uart9"}}}, "this board has i2c0, uart2"),
+        ({"node": "air-1", "devices": {"pms": {"bus": "i2c0"}}}, "bus i2c0 is i2c, the driver wants serial"),
+        ({"node": "air-1", "devices": {"pms": {"driver": "sds999"}}}, "there is no device sds999"),
+        ({"node": "air-1", "devices": {"sht": {"settings": {"adress": 68}}}}, "unknown setting adress"),
+    ],
+)
+def test_configuration_that_cannot_be_is_said_and_stops_the_node(tmp_path, config, said):
+    file = tmp_path / "node.json"
+    file.write_text(json.dumps({"devices": {"sht": {}}, **config}))
+    outcome = board("--config", file)
+    assert outcome.returncode == 1
+    assert said in outcome.stderr
+
+
+def test_missing_interpreter_is_said_with_how_to_bring_it(tmp_path):
+    outcome = board(BEGA_MICROPYTHON=str(tmp_path / "nothing"))
+    assert outcome.returncode == 1
+    assert "BEGA_MICROPYTHON=PATH" in outcome.stderr
+    assert len(outcome.stderr.strip().splitlines()) == 1
+
+
+def test_bus_refuses_a_read_while_the_sensor_measures():
+    now_us = [0]
+    peripherals = AirPeripherals(1, dict)
+    bus = I2cBus({0x44: peripherals.climate}, lambda: now_us[0])
+    bus.write(0x44, b"\xfd")
+    now_us[0] = 8000
+    with pytest.raises(NotAcknowledged):
+        bus.read(0x44, 6)
+    bus.write(0x44, b"\xfd")
+    now_us[0] = 18_000
+    assert len(bus.read(0x44, 6)) == 6
+    with pytest.raises(NotAcknowledged):
+        bus.write(0x45, b"\xfd")
+
+
+@pytest.mark.parametrize(("baud", "heard"), [(9600, True), (115200, False)])
+def test_serial_line_is_understood_at_its_own_speed_only(baud, heard):
+    async def listen() -> bytes:
+        peripherals = AirPeripherals(1, lambda: {("pm2_5", ""): 12})
+        peripherals.answer(
+            {"op": "uart_init", "uart": 2, "baud": baud, "bits": 8, "parity": None, "stop": 1, "tx": 17, "rx": 16}
+        )
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        with near:
+            speaking = asyncio.create_task(peripherals.serial(far))
+            octets = b""
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.5):
+                    while len(octets) < 64:
+                        octets += await asyncio.get_running_loop().sock_recv(near, 64)
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
+        return octets
+
+    driver = DustDriver({})
+    groups = driver.feed(asyncio.run(listen()), 0)
+    assert bool(groups) == heard
+    if heard:
+        assert groups[0][1].value == 12
