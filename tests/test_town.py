@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from bega_simulators.town import PHASES, Town, TownClock
 from bega_simulators.weather import ZONE
 
-FIRST_S = int(datetime(2024, 1, 2, tzinfo=ZONE).timestamp())
-LAST_S = int(datetime(2027, 12, 31, tzinfo=ZONE).timestamp())
+FIRST_S = int(datetime(2026, 1, 2, tzinfo=ZONE).timestamp())
+LAST_S = int(datetime(2027, 6, 30, tzinfo=ZONE).timestamp())
 DAY_S = 86_400
-TOWNS = [Town(seed) for seed in range(4)]  # shared, so that years are summed up once
+TOWNS = [Town(seed) for seed in range(3)]  # shared, so that years are summed up once
 
 towns = st.sampled_from(TOWNS)
 moments = st.floats(FIRST_S, LAST_S)
@@ -31,9 +31,9 @@ def local(text: str) -> float:
 @pytest.mark.parametrize("site", TOWNS[0].sites)
 def test_another_process_lives_in_the_same_town(site):
     town_s = local("2026-11-20 07:41:13")
-    program = f"from bega_simulators.town import Town; print(sorted(Town(3).readings({site!r}, {town_s}).items()))"
+    program = f"from bega_simulators.town import Town; print(sorted(Town(2).readings({site!r}, {town_s}).items()))"
     elsewhere = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
-    assert elsewhere.stdout.strip() == str(sorted(TOWNS[3].readings(site, town_s).items()))
+    assert elsewhere.stdout.strip() == str(sorted(TOWNS[2].readings(site, town_s).items()))
 
 
 @given(st.lists(st.tuples(st.sampled_from(TOWNS[0].sites), moments), min_size=1, max_size=6))
@@ -49,9 +49,13 @@ def test_other_seed_is_another_town():
     assert TOWNS[0].readings("roadside", town_s) != TOWNS[1].readings("roadside", town_s)
 
 
-def test_town_refuses_the_time_before_its_meters_were_hung():
-    with pytest.raises(ValueError, match="1 January 2024"):
-        TOWNS[0].readings("household", FIRST_S - 3 * DAY_S)
+def test_registers_stand_still_before_the_meters_were_hung():
+    """A machine whose clock is years behind still has a town: the air blows, power flows, nothing counts yet."""
+    for site, quantity in (("household", "active_energy_import"), ("cellar-1", "active_energy_import")):
+        early, later = (TOWNS[0].readings(site, FIRST_S - days * DAY_S) for days in (900, 30))
+        assert early[quantity, ""] == later[quantity, ""] > 0
+        assert early["active_power", ""] > 0
+    assert TOWNS[0].readings("household", 0)["gas_volume", ""] > 0
 
 
 @given(st.floats(0, 4e9), st.floats(0.1, 3600), st.floats(0, 1e6))
@@ -148,7 +152,7 @@ def test_register_is_the_integral_of_power(town, site, from_s, for_s):
     assert math.isclose(counted, sum(powers) * step_s / 3.6e6, rel_tol=2e-3, abs_tol=60 * 3 * step_s / 3600)
 
 
-@given(towns, st.integers(0, 1400), st.sampled_from(["active_energy_import", "reactive_energy_import"]), metered)
+@given(towns, st.integers(0, 500), st.sampled_from(["active_energy_import", "reactive_energy_import"]), metered)
 @settings(max_examples=25, deadline=None)
 def test_register_neither_jumps_nor_rests_at_midnight(town, day, quantity, site):
     midnight_s = datetime.fromtimestamp(FIRST_S + day * DAY_S, ZONE).replace(hour=0).timestamp()
@@ -177,7 +181,7 @@ def test_no_register_of_the_town_ever_runs_back(town, town_s, later_s):
                 assert after[key] >= value
 
 
-@given(towns, st.integers(0, 1400), st.integers(0, 47))
+@given(towns, st.integers(0, 500), st.integers(0, 47))
 @settings(max_examples=40, deadline=None)
 def test_tariffs_add_up_and_only_the_active_one_counts(town, day, half_hour):
     now_s = FIRST_S + day * DAY_S + half_hour * 1800 + 60

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from bega_simulators.weather import Calendar, Chance, Moment, Shape, day_number, is_weekend
 
-HUNG_ON = day_number(2024, 1, 1)  # the day on which every meter of the town began to count
+HUNG_ON = day_number(2026, 1, 1)  # the day on which every meter of the town began to count
 PLANS_KEPT = 64
 RESTLESS_TURNS = (11, 29, 83, 233, 641, 1823, 5501)  # per day; the last one turns in 16 s
 
@@ -57,7 +57,9 @@ class Demand:
         return self._plan(moment.day).draw(moment.day_part)
 
     def counted(self, moment: Moment) -> float:
-        """Return what the register has counted since HUNG_ON; raises ValueError before that day."""
+        """Return what the register has counted since HUNG_ON; before that day it stands still, as new meters do."""
+        if moment.day < HUNG_ON:
+            return 0.0
         return self._at_midnight(moment.day) + self._plan(moment.day).counted(moment.day_part)
 
     def counted_within(self, day: int, start: float, end: float) -> float:
@@ -67,8 +69,6 @@ class Demand:
 
     def _at_midnight(self, day: int) -> float:
         index = day - HUNG_ON
-        if index < 0:
-            raise ValueError("the town's meters were hung on 1 January 2024; it has no readings before")
         while len(self._counted) <= index:
             whole_day = self._plan(HUNG_ON + len(self._counted) - 1).counted(1.0)
             self._counted.append(self._counted[-1] + whole_day)

@@ -256,7 +256,7 @@ class _Electricity:
         energy_wh = self.phases[index].counted(moment)
         # Reactive power is a straight line over the active one, so its register is an exact integral too.
         reactive_var = building.base_var + building.var_per_w * power_w
-        since_hung_h = (moment.town_s - HUNG_S) / 3600
+        since_hung_h = max(0.0, moment.town_s - HUNG_S) / 3600
         apparent_va = math.hypot(power_w, reactive_var)
         voltage_v = self._voltage_v(index, moment, power_w)
         return {
@@ -310,8 +310,7 @@ class _Household:
         for quantity in ("active_energy_import", "active_energy_total"):
             readings[quantity, ""] += before
         for index, part in enumerate(("t1", "t2")):
-            counted_wh = self._until_midnight_wh(moment.day)[index] + self._today_wh(moment.day, moment.day_part)[index]
-            readings["active_energy_import", part] = self.COUNTED_KWH[index] + counted_wh / 1000
+            readings["active_energy_import", part] = self.COUNTED_KWH[index] + self._counted_wh(moment)[index] / 1000
             readings["active_energy_export", part] = 0.0
         readings["active_tariff", ""] = float(self._tariff(moment))
         readings["gas_volume", ""] = self.GAS_M3 + self._gas_m3h.counted(moment)
@@ -320,6 +319,12 @@ class _Household:
     def _tariff(self, moment: Moment) -> int:
         windows = self._windows(moment.day)
         return next(tariff for _, end, tariff in windows if moment.day_part < end or end == 1)
+
+    def _counted_wh(self, moment: Moment) -> tuple[float, float]:
+        if moment.day < HUNG_ON:
+            return 0.0, 0.0
+        before, today = self._until_midnight_wh(moment.day), self._today_wh(moment.day, moment.day_part)
+        return before[0] + today[0], before[1] + today[1]
 
     def _until_midnight_wh(self, day: int) -> tuple[float, float]:
         for counted in range(HUNG_ON + len(self._midnights_wh) - 1, day):
