@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from typing import TYPE_CHECKING
 
 from bega.devices import asked
 from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
 from bega_gateway.lines.modbus_bus import Bus, Outcome
-from bega_gateway.lines.polling import Patience, PollClock
+from bega_gateway.lines.polling import Patience, PollClock, phase_ms
 from bega_protocols.errors import ConfigError, LineError
 from bega_protocols.modbus_rtu import EXCEPTION
 
@@ -56,17 +55,13 @@ class ModbusLine:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_open())
                 for index, station in enumerate(self._stations):
-                    tasks.create_task(self._poll(station, self._phase_ms(index)))
+                    period_ms = max(1, round(1000 * station.every_s))
+                    phase = phase_ms(self._name, index, len(self._stations), period_ms)
+                    tasks.create_task(self._poll(station, PollClock(self._mono_ms(), period_ms, phase)))
         except* ConfigError as errors:
             raise errors.exceptions[0] from None
         finally:
             self._bus.close()
-
-    def _phase_ms(self, index: int) -> int:
-        """Stations of a line stand evenly over the period, and lines with one period apart from each other."""
-        station = self._stations[index]
-        share = index / len(self._stations) + zlib.crc32(self._name.encode()) / 2**32
-        return round(1000 * station.every_s * (share % 1))
 
     async def _keep_open(self) -> None:
         pause_s = FIRST_PAUSE_S
@@ -87,9 +82,8 @@ class ModbusLine:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _poll(self, station: Station, phase_ms: int) -> None:
+    async def _poll(self, station: Station, clock: PollClock) -> None:
         """Measure in every period; what was missed is counted and never made up for."""
-        clock = PollClock(self._mono_ms(), max(1, round(1000 * station.every_s)), phase_ms)
         patience = Patience(self._longest_ms)
         while True:
             # A silent device is tried in its own time: less often than a short period, more often than a long one.

@@ -171,21 +171,30 @@ class Bus:
             await asyncio.sleep(left_s)
 
     async def _wait_for_silence(self) -> bool:
-        """Hold 3.5 characters of silence, coarsely by the event loop and at most the last 1.2 ms exactly.
+        """Hold most of the 3.5 characters of silence; the rest is held in `_about_to_send`.
 
         Return False if the line does not fall silent within the longest answer time.
         """
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + self._settings.timeout_s
-        while (left_s := self._framer.heard_s + self._silence_s - loop.time()) > COARSE_S:
+        while (left_s := self._silence_left_s()) > COARSE_S:
             if loop.time() > give_up_s:
                 return False
             await asyncio.sleep(left_s - COARSE_S)
-        if left_s > 0:
-            # Blocking is meant: the event loop would wake up to 1 ms late, 2 % of the bus at 9600 baud.
-            time.sleep(left_s)  # noqa: ASYNC251
-        self._forget_input()
         return True
+
+    def _about_to_send(self, sending: bool, packet: bytes) -> bytes:
+        """Called by pymodbus with what it sends and receives: the last moment before a question.
+
+        Blocking is meant: the event loop would wake up to 1 ms late, which is 2 % of the bus at 9600 baud.
+        """
+        if sending and self._baud is not None:
+            time.sleep(min(COARSE_S, max(0.0, self._silence_left_s())))
+            self._forget_input()
+        return packet
+
+    def _silence_left_s(self) -> float:
+        return self._framer.heard_s + self._silence_s - asyncio.get_running_loop().time()
 
     def _forget_input(self) -> None:
         """Drop what the port holds and the event loop has not seen yet: it belongs to no question."""
@@ -218,6 +227,7 @@ class Bus:
             stopbits=settings.stop_bits,
             retries=0,
             reconnect_delay=0,
+            trace_packet=self._about_to_send,
             trace_connect=self._connection_changed,
         )
 

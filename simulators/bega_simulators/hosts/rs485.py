@@ -73,11 +73,12 @@ class _Slave:
         self.heard_s = -1.0  # end of the last character heard
         self.late_s = 0.0
         self.drop = 0.0
+        self.said_unit = unit
         self.free_s = 0.0  # when it has said what it began to say
 
 
 class Rs485Segment:
-    """A bus with its slaves. Set `silent`, `late`, `drop`, `bit_errors`, `jam` at any time, from any thread."""
+    """A bus with its slaves. The faults (silent, late, drop, ...) may be set at any time, from any thread."""
 
     def __init__(self, sims: dict[int, AskedSim], baud: int = 9600, seed: int = 1, link: Path | None = None) -> None:
         """sims: by unit; link: a name for the port that stays when it is unplugged and plugged in again."""
@@ -180,6 +181,10 @@ class Rs485Segment:
     def drop(self, unit: int, share: float) -> None:
         """Let `unit` overhear this share of the questions to it."""
         self._slave_of(unit).drop = share
+
+    def impersonate(self, unit: int, other: int) -> None:
+        """Let `unit` answer in the name of `other`."""
+        self._slave_of(unit).said_unit = other
 
     def bit_errors(self, rate: float) -> None:
         """Turn each bit on the wire round with this probability."""
@@ -304,7 +309,7 @@ class Rs485Segment:
         if response is None:
             return
         self.counts.answered += 1
-        body = bytes([slave.unit]) + response
+        body = bytes([slave.said_unit]) + response
         start_s = max(at_s + slave.late_s, slave.free_s)
         for octet in body + _crc(body):
             self._send_character(slave, octet, start_s)
