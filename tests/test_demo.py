@@ -25,9 +25,11 @@ from rich.console import Console
 
 from bega.devices import load_driver
 from bega_protocols import senml
+from bega_protocols.errors import ConfigError
 from bega_protocols.reading import STALE, Reading
 from bega_protocols.record import Record
 from bega_simulators.children import Children
+from bega_simulators.demo import example_of
 from bega_simulators.history import corner_diaries, records, write_history
 from bega_simulators.live import Live
 from bega_simulators.town import Town
@@ -317,3 +319,21 @@ def test_what_is_missing_stands_below_the_table_and_a_log_line_counts(live):
     assert "sudo apt install dbus" in shown(live)
     line = live.log_line(7, NOW_MS + 400)
     assert line.strip() == "7 s  1 records from 1 devices; roadside-air on pms: pm2_5 23 µg/m³ (0.4 s old)"
+
+
+# ------------------------------------------------------------------ what it starts
+
+
+@pytest.mark.parametrize("place", ["corner_pkg/examples", "examples"])
+def test_example_is_found_inside_a_wheel_and_beside_a_checkout(tmp_path, monkeypatch, place):
+    (tmp_path / "corner_pkg").mkdir()
+    (tmp_path / "corner_pkg" / "__init__.py").write_text("raise ImportError('found, never imported')")
+    (tmp_path / place).mkdir()
+    (tmp_path / place / "corner.toml").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert example_of("corner_pkg", "gateway") == tmp_path / place / "corner.toml"
+
+
+def test_missing_package_is_named_with_what_brings_it():
+    with pytest.raises(ConfigError, match=r"bega\[kiosk\]"):
+        example_of("bega_no_such_package", "kiosk")

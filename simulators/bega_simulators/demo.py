@@ -174,14 +174,14 @@ async def _run(args: argparse.Namespace, directory: Path) -> int:
 
 def _plan(args: argparse.Namespace, directory: Path) -> Plan:
     """Choose and check; raises ConfigError for a taken port or a missing package."""
-    gateway_config = _example("bega_gateway", "gateway")
+    gateway_config = example_of("bega_gateway", "gateway")
     table = tomllib.loads(gateway_config.read_text(encoding="utf-8"))
     mqtt_port, kiosk_port, feed_port = _ports(args.mqtt_port, args.http_port)
     on_lines = (table.get("devices", {}) | table.get("nodes", {})).items()
     return Plan(
         directory=directory,
         gateway_config=gateway_config,
-        kiosk_config=_example("bega_kiosk", "kiosk"),
+        kiosk_config=example_of("bega_kiosk", "kiosk"),
         gateway=table["gateway"]["name"],
         lines={name: device["line"] for name, device in on_lines},
         mqtt=f"mqtt://{LOOPBACK}:{mqtt_port}",
@@ -292,7 +292,7 @@ def _set(settings: dict[str, str]) -> list[str]:
     return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
 
 
-def _example(package: str, extra: str) -> Path:
+def example_of(package: str, extra: str) -> Path:
     """Return the commented example of a package: inside it in a wheel, beside it in a checkout.
 
     It is looked for, never imported: the demo starts gateway and kiosk by their commands.
