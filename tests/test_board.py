@@ -198,8 +198,15 @@ def in_order(identities: list[tuple[int, int]]) -> bool:
     return identities == [(boot, seq) for boot in boots for seq in range(1, counts[boot] + 1)]
 
 
-def test_node_measures_and_its_records_arrive(make_node, gateway, eventually):
-    node = make_node()
+def test_node_measures_and_its_records_arrive(tmp_path, broker, eventually):
+    with contextlib.ExitStack() as stack:
+        gateway, node = GatewayDouble(broker.url), NodeProcess(tmp_path, broker.port)
+        stack.callback(gateway.close)
+        stack.callback(node.stop)
+        check_that_records_arrive(node, gateway, eventually)
+
+
+def check_that_records_arrive(node: NodeProcess, gateway: GatewayDouble, eventually: Callable[..., None]) -> None:
     node.start()
     node.order(air={"pm1": 7, "pm2_5": 12, "pm10": 20, "particles_0_3": 21.5, "temperature": 21.34, "humidity": 48.76})
     started_ms = wall_ms()
@@ -292,6 +299,24 @@ def test_power_cut_in_mid_work_loses_nothing_unacknowledged(make_node, gateway, 
     assert in_order(gateway.identities())
     assert gateway.records[-1].boot > measured[0][0]
     eventually(lambda: gateway.statuses[-1]["boot"] > measured[0][0], "a status of the new boot")
+
+
+@pytest.mark.slow
+def test_full_ring_declares_what_it_dropped_and_goes_on(make_node, gateway, eventually):
+    gateway.mute = True
+    sensor = {"driver": "sht4x", "bus": "i2c0", "every_s": 0.1}
+    node = make_node(ring_segments=2, devices={f"sht-{number}": sensor for number in range(6)})
+    node.start()
+    eventually(lambda: any(status["dropped"] for status in gateway.statuses), "something dropped")
+    boot, first, last = gateway.statuses[-1]["dropped"][0]
+    assert gateway.statuses[-1]["holds"][0][:2] == [boot, last + 1]
+    assert first == 1
+    gateway.mute = False
+    before = len(gateway.records)
+    eventually(lambda: len(gateway.records) > before + 20, "records behind the gap")
+    seqs = [record.seq for record in gateway.records]
+    assert seqs == sorted(set(seqs))
+    eventually(lambda: node.order(faults={"sht": ["silent"]}) and gateway.statuses[-1]["dropped"] == [], "passed")
 
 
 @pytest.mark.slow

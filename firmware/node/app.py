@@ -60,8 +60,8 @@ class Node:
         self._boot = begin_boot(STATE_FOLDER, max(config["made_s"], ring.last_boot() + 1))
         self._patience = Patience()
         # A day of tolerance: whoever configured the node need not have had the gateway's clock.
-        clock = Clock(max(0, config["made_s"] - DAY_S) * 1000)
-        self._store = Store(config["node"], self._boot, ring, clock, self._patience, self.mono)
+        self._clock = Clock(max(0, config["made_s"] - DAY_S) * 1000)
+        self._store = Store(config["node"], self._boot, ring, self._clock, self._patience, self.mono)
         self._sensors = self._make_sensors()
         wifi = Wifi(config["wifi"]["ssid"], config["wifi"]["key"])
         tls = secured(config["tls"]) if config["tls"] else None
@@ -97,6 +97,7 @@ class Node:
             "boot": self._boot,
             "up_s": self.mono() // 1000,
             "reset_cause": machine.reset_cause(),
+            "time_quality": self._clock.stamp(self.mono())[1],
             "devices": {sensor.name: sensor.report() for sensor in self._sensors},
             "ring": {
                 "held": ring.held_count(),

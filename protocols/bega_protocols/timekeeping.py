@@ -73,10 +73,6 @@ class Clock:
         self._late.append(offset_ms)
         return len(self._late) >= AGREEING and self._believe(offset_ms, mono_ms)
 
-    def is_set(self) -> bool:
-        """Return whether the time was ever heard in this boot."""
-        return self._offset_ms is not None
-
     def stamp(self, mono_ms: int) -> "tuple[int | None, int]":
         """Return (Unix ms, time quality) of a moment of this boot; (None, UNKNOWN) if the time was never heard."""
         if self._offset_ms is None:
