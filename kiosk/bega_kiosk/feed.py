@@ -196,7 +196,7 @@ class Feed:
         async with client.stream("GET", self._url + "/public/v1/events") as answer:
             _must_be_ok(answer)
             self._refetch_now.set()
-            async for chunk in answer.aiter_raw(1 << 16):
+            async for chunk in answer.aiter_raw():  # as they come: with a size, httpx waits until that much is there
                 for event, data in stream.feed(chunk):
                     if event == "record":
                         self._take_event(data)
@@ -207,7 +207,7 @@ class Feed:
         body = bytearray()
         async with asyncio.timeout(ANSWER_S), client.stream("GET", self._url + path) as answer:
             _must_be_ok(answer)
-            async for chunk in answer.aiter_raw(1 << 16):
+            async for chunk in answer.aiter_raw():
                 body += chunk
                 if len(body) > MOST_BYTES:
                     raise LineError(f"{path} answers more than {MOST_BYTES} bytes")
