@@ -14,6 +14,7 @@ import aiomqtt
 WINDOW = 100  # messages in flight; aiomqtt slows down beyond it (71 us a message here, 127 us at 1000)
 KEEPALIVE_S = 15
 ANSWER_S = 8.0  # a broker that takes longer to acknowledge counts as gone
+LEAVE_S = 1.0  # a good-bye takes no longer: a gateway that is told to stop has two seconds
 
 # paho tells of each reconnect itself; our own lines say it once.
 _quiet = logging.getLogger("bega.mqtt.paho")
@@ -32,7 +33,7 @@ class Message(NamedTuple):
 class Credentials(NamedTuple):
     """Files for mutual TLS."""
 
-    ca_file: str
+    ca_file: str | None  # None: the system's authorities
     cert_file: str | None
     key_file: str | None
 
@@ -85,17 +86,32 @@ async def connect(
         logger=_quiet,
     )
     client.pending_calls_threshold = 2 * WINDOW
-    async with client:
-        yield Session(client)
+    try:
+        async with client:
+            try:
+                yield Session(client)
+            finally:
+                client.timeout = LEAVE_S
+    finally:
+        _let_go(client)
+
+
+def _let_go(client: aiomqtt.Client) -> None:
+    """Close what aiomqtt leaves open where the broker's yes did not come in time.
+
+    A yes that came later would make a second session of ours, which nobody reads.
+    """
+    client._client.disconnect()
 
 
 def _tls_context(credentials: Credentials | None) -> ssl.SSLContext:
     """Return a context that trusts the given authority, or the system's; SessionLost if a file cannot be used."""
+    files = [file for file in credentials or () if file]
     try:
         context = ssl.create_default_context(cafile=credentials.ca_file if credentials else None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if credentials and credentials.cert_file:
             context.load_cert_chain(credentials.cert_file, credentials.key_file)
     except (OSError, ssl.SSLError) as error:
-        raise SessionLost(f"certificate files cannot be used: {error}") from None
+        raise SessionLost(f"certificate files cannot be used ({', '.join(files)}): {error}") from None
     return context

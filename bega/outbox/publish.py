@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
@@ -49,7 +50,7 @@ class Publisher:
             try:
                 async with self._connect(broker) as session:
                     await self._serve(session, broker)
-            except* (SessionLost, OSError, TimeoutError) as errors:
+            except* (SessionLost, OSError, TimeoutError, sqlite3.OperationalError) as errors:
                 self._say_down(broker, errors.exceptions[0])
             self.connected_to = None
             turn += 1
@@ -93,9 +94,13 @@ class Publisher:
                 last_id = row.id
 
     async def _send(self, session: Session, row: Row, slots: asyncio.Semaphore) -> None:
-        await session.publish(row.topic, row.payload)
-        self.acknowledged += 1
-        self._spool.forget([row.id])
+        try:
+            await session.publish(row.topic, row.payload)
+        except ValueError as error:  # paho refuses the message itself; it must not hold up those behind it
+            log.error("message cannot be published, it stays in the spool topic=%s error=%s", row.topic, error)
+        else:
+            self.acknowledged += 1
+            self._spool.forget([row.id])
         slots.release()
 
     def _say_down(self, broker: str, error: BaseException) -> None:
