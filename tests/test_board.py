@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import datetime
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,8 +20,14 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 import bega
+from bega.broker import accepts_mqtt, free_ports
 from bega.clock import wall_ms
 from bega_protocols import senml
 from bega_protocols.devices.pms5003.driver import Driver as DustDriver
@@ -29,6 +37,7 @@ from bega_simulators.board.peripherals import AirPeripherals
 from bega_simulators.hosts.i2c import I2cBus, NotAcknowledged
 
 ROOT = Path(__file__).parent.parent
+MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 MICROPYTHON = Path(sys.executable).with_name("micropython")
 NODE = "air-7"
 FAST = {"pms": {"every_s": 1}, "sht": {"every_s": 0.5}}
@@ -113,13 +122,13 @@ class GatewayDouble:
 class NodeProcess:
     """`bega sim board`, as anyone starts it."""
 
-    def __init__(self, directory: Path, broker_port: int, **config: Any) -> None:
+    def __init__(self, directory: Path, broker_port: int, host: str = "127.0.0.1", **config: Any) -> None:
         self.flash = directory / "flash"
         self._config = directory / "node.json"
         self._config.write_text(json.dumps({"node": NODE, "devices": FAST, **config}))
         self._ready = directory / "node.ready"
         self.log = directory / "node.log"
-        self._broker = f"127.0.0.1:{broker_port}"
+        self._broker = f"{host}:{broker_port}"
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str) -> None:
@@ -354,6 +363,76 @@ def test_failing_sensors_are_reported_and_nothing_is_made_up(make_node, gateway,
 
 def states(gateway: GatewayDouble) -> dict[str, str]:
     return {name: device["state"] for name, device in gateway.statuses[-1]["devices"].items()}
+
+
+def test_link_over_mutual_tls(tmp_path, eventually):
+    """Certificates of an own authority, checked on both sides."""
+    make_certificates(tmp_path, NODE)
+    plain, secured = free_ports(2)
+    configuration = tmp_path / "tls.conf"
+    configuration.write_text(MOSQUITTO_TLS.format(folder=tmp_path, plain=plain, secured=secured))
+    tls = {"ca": "/tls/ca.der", "certificate": "/tls/node.der", "key": "/tls/node.key"}
+    node = NodeProcess(tmp_path, secured, host="localhost", broker={"tls": tls})
+    with contextlib.ExitStack() as stack:
+        broker = subprocess.Popen([MOSQUITTO, "-c", configuration], stderr=subprocess.DEVNULL)
+        stack.callback(broker.wait, 5)
+        stack.callback(broker.terminate)
+        eventually(lambda: accepts_mqtt("127.0.0.1", plain), "mosquitto accepts connections")
+        gateway = GatewayDouble(f"mqtt://127.0.0.1:{plain}")
+        stack.callback(gateway.close)
+        stack.callback(node.stop)
+        put = [f"--put={tmp_path}/{name}=/tls/{name}" for name in ("ca.der", "node.der", "node.key")]
+        node.start(*put)
+        eventually(lambda: gateway.of("pms") and gateway.of("sht"), "records of both devices")
+        assert in_order(gateway.identities())
+
+
+MOSQUITTO_TLS = """
+per_listener_settings true
+user root
+listener {plain} 127.0.0.1
+allow_anonymous true
+listener {secured} 127.0.0.1
+require_certificate true
+use_identity_as_username true
+cafile {folder}/ca.pem
+certfile {folder}/broker.pem
+keyfile {folder}/broker.key
+"""
+
+
+def make_certificates(folder: Path, node: str) -> None:
+    """Write ca.pem, ca.der, broker.pem, broker.key, and the node's as DER: node.der, node.key."""
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    authority = certificate("city", authority_key, "city", authority_key, is_authority=True)
+    (folder / "ca.pem").write_bytes(authority.public_bytes(Encoding.PEM))
+    (folder / "ca.der").write_bytes(authority.public_bytes(Encoding.DER))
+    for file, name, encoding in (("broker", "localhost", Encoding.PEM), ("node", node, Encoding.DER)):
+        key = ec.generate_private_key(ec.SECP256R1())
+        suffix = "pem" if encoding == Encoding.PEM else "der"
+        octets = certificate(name, key, "city", authority_key).public_bytes(encoding)
+        (folder / f"{file}.{suffix}").write_bytes(octets)
+        private = key.private_bytes(encoding, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        (folder / f"{file}.key").write_bytes(private)
+
+
+def certificate(
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, is_authority=False
+) -> x509.Certificate:
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
 
 
 @pytest.mark.slow

@@ -4,14 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bega_protocols
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bega_protocols
 from bega_protocols.reading import Reading
 from bega_protocols.record import ESTIMATED, SYNCHRONISED, UNKNOWN
 from bega_protocols.ring import DECLARED_AT_MOST, START, Held, Ring, Window
 from bega_protocols.stored import WAITING, Stored, restore, store
-from hypothesis import given
-from hypothesis import strategies as st
 
 MICROPYTHON = Path(sys.executable).with_name("micropython")
 SHAPE = b"pms|pm2_5,,0,0"
@@ -302,10 +303,29 @@ def test_window_begins_again_with_the_oldest_when_nothing_was_acknowledged():
     assert send_all(window, 0) == [1, 2, 3]
     assert not window.stalled(14_999)
     assert window.stalled(15_000)
-    window.restart(15_000)
+    window.resend(15_000)
     assert send_all(window, 15_000) == [1, 2, 3]
     window.acknowledged([(5, 3)], 15_100)
     assert not window.stalled(99_000)
+
+
+def test_window_repeats_itself_ever_more_rarely_until_the_gateway_is_heard():
+    ring = ring_on(Files())
+    fill(ring, 5, 1, 3)
+    window = Window(ring, size=20, patience_ms=15_000)
+    window.restart(0)
+    now_ms, pauses = 0, []
+    for _ in range(8):
+        send_all(window, now_ms)
+        pause_ms = next(ms for ms in range(0, 10**6, 5000) if window.stalled(now_ms + ms))
+        pauses.append(pause_ms // 1000)
+        now_ms += pause_ms
+        window.resend(now_ms)
+    assert pauses == [15, 30, 60, 120, 240, 480, 600, 600]
+    send_all(window, now_ms)
+    assert not window.stalled(now_ms + 15_000)
+    window.acknowledged([(4, 1)], now_ms)  # frees nothing, and is a sign of life
+    assert window.stalled(now_ms + 15_000)
 
 
 def test_window_skips_what_was_acknowledged_before_it_was_sent():

@@ -64,7 +64,10 @@ class Node:
         self._store = Store(config["node"], self._boot, ring, self._clock, self._patience, self.mono)
         self._sensors = self._make_sensors()
         wifi = Wifi(config["wifi"]["ssid"], config["wifi"]["key"])
-        tls = secured(config["tls"]) if config["tls"] else None
+        tls = None
+        if config["tls"]:
+            set_chip_clock(config["made_s"])
+            tls = secured(config["tls"])
         self._link = Link(config, self._store, self._patience, wifi, tls, self.mono, self.report)
 
     def mono(self):
@@ -144,7 +147,7 @@ def load_driver(name, settings):
 
 def secured(files):
     """Return the TLS context: the gateway must show a certificate of our authority, and we show ours (all DER)."""
-    import ssl
+    import ssl  # only here: its buffers are for those who need them
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -153,6 +156,13 @@ def secured(files):
     with open(files["certificate"], "rb") as certificate, open(files["key"], "rb") as key:
         context.load_cert_chain(certificate.read(), key.read())
     return context
+
+
+def set_chip_clock(now_s):
+    """Bring the chip's clock, 2000-01-01 after power-on, to a moment at which our certificates are valid."""
+    epoch = 946684800 if time.gmtime(0)[0] == 2000 else 0  # an ESP32 counts from 2000
+    year, month, day, hour, minute, second, weekday = time.gmtime(now_s - epoch)[:7]
+    machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
 
 
 def make_path(folder, name):

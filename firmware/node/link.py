@@ -91,7 +91,7 @@ class Link:
                 raise OSError("Wi-Fi is gone")
             await self._send_status(mqtt)
             if self._window.stalled(self._mono()):
-                self._window.restart(self._mono())
+                self._window.resend(self._mono())
             await self._send_records(mqtt)
             try:
                 await asyncio.wait_for_ms(self._some.wait(), TURN_MS)

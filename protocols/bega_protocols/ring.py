@@ -65,6 +65,7 @@ DAMAGED, SHAPE, RECORD, DROP, MARK = 0, 1, 2, 3, 4  # DAMAGED is never written: 
 OVERHEAD = 8  # bytes of an entry that are not its body
 DECLARED_AT_MOST = 100  # ranges kept; beyond, the oldest is forgotten: its boot is gone from `holds` and blocks nobody
 START = (0, 0)
+LONGEST_PAUSES = 40  # times the patience, between two repetitions into silence
 
 _ROW = ">4I"  # segment, boot, first seq, last seq: 16 bytes a run, where a list of tuples would take 100 on an ESP32
 _ROW_SIZE = 16
@@ -329,22 +330,31 @@ class Window:
     """Which records are on their way: at most `size` unacknowledged, and from the oldest again when nothing moves.
 
     The gateway takes a boot's records only in order, so after a loss all that
-    follows is sent again (go-back-N).
+    follows is sent again (go-back-N). While nothing at all is heard of it, the
+    pause doubles each time: a broker would keep every repetition for it.
     """
 
     def __init__(self, ring: Ring, size: int, patience_ms: int) -> None:
         self._ring = ring
         self._size = size
         self._patience_ms = patience_ms
+        self._pause_ms = patience_ms
         self._position: Position = START
         self._sent: list[Pair] = []
         self._progress_ms = 0
 
     def restart(self, now_ms: int) -> None:
-        """Begin again with the oldest record that is held: after each connect, and when `stalled`."""
+        """Begin with the oldest record that is held: after each connect."""
         self._position = START
         self._sent = []
         self._progress_ms = now_ms
+        self._pause_ms = self._patience_ms
+
+    def resend(self, now_ms: int) -> None:
+        """Begin again with the oldest, because it `stalled`."""
+        pause_ms = min(2 * self._pause_ms, LONGEST_PAUSES * self._patience_ms)
+        self.restart(now_ms)
+        self._pause_ms = pause_ms
 
     def next(self) -> "Held | None":
         """Return the record to send next, None if there is none or the window is full."""
@@ -361,6 +371,7 @@ class Window:
 
     def acknowledged(self, pairs: "list[Pair]", now_ms: int) -> int:
         """Free what the gateway has stored; return how many records that were."""
+        self._pause_ms = self._patience_ms  # the gateway lives
         freed = self._ring.free(pairs)
         for boot, seq in pairs:
             self._sent = [sent for sent in self._sent if sent[0] != boot or sent[1] > seq]
@@ -370,7 +381,7 @@ class Window:
 
     def stalled(self, now_ms: int) -> bool:
         """Return whether something is on its way and nothing was acknowledged for so long that it must be lost."""
-        return bool(self._sent) and now_ms - self._progress_ms >= self._patience_ms
+        return bool(self._sent) and now_ms - self._progress_ms >= self._pause_ms
 
 
 def read_acknowledgement(payload: bytes) -> "list[Pair]":

@@ -61,7 +61,8 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
     flash = args.flash or folder / "flash"
     config_file = folder / "config.json"
     config_file.write_text(json.dumps(config))
-    await put_on_flash(micropython, flash, [*firmware_files(BOARD, DRIVERS), (config_file, "/config.json")])
+    contents = [*firmware_files(BOARD, DRIVERS), (config_file, "/config.json"), *_more_files(args.put)]
+    await put_on_flash(micropython, flash, contents)
 
     clock, town = TownClock(args.epoch, args.speed), Town(args.seed)
     peripherals = AirPeripherals(args.seed, lambda: town.readings(SITE, clock.town_s(wall_ms() / 1000)))
@@ -113,6 +114,16 @@ def _config(path: Path | None, broker: str | None) -> dict[str, Any]:
     return config
 
 
+def _more_files(puts: list[str]) -> list[tuple[Path, str]]:
+    found = []
+    for put in puts:
+        source, equals, target = put.rpartition("=")
+        if not equals or not target.startswith("/") or not Path(source).is_file():
+            raise ConfigError(f"--put {put}: write it as FILE=/path/on/the/board, FILE being there")
+        found.append((Path(source), target))
+    return found
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bega sim board",
@@ -126,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--flash", type=Path, metavar="FILE", help="its flash, made if missing; without, it is forgotten"
     )
+    parser.add_argument("--put", action="append", default=[], metavar="FILE=/PATH", help="one more file for its flash")
     parser.add_argument("--seed", type=int, default=1, help="the town that it breathes in (default 1)")
     parser.add_argument("--epoch", type=float, default=0.0, metavar="UNIX_S", help="when the town's day was set going")
     parser.add_argument(

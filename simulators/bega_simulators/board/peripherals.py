@@ -52,6 +52,7 @@ class AirPeripherals:
         self._i2c_wired = False
         self._uart_form: tuple[Any, ...] | None = None
         self._pins: dict[int, int] = {}
+        self._rtc = [2000, 1, 1, 5, 0, 0, 0, 0]  # what the chip shows after power-on, until somebody sets it
 
     def power_on(self, cause: int) -> None:
         """Forget what a reset forgets; `cause` is what the firmware will read."""
@@ -134,6 +135,11 @@ class AirPeripherals:
 
     def _do_reset(self) -> None:
         self.reset_asked = True
+
+    def _do_rtc(self, datetime: list[int] | None) -> list[int]:
+        if datetime is not None:
+            self._rtc = datetime
+        return self._rtc
 
     def _do_wdt(self, timeout_ms: int) -> None:
         self._watchdog_ms = timeout_ms

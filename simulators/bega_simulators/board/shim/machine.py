@@ -97,6 +97,11 @@ class UART(io.IOBase):
         return self._file.write(buf)
 
 
+class RTC:
+    def datetime(self, datetimetuple=None):
+        return call("rtc", datetime=datetimetuple)
+
+
 class WDT:
     def __init__(self, id=0, timeout=5000):
         call("wdt", timeout_ms=timeout)
