@@ -85,7 +85,8 @@ class Bus:
         client.set_max_no_responses(1_000_000)  # when to connect anew is decided here
         try:
             # What client.connect() does, without swallowing the reason why it cannot.
-            client.ctx.transport, _ = await asyncio.wait_for(client.ctx.call_create(), self._settings.timeout_s)
+            async with asyncio.timeout(self._settings.timeout_s):
+                client.ctx.transport, _ = await client.ctx.call_create()
         except (OSError, ValueError, TimeoutError, termios.error) as error:
             raise LineError(_advice(self._settings, error)) from None
         self._client = client
@@ -102,7 +103,8 @@ class Bus:
     async def stands_for(self, for_s: float) -> bool:
         """Return whether the connection still stands after `for_s`."""
         try:
-            await asyncio.wait_for(self._lost.wait(), for_s)
+            async with asyncio.timeout(for_s):
+                await self._lost.wait()
         except TimeoutError:
             return True
         return False
@@ -141,8 +143,10 @@ class Bus:
         framer.expect(unit, question)
         try:
             answer = await client.execute(False, _Question(unit, question))
+            _heed_cancellation()
             return Outcome(answer.pdu, _ms(framer.heard_s - asked_s - wire_s), refused=framer.refused)
         except ModbusIOException:
+            _heed_cancellation()
             framer.give_up()
             self._check_in_step(client)
             await self._keep_quiet(limit_s, is_try)
@@ -250,6 +254,13 @@ class Bus:
         self._lost.set()
         if self._client and self._framer.is_waiting and not self._client.ctx.response_future.done():
             self._client.ctx.response_future.set_exception(ConnectionException("the connection ended"))
+
+
+def _heed_cancellation() -> None:
+    """Before Python 3.12 `asyncio.wait_for`, which pymodbus awaits in, loses a cancellation that meets an answer."""
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _ms(seconds: float) -> int:
