@@ -235,7 +235,7 @@ def test_any_feed_gives_a_page(tmp_path_factory, rows, samples):
     for panel in PANELS.values():
         screen = replace(SCREEN, panel=panel)
         for view in ("now", "day", "advice"):
-            assert "</html>" in draw_air(screen, view, air)
+            assert "</html>" in draw_air(screen, view, air, 10)
         assert "</html>" in draw_home(screen, air)
     store.close()
 

@@ -93,7 +93,7 @@ class Pages:
         view = next(view for view, path in PATHS.items() if path == request.url.path)
         if self._config.panel.is_large and view != "now":
             return RedirectResponse(screen.address(PATHS["now"]), status_code=307)
-        return _page(draw_air(screen, view, self._air()))
+        return _page(draw_air(screen, view, self._air(), self._config.air.live_limit_minutes))
 
     async def live(self, request: Request) -> Response:
         """Tell whenever a page would look different now, and every 15 s."""

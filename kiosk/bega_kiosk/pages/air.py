@@ -37,7 +37,7 @@ class Day:
     rows: list[tuple[str, str, str]]
 
 
-def draw_air(screen: Screen, view: str, air: AirNow) -> str:
+def draw_air(screen: Screen, view: str, air: AirNow, live_limit_minutes: int) -> str:
     """Return the page; on a large panel it holds every view."""
     words, verdict = screen.words, air.verdict
     values = {
@@ -54,6 +54,7 @@ def draw_air(screen: Screen, view: str, air: AirNow) -> str:
         "dust_age": None if air.dust.age_ms is None else words.ago(air.dust.age_ms),
         "mean": None if air.mean_pm2_5_ugm3 is None else words.number(air.mean_pm2_5_ugm3),
         "day": day(screen, air.day),
+        "limit": words.counted("air.limit", live_limit_minutes),
     }
     return screen.draw("air.html", values)
 
