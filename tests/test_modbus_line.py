@@ -520,17 +520,16 @@ def test_connection_closed_in_the_middle_of_an_answer_gives_nothing_and_is_made_
     async def main():
         async with tcp_server() as server:
             server.faults.add("cut")
-            async with polling(tcp_line(server, timeout_s=5), (1,), 0.1) as desk:
-                await asyncio.sleep(0.5)  # the loss is noticed at once, not after the time-out
-                assert desk.right[1] == 0
-                server.faults.clear()
+            async with polling(tcp_line(server, timeout_s=10 * PATIENCE_S), (1,), 0.1) as desk:
+                await until(lambda: server.questions)
+                server.faults.clear()  # and the loss is noticed at once, not after the time-out
                 await desk.until_right(1, 3)
 
     run(main())
 
 
 @pytest.mark.parametrize("fault", ["wrong transaction", "wrong unit", "noise"])
-def test_answer_that_is_not_to_this_question_is_refused(fault):
+def test_answer_that_is_not_to_this_question_is_refused(fault, caplog):
     async def main():
         async with tcp_server() as server, polling(tcp_line(server, 0.1), (1, 2), 0.1) as desk:
             await desk.until_right(1, 2)
@@ -543,6 +542,7 @@ def test_answer_that_is_not_to_this_question_is_refused(fault):
                 assert desk.counters(1).refused + desk.counters(2).refused >= 1
             server.faults.clear()
             await desk.until_right(1, 2)
+        assert ("sends what is no Modbus TCP" in caplog.text) == (fault == "noise")
 
     run(main())
 
