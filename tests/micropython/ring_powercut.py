@@ -135,7 +135,6 @@ def fresh():
 
 def run():
     image = fresh()
-    drops = 0
     n = 0
     while True:
         n += 1

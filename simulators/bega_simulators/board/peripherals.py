@@ -18,6 +18,7 @@ PWRON_RESET, HARD_RESET, WDT_RESET = 1, 2, 3
 IDLE, CONNECTING, GOT_IP, NO_AP_FOUND = 1000, 1001, 1010, 201
 NO_SUCH_DEVICE = 19  # errno of an address that nobody acknowledges
 JOINING_MS = 200
+BREATHE_EVERY_MS = 1000
 CLIMATE = ("temperature", "humidity")
 ADDRESS_CLIMATE = 0x44
 # The wiring of the simulated board, stated here and not read from the firmware: a wrong board file must fail.
@@ -73,6 +74,7 @@ class AirPeripherals:
     def fix(self, quantity: str, value: float) -> None:
         """Let the air have this value from now on, whatever the town says."""
         self._fixed[quantity, ""] = value
+        self.breathe()
 
     def breathe(self) -> None:
         """Bring the air to the sensors."""
@@ -100,8 +102,11 @@ class AirPeripherals:
 
     async def _speak(self, writer: asyncio.StreamWriter) -> None:
         chance = random.Random(self._seed)
+        breathed_ms = mono_ms() - BREATHE_EVERY_MS
         while True:
-            self.breathe()
+            if mono_ms() - breathed_ms >= BREATHE_EVERY_MS:
+                breathed_ms = mono_ms()
+                self.breathe()
             said = self.dust.tick(mono_ms())
             while said:
                 size = chance.randint(1, 12)
