@@ -3,14 +3,15 @@
 from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bega_protocols.checks import crc8_sensirion
 from bega_protocols.devices.sht4x.codec import decode
 from bega_protocols.devices.sht4x.driver import Driver
 from bega_protocols.devices.sht4x.sim import Sim
 from bega_protocols.errors import ChecksumError, ConfigError, WireError
 from bega_protocols.reading import Reading
-from hypothesis import given
-from hypothesis import strategies as st
 
 WORD = st.integers(0, 65535)
 HUNDREDTH = Decimal("0.01")
