@@ -168,3 +168,20 @@ def test_demo_without_micropython_and_dbus_says_so_and_runs_on(demo):
     assert [line for line in lines if "BEGA_MICROPYTHON=PATH" in line]
     assert run.process.returncode == 0
     assert run.left() == []
+
+
+def test_demo_interrupted_while_it_comes_up_leaves_nothing(demo):
+    run = demo()
+    deadline = time.monotonic() + 20
+    while not (run.directory / "corner.log").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert run.end(signal.SIGINT) < 3.5
+    assert run.process.returncode == 0
+    assert run.left() == []
+
+
+def test_demo_whose_output_nobody_reads_ends_too(tmp_path):
+    run = subprocess.Popen([*BEGA, "demo", "--dir", str(tmp_path / "d")], stdout=subprocess.PIPE)
+    assert run.stdout and run.stdout.readline().startswith(b"The kiosk: http://")
+    run.stdout.close()
+    assert run.wait(10) == 0

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import tomllib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +50,8 @@ def main(argv: list[str]) -> int:
     try:
         with _directory(args.dir) as directory:
             return asyncio.run(_run(args, directory))
+    except BrokenPipeError:
+        raise
     except (ConfigError, LineError, OSError) as error:
         print(f"bega demo: {error}", file=sys.stderr)
         return 1
@@ -162,14 +164,26 @@ async def _run(args: argparse.Namespace, directory: Path) -> int:
         asyncio.get_running_loop().call_later(args.for_s, stop.set)
     plan = _plan(args, directory)
     live = Live(plan.gateway, plan.lines)
-    async with _processes(plan) as children, asyncio.TaskGroup() as tasks:
+    async with _processes(plan) as children:
         corner = Corner(plan, children, live)
         works = [_bring_up(corner, args.ready_file), corner.watch(), _listen(plan, live), _show(plan, live)]
-        running = [tasks.create_task(work) for work in works]
-        await stop.wait()
-        for task in running:
-            task.cancel()
+        await _until(stop, works)
     return 1 if "gateway" in live.missing else 0
+
+
+async def _until(stop: asyncio.Event, works: list[Coroutine[Any, Any, None]]) -> None:
+    """Do all works until `stop`; raises BrokenPipeError if nobody reads our output any more (`bega demo | head`)."""
+    unread = False
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(work) for work in works]
+            await stop.wait()
+            for task in running:
+                task.cancel()
+    except* BrokenPipeError:
+        unread = True
+    if unread:
+        raise BrokenPipeError
 
 
 def _plan(args: argparse.Namespace, directory: Path) -> Plan:
