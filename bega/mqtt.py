@@ -102,6 +102,9 @@ def _let_go(client: aiomqtt.Client) -> None:
     A yes that came later would make a second session of ours, which nobody reads.
     """
     client._client.disconnect()
+    lost = client._disconnected
+    if lost.done() and not lost.cancelled():
+        lost.exception()  # whoever needed the connection was told by what it waited for
 
 
 def _tls_context(credentials: Credentials | None) -> ssl.SSLContext:

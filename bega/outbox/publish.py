@@ -58,11 +58,11 @@ class Publisher:
             await asyncio.sleep(pause_s)
 
     async def _serve(self, session: Session, broker: str) -> None:
-        await session.subscribe(self._probe_topic)
         proved = asyncio.Event()
         token = secrets.token_hex(8).encode()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch(session, token, proved))
+            tasks.create_task(self._watch(session, token, proved))  # first: only it hears at once that all is over
+            await session.subscribe(self._probe_topic)
             await session.publish(self._probe_topic, token)
             try:
                 async with asyncio.timeout(ANSWER_S):
