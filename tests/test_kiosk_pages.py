@@ -4,6 +4,8 @@ import asyncio
 import json
 import shutil
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -254,6 +256,14 @@ def test_page_that_does_not_exist_says_so_in_words(browser, kiosks, panel):
     context.close()
     assert (answer.status, said, wrong) == (404, "This page does not exist.", [])
     assert ways == ["Home", "Română"]
+
+
+def test_page_that_does_not_exist_leads_nowhere_else(kiosks):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(kiosks["24in"].address + "//elsewhere.example/%22%3E%3Cscript%3E", timeout=5)
+    page = refused.value.read().decode()
+    assert refused.value.code == 404
+    assert "elsewhere" not in page
 
 
 @each_panel

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -114,7 +115,9 @@ class Pages:
         return self._sorry(request, ["err.general", "err.retry"], 500)
 
     def _sorry(self, request: Request, keys: list[str], status: int) -> Response:
-        return _page(self._screen(request).draw("sorry.html", {"keys": keys}), status)
+        # The other language leads home: an address that does not exist here may name another machine ("//x").
+        screen = replace(self._screen(request), path="/")
+        return _page(screen.draw("sorry.html", {"keys": keys}), status)
 
     async def _changes(self) -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n"
