@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -46,7 +47,8 @@ class Session:
 
     async def subscribe(self, *topics: str) -> None:
         """Subscribe at QoS 1; raises SessionLost if the broker refuses one of them."""
-        granted = await self._client.subscribe([(topic, 1) for topic in topics])
+        with _heeding_cancellation():
+            granted = await self._client.subscribe([(topic, 1) for topic in topics])
         codes = [code if isinstance(code, int) else code.value for code in granted]
         refused = [topic for topic, code in zip(topics, codes, strict=True) if code > 2]
         if refused:
@@ -54,7 +56,8 @@ class Session:
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1 and return when the broker has acknowledged it."""
-        await self._client.publish(topic, payload, qos=1, timeout=ANSWER_S)
+        with _heeding_cancellation():
+            await self._client.publish(topic, payload, qos=1, timeout=ANSWER_S)
 
     async def messages(self) -> AsyncIterator[Message]:
         """Yield what arrives, until SessionLost."""
@@ -87,11 +90,13 @@ async def connect(
     )
     client.pending_calls_threshold = 2 * WINDOW
     try:
-        async with client:
-            try:
-                yield Session(client)
-            finally:
-                client.timeout = LEAVE_S
+        with _heeding_cancellation() as heed:
+            async with client:
+                try:
+                    heed()
+                    yield Session(client)
+                finally:
+                    client.timeout = LEAVE_S
     finally:
         _let_go(client)
 
@@ -105,6 +110,24 @@ def _let_go(client: aiomqtt.Client) -> None:
     lost = client._disconnected
     if lost.done() and not lost.cancelled():
         lost.exception()  # whoever needed the connection was told by what it waited for
+
+
+@contextmanager
+def _heeding_cancellation() -> Iterator[Callable[[], None]]:
+    """Raise CancelledError at the end, or where the yielded function is called, if the task was cancelled meanwhile.
+
+    asyncio.wait_for of Python 3.11, which aiomqtt waits with, drops a cancellation that comes in the same turn of the
+    loop as the answer; whoever was told to end would then wait for ever. Fixed in 3.12.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+
+    def heed() -> None:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+    yield heed
+    heed()
 
 
 def _tls_context(credentials: Credentials | None) -> ssl.SSLContext:

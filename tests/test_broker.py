@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 
+import aiomqtt
 import pytest
 
 from bega.broker import EmbeddedBroker, accepts_mqtt, free_port, require_free_port
@@ -125,3 +126,29 @@ def test_stop_leaves_no_process(broker):
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     broker.stop()
+
+
+@pytest.mark.parametrize("answer", ["_on_connect", "_on_subscribe", "_on_publish"])
+def test_task_that_is_cancelled_as_the_answer_arrives_ends(broker, monkeypatch, answer):
+    """Python 3.11 drops that cancellation; a gateway told to stop at that moment would never end."""
+    arrived = getattr(aiomqtt.Client, answer)
+
+    async def listen_for_ever() -> None:
+        async with connect(broker.url, "reader", keep=False) as session:
+            await session.subscribe("city/#")
+            await session.publish(TOPIC, b"1")
+            await asyncio.Event().wait()
+
+    async def cancel_then() -> None:
+        task = asyncio.create_task(listen_for_ever())
+
+        def answer_and_cancel(self, *args):
+            arrived(self, *args)
+            task.cancel()
+
+        monkeypatch.setattr(aiomqtt.Client, answer, answer_and_cancel)
+        done, _ = await asyncio.wait([task], timeout=3)
+        task.cancel()
+        assert done and task.cancelled()
+
+    run(cancel_then())
