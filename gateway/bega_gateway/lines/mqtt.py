@@ -57,6 +57,8 @@ class NodeLine:
         self._skip_to = skip_to
         self._stored = dict(heads)
         self._accepted = dict(heads)
+        # Boots that a node still speaks of: an acknowledgement of all its past ones would outgrow what a node can read.
+        self._spoken_of: dict[str, set[int]] = {}
         self._wall_ms = wall_ms
         self._mono_ms = mono_ms
         self._down = False
@@ -113,6 +115,7 @@ class NodeLine:
             self.refused += 1
             log.warning("node sent a record that is not its own node=%s", node)
             return
+        self._spoken_of.setdefault(node, set()).add(record.boot)
         key = (node, record.boot)
         head = self._accepted.get(key, 0)
         if record.seq <= head:
@@ -143,6 +146,7 @@ class NodeLine:
             self.refused += 1
             log.warning("node sent no status node=%s", node)
             return
+        self._spoken_of[node] = {row[0] for row in holds + dropped}
         for boot, first, _ in holds:
             self._raise_head(node, boot, first - 1)
         for boot, lost_from, lost_to in sorted(dropped):
@@ -164,7 +168,8 @@ class NodeLine:
             while not waiting.empty():
                 nodes.add(waiting.get_nowait())
             for node in sorted(nodes):
-                pairs = [[boot, seq] for (source, boot), seq in sorted(self._stored.items()) if source == node and seq]
+                boots = sorted(self._spoken_of.get(node, ()))
+                pairs = [[boot, self._stored[node, boot]] for boot in boots if self._stored.get((node, boot))]
                 if pairs:
                     await session.publish(f"node/{node}/ack", json.dumps(pairs).encode())
 
