@@ -304,6 +304,19 @@ def test_noise_costs_polls_and_never_gives_a_wrong_value(fault):
         run(main())
 
 
+def test_answer_lost_by_chance_does_not_cost_the_reading_of_a_long_period():
+    async def main():
+        async with polling(ModbusRtuLine(port=wire.port, baud=115200, timeout_s=0.1), (1,), every_s=3600) as desk:
+            await until(lambda: wire.counts.questions.get(1))
+            wire.drop(1, 0)
+            await desk.until_right(1, 1)
+            assert (desk.counters(1).silent, desk.counters(1).asked) == (1, 2)
+
+    with segment((1,)) as wire:
+        wire.drop(1, 1)
+        run(main())
+
+
 def test_meter_that_answers_for_another_is_refused():
     async def main():
         async with polling(ModbusRtuLine(port=wire.port, baud=115200, timeout_s=0.1), (1, 2), 0.1) as desk:

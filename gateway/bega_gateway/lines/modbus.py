@@ -120,15 +120,19 @@ class ModbusLine:
             await station.deliver(groups, read_ms)
 
     async def _ask(self, station: Station, patience: Patience, ask: Ask) -> bytes | None:
-        """Return the answer to `ask`, None if there was none; a question that met noise is put once more."""
+        """Return the answer to `ask`, None if there was none.
+
+        A question that noise or chance has eaten is put once more, after a silence not before its answer can no
+        longer come: it would be taken for that of the next question, and its own for that of the one after.
+        """
         unit = ask.line["unit"]
         for _ in range(2):
-            await self._sleep_until(self._rest_until_ms.get(unit, 0))
+            await self._sleep_until(max(patience.ready_ms, self._rest_until_ms.get(unit, 0)))
             outcome = await self._bus.exchange(unit, ask.write, patience.wait_ms(), patience.is_silent)
             now_ms = self._mono_ms()
             self._rest_until_ms[unit] = now_ms + ask.line.get("pause_ms", 0)
             _note(outcome, station.counters, patience, now_ms)
-            if not outcome.noise:
+            if outcome.answer is not None or outcome.is_late or patience.is_silent:
                 return outcome.answer
         return None
 
