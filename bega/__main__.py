@@ -37,11 +37,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bega: there is no command {name!r}.\n\n{_usage(commands)}", file=sys.stderr)
         return 2
     try:
-        run = commands[name].load()
+        code = int(commands[name].load()(rest))
+        sys.stdout.flush()  # here, where a reader that went away can be excused, not at the interpreter's end
+        return code
     except ModuleNotFoundError as error:
         return _missing(commands[name], error)
-    try:
-        return int(run(rest))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `bega decode ... | head` is no error

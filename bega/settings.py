@@ -9,7 +9,8 @@ from bega_protocols.errors import ConfigError
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """Return nested tables: ["lines.pms.port=/dev/ttyS0", "address=1"] gives {"lines": {"pms": ...}, "address": 1}.
 
-    A value of up to nine digits is a number, true and false are what they say, all else is text.
+    A value of up to nine digits is a number, with or without decimals; true and false are what they say, all else
+    is text.
     Raises ConfigError if an assignment has no "=" or runs through a value that is not a table.
     """
     tables: dict[str, Any] = {}
@@ -23,6 +24,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"--set {assignment}: {parent} already holds a value")
+        if isinstance(table.get(key), dict):
+            raise ConfigError(f"--set {assignment}: {key} already holds a table")
         table[key] = _value(text)
     return tables
 
@@ -37,6 +40,8 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    if re.fullmatch(r"-?\d{1,9}", text):
+    if re.fullmatch(r"-?[0-9]{1,9}", text):
         return int(text)
+    if re.fullmatch(r"-?[0-9]{1,9}\.[0-9]{1,9}", text):
+        return float(text)
     return {"true": True, "false": False}.get(text, text)

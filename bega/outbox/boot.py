@@ -30,11 +30,11 @@ def raise_boot(directory: Path, unix_s: int) -> int:
 
 
 def _read(copy: Path) -> int:
-    """Return the number in `copy`, 0 where it is missing or damaged."""
+    """Return the number in `copy`, 0 where it is missing, damaged, or on a sector that cannot be read any more."""
     try:
         number, check = copy.read_text(encoding="ascii").split()
         return int(number) if int(check, 16) == crc32(number.encode()) else 0
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return 0
 
 

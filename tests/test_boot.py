@@ -1,0 +1,94 @@
+"""The boot number rises at each start, whatever the clock says and wherever the power fails."""
+
+import contextlib
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bega.outbox import boot as boot_module
+from bega.outbox.boot import COPIES, raise_boot
+from bega_protocols.errors import ConfigError
+
+NOW_S = 1_795_300_000
+
+
+class PowerCut(BaseException):
+    pass
+
+
+def test_first_boot_is_the_clock_and_every_later_one_is_higher(tmp_path):
+    assert raise_boot(tmp_path, NOW_S) == NOW_S
+    assert raise_boot(tmp_path, NOW_S) == NOW_S + 1
+    assert raise_boot(tmp_path, NOW_S + 100) == NOW_S + 100
+
+
+@given(clocks=st.lists(st.integers(0, 2**40), min_size=2, max_size=6))
+def test_it_rises_whatever_the_clock_does(tmp_path_factory, clocks):
+    directory = tmp_path_factory.mktemp("boot")
+    boots = [raise_boot(directory, clock) for clock in clocks]
+    assert boots == sorted(set(boots))
+
+
+@pytest.mark.parametrize("copy", COPIES)
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"1795400000 00000000\n", b"9" * 5000, b"1 2 3", b"x y"])
+def test_one_damaged_copy_costs_nothing(tmp_path, copy, damage):
+    first = raise_boot(tmp_path, NOW_S)
+    (tmp_path / copy).write_bytes(damage)
+    assert raise_boot(tmp_path, 0) == first + 1
+    (tmp_path / copy).unlink()
+    assert raise_boot(tmp_path, 0) == first + 2
+
+
+def test_a_copy_on_a_sector_that_cannot_be_read_costs_nothing(tmp_path, monkeypatch):
+    first = raise_boot(tmp_path, NOW_S)
+    read = boot_module.Path.read_text
+
+    def failing(self, **options):
+        if self.name == COPIES[0]:
+            raise OSError(5, "Input/output error")
+        return read(self, **options)
+
+    monkeypatch.setattr(boot_module.Path, "read_text", failing)
+    assert raise_boot(tmp_path, 0) == first + 1
+
+
+@given(cut=st.integers(0, 9))
+def test_a_power_cut_at_any_step_leaves_a_boot_that_was_never_given(tmp_path_factory, cut):
+    """The steps that reach the disk: write and flush, fsync, replace, fsync of the directory, for each copy."""
+    directory = tmp_path_factory.mktemp("boot")
+    given_out = [raise_boot(directory, NOW_S)]
+    steps = 0
+    sync, replace = os.fsync, boot_module.Path.replace
+
+    def step(work, *arguments):
+        nonlocal steps
+        steps += 1
+        if steps > cut:
+            raise PowerCut
+        return work(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: step(sync, descriptor))
+        patch.setattr(boot_module.Path, "replace", lambda self, target: step(replace, self, target))
+        with contextlib.suppress(PowerCut):
+            given_out.append(raise_boot(directory, 0))
+    given_out.append(raise_boot(directory, 0))
+    assert given_out == sorted(set(given_out))
+    assert given_out[-1] <= NOW_S + 2
+
+
+def test_a_place_that_cannot_be_written_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "state").write_text("a file where a directory should be")
+    with pytest.raises(ConfigError, match=r"boot number cannot be kept .*state_dir"):
+        raise_boot(tmp_path / "state", NOW_S)
+
+
+def test_both_copies_are_synced_before_it_is_given(tmp_path, monkeypatch):
+    synced = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(1) or sync(descriptor))
+    raise_boot(tmp_path, NOW_S)
+    assert len(synced) == 4, "each copy, and after each its directory"
+    assert (tmp_path / COPIES[0]).read_bytes() == (tmp_path / COPIES[1]).read_bytes()
