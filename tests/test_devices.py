@@ -16,14 +16,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import bega_protocols.devices
 import pytest
-from bega_protocols.errors import ConfigError
-from bega_protocols.reading import QUANTITIES, Reading
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bega_protocols.devices
 from bega.devices import aes_block_cipher, device_names, driver_class, load_driver, must_be_asked, with_profile
+from bega_protocols.errors import ConfigError
+from bega_protocols.reading import QUANTITIES, Reading
 
 FOLDER = Path(bega_protocols.devices.__file__).parent
 NOW_MS = 1_790_000_000_000
