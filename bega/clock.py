@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 Clock = Callable[[], int]
 
+# A wall clock that shows less than the date of this release has not been set.
+CLOCK_FLOOR_MS = 1_793_500_000_000  # 2026-11-01
+
 
 def wall_ms() -> int:
     """Return Unix time in ms. It may be wrong, and it may step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from bega_gateway.config import Config
@@ -35,4 +36,6 @@ def load_history(config: Config, source: Path, simulated: bool) -> tuple[int, in
                 loaded += 1
     except OSError as error:
         raise ConfigError(f"{error.filename or source}: {error.strerror}") from None
+    except sqlite3.Error as error:
+        raise ConfigError(f"{state / 'feed.db'}: {error}") from None
     return loaded, left_out

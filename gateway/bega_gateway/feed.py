@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from itertools import groupby
@@ -31,6 +32,7 @@ from bega_protocols.reading import QUANTITIES, STALE, decimal_text
 HOUR_MS = 3_600_000
 HEARTBEAT_S = 15.0
 MOST_STEPS = 5_000  # more than any plot shows, and a bound on what a stranger can ask of a Pi
+MOST_CONNECTIONS = 200  # beyond, a stranger is told to come back: a gateway needs its file descriptors for its lines
 STOP_S = 1
 ENCODER = msgspec.json.Encoder(decimal_format="number")  # the digits that the device gave, never through a float
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Access-Control-Allow-Origin": "*"}
@@ -87,7 +89,10 @@ class Feed:
         except ValueError as error:
             return _json({"error": str(error)}, status=400)
         since_ms = self._wall_ms() - hours * HOUR_MS
-        steps = await self._store.series(quantity, since_ms, 1000 * step_s, request.query_params.get("device"))
+        try:
+            steps = await self._store.series(quantity, since_ms, 1000 * step_s, request.query_params.get("device"))
+        except (sqlite3.Error, UnicodeError):  # a lone surrogate in the name of a device is no name
+            return _json({"error": "the history cannot be read now"}, status=503)
         groups = groupby(steps, key=lambda step: (step.source, step.device, step.part))
         return _json(
             {
@@ -171,22 +176,34 @@ def bind(listen: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, int(port)))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         listener.close()
-        raise ConfigError(f"feed.listen: {listen} cannot be used ({error.strerror}); take another port") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"feed.listen: {listen} cannot be used ({why}); take another address or port") from None
     listener.listen(100)
     return listener
 
 
 async def serve(app: Starlette, listener: socket.socket) -> None:
-    """Serve `app` until cancelled; open event streams do not hold up the end."""
+    """Serve `app` until cancelled; then let go of every connection, within STOP_S."""
     server = _Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=STOP_S)
+        uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=STOP_S,
+        )
     )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        await server.serve(sockets=[listener])
-    finally:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
         server.should_exit = True
+        await serving
+        raise
 
 
 class _Server(uvicorn.Server):

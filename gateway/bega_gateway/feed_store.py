@@ -7,6 +7,7 @@ nothing that happens to it can touch a record on its way out.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Executor
@@ -15,12 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from bega.clock import CLOCK_FLOOR_MS
 from bega_protocols.reading import QUANTITIES, STALE, decimal_text
-from bega_protocols.record import Record
+from bega_protocols.record import UNKNOWN, Record
+
+log = logging.getLogger(__name__)
 
 HOUR_MS = 3_600_000
 FLUSH_S = 1.0
 LISTENER_BACKLOG = 200  # events that a slow listener may lie behind before it is let go
+AHEAD_MS = 60_000  # a clock of ours may be ahead of another by this much and still be right
+MOST_WAITING = 50_000  # points kept for a file that cannot be written; then the oldest go
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS series (id INTEGER PRIMARY KEY, source TEXT, device TEXT, quantity TEXT, part TEXT,
@@ -74,35 +80,48 @@ class Published:
 
 
 class FeedStore:
-    """Holds public points; whoever listens gets each new record. One thread (`executor`) owns the database."""
+    """Holds public points; whoever listens gets each new record. One thread (`executor`) owns the database.
 
-    def __init__(self, database: sqlite3.Connection, executor: Executor, keep_hours: int) -> None:
+    A file that cannot be written, or is damaged, costs history and never a record: it is said, and the feed goes on.
+    """
+
+    def __init__(self, path: Path, database: sqlite3.Connection, executor: Executor, keep_hours: int) -> None:
         """Use `open`."""
+        self._path = path
         self._database = database
         self._executor = executor
         self._keep_ms = keep_hours * HOUR_MS
         self._waiting: list[tuple[SeriesKey, Point]] = []
         self._listeners: set[asyncio.Queue[Published | None]] = set()
-        self._newest_ms = 0
+        self._now_ms = 0  # of the last record, by a clock that had been set
+        self._failing = False
         self.latest: dict[SeriesKey, Point] = {}
 
     @classmethod
     async def open(cls, path: Path, executor: Executor, keep_hours: int) -> FeedStore:
         """Open the table at `path`; a damaged one is thrown away, for it holds nothing that is not elsewhere."""
         loop = asyncio.get_running_loop()
-        database = await loop.run_in_executor(executor, _open_or_begin_anew, path)
-        store = cls(database, executor, keep_hours)
+        database = await loop.run_in_executor(executor, _open_anyhow, path)
+        store = cls(path, database, executor, keep_hours)
         store.latest = await store._in_thread(lambda: _latest(database))
-        store._newest_ms = max((point.time_ms for point in store.latest.values()), default=0)
         return store
 
     def add(self, record: Record, arrival_ms: int, simulated: bool = False) -> None:
-        """Take one public record; one whose time is unknown stands at its time of arrival, and says so."""
+        """Take one public record; one whose time is unknown, or still to come, stands at its time of arrival.
+
+        A record of the year 2099 would else be the newest for ever, and all others too old to keep.
+        """
+        clock_is_set = arrival_ms >= CLOCK_FLOOR_MS
+        horizon_ms = arrival_ms + AHEAD_MS
+        if record.time_ms is None or (clock_is_set and record.time_ms > horizon_ms):
+            record = record._replace(time_ms=None, time_quality=UNKNOWN)
         time_ms = arrival_ms if record.time_ms is None else record.time_ms
-        self._newest_ms = max(self._newest_ms, time_ms)
+        if clock_is_set:
+            self._now_ms = arrival_ms
         for key, point in _points(record, time_ms, simulated):
             self._waiting.append((key, point))
-            if key not in self.latest or self.latest[key].time_ms <= time_ms:
+            last = self.latest.get(key)
+            if last is None or last.time_ms <= time_ms or (clock_is_set and last.time_ms > horizon_ms):
                 self.latest[key] = point
         for listener in list(self._listeners):
             try:
@@ -120,11 +139,20 @@ class FeedStore:
             await asyncio.shield(self.flush())
 
     async def flush(self) -> None:
-        """Write what was added."""
+        """Write what was added; where that fails it waits for the next time."""
         waiting, self._waiting = self._waiting, []
-        if waiting:
-            oldest_ms = self._newest_ms - self._keep_ms
-            await self._in_thread(lambda: _write(self._database, waiting, oldest_ms))
+        if not waiting:
+            return
+        oldest_ms = self._now_ms - self._keep_ms
+        try:
+            await self._in_thread(lambda: self._write(waiting, oldest_ms))
+        except sqlite3.Error as error:
+            self._waiting = [*waiting, *self._waiting][-MOST_WAITING:]
+            if not self._failing:
+                log.error("public feed cannot be stored, its history waits in memory error=%s", error)
+            self._failing = True
+        else:
+            self._failing = False
 
     async def series(self, quantity: str, since_ms: int, step_ms: int, device: str | None) -> list[Step]:
         """Return the means of `quantity` in steps of `step_ms`, of all public devices or of one."""
@@ -157,12 +185,29 @@ class FeedStore:
 
     async def close(self) -> None:
         """Close the file; `run` must have ended."""
-        await self._in_thread(self._database.close)
+        await self._in_thread(lambda: self._database.close())
+
+    def end_events(self) -> None:
+        """Let go of whoever listens: the gateway stops."""
+        for listener in list(self._listeners):
+            self._let_go(listener)
 
     def _let_go(self, listener: asyncio.Queue[Published | None]) -> None:
         self._listeners.discard(listener)
-        listener.get_nowait()
+        if listener.full():
+            listener.get_nowait()
         listener.put_nowait(None)
+
+    def _write(self, waiting: list[tuple[SeriesKey, Point]], oldest_ms: int) -> None:
+        try:
+            _write(self._database, waiting, oldest_ms)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            log.error("public feed damaged, begun anew file=%s error=%s", self._path, error)
+            self._database.close()
+            self._database = _begin_anew(self._path)
+            _write(self._database, waiting, oldest_ms)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -202,6 +247,8 @@ def _points(record: Record, time_ms: int, simulated: bool) -> list[tuple[SeriesK
 
 
 def _write(database: sqlite3.Connection, waiting: list[tuple[SeriesKey, Point]], oldest_ms: int) -> None:
+    if database.in_transaction:  # a rollback failed together with what it was to undo
+        database.rollback()
     with database:
         database.execute("BEGIN IMMEDIATE")
         _insert(database, waiting)
@@ -225,18 +272,31 @@ def _latest(database: sqlite3.Connection) -> dict[SeriesKey, Point]:
     return {(row[0], row[1], row[2], row[3]): Point(*row[4:]) for row in rows if row[2] in QUANTITIES}
 
 
+def _open_anyhow(path: Path) -> sqlite3.Connection:
+    """Return the database at `path`, or one in memory where no file can be had: the feed then forgets at each start."""
+    try:
+        return _open_or_begin_anew(path)
+    except sqlite3.OperationalError as error:
+        log.error("public feed cannot be kept, it lives in memory file=%s error=%s", path, error)
+        return _open(":memory:")
+
+
 def _open_or_begin_anew(path: Path) -> sqlite3.Connection:
     try:
         return _open(path)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return _open(path)
+        return _begin_anew(path)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _begin_anew(path: Path) -> sqlite3.Connection:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return _open(path)
+
+
+def _open(path: Path | str) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     try:
         database.execute("PRAGMA journal_mode = WAL")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bega.clock import CLOCK_FLOOR_MS
 from bega.outbox.spool import Head, Spool
 from bega_gateway.config import Config
 from bega_gateway.feed_store import FeedStore
@@ -15,9 +16,6 @@ from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
 
 if TYPE_CHECKING:
     from bega_protocols.driver import Driver
-
-# A wall clock that shows less than the date of this release has not been set.
-CLOCK_FLOOR_MS = 1_793_500_000_000  # 2026-11-01
 
 Listener = Callable[[Record, int, bool], None]
 
