@@ -13,8 +13,8 @@ Coverage: an hourly mean needs 75 % of the hour (2008/50/EC, Annex VII).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from fractions import Fraction
+from math import floor
 
 from bega_protocols.reading import GOOD, Reading
 
@@ -23,6 +23,7 @@ BANDS_UGM3 = {"pm2_5": (5, 15, 50, 90, 140), "pm10": (15, 45, 120, 195, 270)}
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
 NEEDED_MINUTES = 45
+AHEAD_MS = 60_000  # what is measured by a clock that is this much ahead still counts, once its time has come
 
 
 def band(quantity: str, mean_tenths: int) -> int:
@@ -45,14 +46,14 @@ def hour_mean(samples: list[tuple[int, Fraction]], now_ms: int) -> tuple[int | N
         return None, 0
     means = [sum(values, Fraction(0)) / len(values) for values in minutes.values()]
     tenths = sum(means, Fraction(0)) / len(means) * 10
-    return int(tenths + Fraction(1, 2)), len(minutes)
+    return floor(tenths + Fraction(1, 2)), len(minutes)
 
 
 class ParticulateHour:
     """The last hour of the particulates of one place, from one or several devices."""
 
     def __init__(self) -> None:
-        self._samples: dict[str, deque[tuple[int, Fraction]]] = {quantity: deque() for quantity in BANDS_UGM3}
+        self._samples: dict[str, list[tuple[int, Fraction]]] = {quantity: [] for quantity in BANDS_UGM3}
 
     def add(self, time_ms: int, readings: list[Reading]) -> None:
         """Take the good readings of particulates from one record, measured at `time_ms`."""
@@ -66,9 +67,9 @@ class ParticulateHour:
         means: dict[str, int] = {}
         coverage = 0
         for quantity, samples in self._samples.items():
-            while samples and now_ms - samples[0][0] >= HOUR_MS:
-                samples.popleft()
-            mean, minutes = hour_mean(list(samples), now_ms)
+            # They come in any order: a node's backlog is late, and a clock that is set steps either way.
+            samples[:] = [sample for sample in samples if -AHEAD_MS <= now_ms - sample[0] < HOUR_MS]
+            mean, minutes = hour_mean(samples, now_ms)
             coverage = max(coverage, minutes)
             if mean is not None and minutes >= NEEDED_MINUTES:
                 means[quantity] = mean
