@@ -106,6 +106,7 @@ def _let_go(client: aiomqtt.Client) -> None:
 
     A yes that came later would make a second session of ours, which nobody reads.
     """
+    client._client.on_disconnect = None  # aiomqtt's own stumbles over a connect that was cancelled
     client._client.disconnect()
     lost = client._disconnected
     if lost.done() and not lost.cancelled():

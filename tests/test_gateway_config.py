@@ -149,7 +149,7 @@ MISTAKES = {
     "unknown table": (GOOD + "[linse.x]\n", ": linse: unknown table; known are gateway, uplink, feed, lines"),
     "missing table": (changed('[gateway]\nname = "gw-corner"\ncity = "timisoara"\n', ""), ": gateway: this table is"),
     "unknown key": (
-        changed('audience = "public"', 'audiense = "public"'), ": devices.roadside-air.audiense: unknown key; known are"),
+        changed('audience = "public"', 'audiense = "public"'), ": devices.roadside-air.audiense: unknown key; known"),
     "missing key": (changed('port = "/dev/pms"\n', ""), ": lines.pms.port: is missing"),
     "wrong type": (changed('port = "/dev/pms"', "port = 5"), ": lines.pms.port: Expected `str`, got `int`, not 5"),
     "wrong unit": (

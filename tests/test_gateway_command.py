@@ -1,0 +1,323 @@
+"""`bega gateway check|run|backfill`: exit codes, and a sentence that says what to do for whatever is wrong."""
+
+import contextlib
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from bega.broker import free_port
+from bega_protocols import senml
+from bega_protocols.reading import Reading
+from bega_protocols.record import SYNCHRONISED, Record
+
+CORNER = Path(__file__).parent.parent / "gateway/examples/corner.toml"
+BEGA_GATEWAY = [sys.executable, "-m", "bega", "gateway"]
+CONFIGURATION = """
+[gateway]
+name = "gw-corner"
+city = "timisoara"
+commit_window_s = 0.05
+[uplink]
+brokers = ["{broker}"]
+[feed]
+listen = "127.0.0.1:0"
+[lines.pms]
+kind = "serial"
+port = "{port}"
+[devices.roadside-air]
+line = "pms"
+driver = "pms5003"
+every_s = 0.1
+audience = "public"
+[devices.second-air]
+line = "second"
+driver = "pms5003"
+every_s = 0.1
+[lines.second]
+kind = "serial"
+port = "{second}"
+[air_index.air]
+inputs = ["roadside-air"]
+every_s = 0.2
+"""
+
+
+def configuration(broker: str = "mqtt://127.0.0.1:1", port: object = "/dev/null/1", second: object = "/dev/null/2"):
+    return CONFIGURATION.format(broker=broker, port=port, second=second)
+
+
+def gateway(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*BEGA_GATEWAY, *map(str, arguments)], capture_output=True, text=True, timeout=30)
+
+
+def stored(state: Path) -> list[Record]:
+    with contextlib.closing(sqlite3.connect(f"file:{state}/spool.db?mode=ro", uri=True)) as database:
+        return [senml.decode(payload) for (payload,) in database.execute("SELECT payload FROM outbox ORDER BY id")]
+
+
+def stop(process, within_s: float = 2.0) -> None:
+    """Every process of ours ends within two seconds of SIGTERM, whatever it waits for."""
+    begun = time.monotonic()
+    assert process.stop() == 0, process.log.read_text()
+    assert time.monotonic() - begun < within_s
+    assert "Traceback" not in process.log.read_text()
+
+
+# ------------------------------------------------------------------ check
+
+
+def test_check_says_that_a_good_file_is_good():
+    told = gateway("check", "--config", CORNER)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout == f"{CORNER}: good; 6 lines, 9 devices and nodes\n"
+
+
+def test_check_lists_every_problem_and_counts_them(tmp_path):
+    file = tmp_path / "gateway.toml"
+    file.write_text(configuration().replace("city =", "ciyt =").replace('"pms5003"', '"pms"', 1))
+    told = gateway("check", "--config", file, "--set", "lines.pms.kind=serail")
+    assert (told.returncode, told.stdout) == (1, "")
+    lines = told.stderr.splitlines()
+    assert lines[-1] == "3 problems"
+    assert all(line.startswith(f"{file}:") for line in lines[:-1])
+
+
+def test_check_reads_the_file_and_opens_nothing(tmp_path):
+    """Missing ports and refusing brokers are found by `run`, said, and tried again."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(configuration())
+    told = gateway("check", "--config", file, "--set", f"gateway.state_dir={tmp_path}/none/of/these")
+    assert told.returncode == 0
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("verb", ["check", "run", "backfill"])
+def test_every_verb_answers_a_mistake_with_a_sentence(verb, tmp_path):
+    more = ["--from", "/dev/null"] if verb == "backfill" else []
+    missing = gateway(verb, "--config", tmp_path / "none.toml", *more)
+    assert missing.returncode == 1 and "none.toml: cannot be read: No such file or directory" in missing.stderr
+    garbled = gateway(verb, "--config", CORNER, "--set", "nonsense", *more)
+    assert garbled.returncode == 1 and "--set nonsense: write it as key=value" in garbled.stderr
+    assert "Traceback" not in missing.stderr + garbled.stderr
+
+
+# ------------------------------------------------------------------ run: what makes it impossible
+
+
+def refused(tmp_path: Path, *arguments: str) -> str:
+    """Run a gateway that cannot; return its one sentence."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(configuration())
+    told = gateway("run", "--config", file, "--set", f"gateway.state_dir={tmp_path}/state", *arguments)
+    assert told.returncode == 1
+    assert "Traceback" not in told.stderr and "never awaited" not in told.stderr
+    (sentence,) = [line for line in told.stderr.splitlines() if line.startswith("bega gateway run: ")]
+    return sentence.removeprefix("bega gateway run: ")
+
+
+def test_feed_port_that_is_taken_is_named(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert refused(tmp_path, "--set", f"feed.listen={address}") == (
+            f"feed.listen: {address} cannot be used (Address already in use); take another address or port"
+        )
+
+
+def test_feed_address_that_is_not_ours_is_named(tmp_path):
+    assert "feed.listen: 192.0.2.1:80 cannot be used" in refused(tmp_path, "--set", "feed.listen=192.0.2.1:80")
+
+
+def test_state_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("where a directory should be")
+    said = refused(tmp_path, "--set", f"gateway.state_dir={tmp_path}/file")
+    assert said.startswith(f"gateway.state_dir: {tmp_path}/file cannot be made (File exists)")
+    said = refused(tmp_path, "--set", f"gateway.state_dir={tmp_path}/file/state")
+    assert "cannot be made (Not a directory); give a place that the gateway's user may write" in said
+
+
+def test_spool_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "state" / "spool.db").mkdir(parents=True)
+    assert refused(tmp_path).startswith(f"gateway.state_dir: {tmp_path}/state/spool.db cannot be opened")
+
+
+def test_boot_number_that_cannot_be_kept_is_named(tmp_path):
+    (tmp_path / "state" / "boot.a").mkdir(parents=True)
+    assert "the boot number cannot be kept" in refused(tmp_path)
+
+
+def test_ready_file_that_cannot_be_written_is_named(tmp_path):
+    assert refused(tmp_path, "--ready-file", "/no/such/ready").startswith("--ready-file /no/such/ready cannot be")
+
+
+# ------------------------------------------------------------------ run: what is said, and tried again
+
+
+def test_what_is_missing_is_said_and_the_rest_goes_on(sensor, tmp_path, make_gateway, eventually):
+    process = make_gateway(configuration(port=sensor.port, second=tmp_path / "no-such-port"))
+    process.start()
+    eventually(lambda: len(stored(process.state)) > 5, "the sensor that is there is stored")
+    log = process.log.read_text()
+    assert f"line down line=second error={tmp_path}/no-such-port is not there: plug the adapter in" in log
+    assert "uplink down, records wait in the spool broker=mqtt://127.0.0.1:1" in log
+    assert log.count("line down") == 1
+    stop(process)
+
+
+def test_broker_that_refuses_is_said_and_the_rest_goes_on(sensor, tmp_path, make_gateway, eventually):
+    port = free_port()
+    access = tmp_path / "mosquitto.conf"
+    access.write_text(f"listener {port} 127.0.0.1\nallow_anonymous false\n")
+    with subprocess.Popen(["/usr/sbin/mosquitto", "-c", access], stderr=subprocess.DEVNULL) as broker:
+        process = make_gateway(configuration(f"mqtt://127.0.0.1:{port}", sensor.port))
+        process.start()
+        eventually(lambda: "Not authorized" in process.log.read_text(), "the refusal is said")
+        eventually(lambda: len(stored(process.state)) > 5, "records are stored all the same")
+        stop(process)
+        broker.terminate()
+
+
+def test_damaged_spool_is_set_aside_and_the_gateway_runs(sensor, make_gateway, eventually):
+    process = make_gateway(configuration(port=sensor.port))
+    process.state.mkdir()
+    (process.state / "spool.db").write_bytes(b"rotten" * 3000)
+    (process.state / "feed.db").write_bytes(b"rotten" * 3000)
+    process.start()
+    eventually(lambda: len(stored(process.state)) > 3, "it stores")
+    assert (process.state / "spool.db.damaged-1").read_bytes() == b"rotten" * 3000
+    assert "spool damaged, set aside" in process.log.read_text()
+    stop(process)
+
+
+def test_feed_that_cannot_be_kept_costs_no_record(sensor, make_gateway, eventually):
+    process = make_gateway(configuration(port=sensor.port))
+    (process.state / "feed.db").mkdir(parents=True)
+    process.start()
+    eventually(lambda: len(stored(process.state)) > 3, "it stores")
+    with urllib.request.urlopen(f"{process.feed}/public/v1/latest") as answer:
+        assert json.load(answer)["readings"], "and its feed lives in memory"
+    assert "public feed cannot be kept, it lives in memory" in process.log.read_text()
+    stop(process)
+
+
+# ------------------------------------------------------------------ run: how it ends
+
+
+def test_told_to_stop_it_commits_what_it_had(sensor, make_gateway, eventually):
+    process = make_gateway(configuration(port=sensor.port).replace("commit_window_s = 0.05", "commit_window_s = 60"))
+    process.start()
+    time.sleep(1)
+    assert stored(process.state) == []
+    stop(process)
+    seqs = [record.seq for record in stored(process.state)]
+    assert len(seqs) > 3 and seqs == list(range(1, len(seqs) + 1))
+
+
+def test_it_stops_while_somebody_listens_to_its_events(sensor, make_gateway, eventually):
+    process = make_gateway(configuration(port=sensor.port))
+    process.start()
+    heard: list[bytes] = []
+
+    def listen() -> None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{process.feed}/public/v1/events") as events:
+            heard.extend(events)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    eventually(lambda: any(line.startswith(b"data: ") for line in heard), "events flow")
+    stop(process)
+    listener.join(5)
+    assert not listener.is_alive()
+
+
+def test_it_stops_while_its_broker_is_a_black_hole(sensor, make_gateway, eventually):
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        process = make_gateway(configuration(f"mqtt://127.0.0.1:{hole.getsockname()[1]}", sensor.port))
+        process.start()
+        hole.settimeout(10)
+        connection, _ = hole.accept()
+        with connection:
+            stop(process)
+
+
+def test_it_stops_while_a_name_is_looked_up_or_a_connect_hangs(sensor, make_gateway):
+    """A listener whose backlog is full drops what comes: the connect hangs, in a thread that nobody can cancel."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        process = make_gateway(configuration(f"mqtt://127.0.0.1:{full.getsockname()[1]}", sensor.port))
+        process.start()
+        time.sleep(0.7)
+        stop(process)
+
+
+def test_control_c_is_as_good_as_a_service_managers_stop(tmp_path):
+    file = tmp_path / "gateway.toml"
+    file.write_text(configuration())
+    ready = tmp_path / "ready"
+    command = [*BEGA_GATEWAY, "run", "--config", file, "--set", f"gateway.state_dir={tmp_path}/state"]
+    child = subprocess.Popen([*command, "--ready-file", ready], stderr=subprocess.PIPE, text=True)
+    while not ready.exists():
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=5)
+    assert child.returncode == 0
+    assert "Traceback" not in said and "gateway stops" in said
+
+
+# ------------------------------------------------------------------ backfill
+
+
+def pack(number: int, *, source: str = "gw-corner", device: str = "roadside-air", time_ms: int | None = 0) -> bytes:
+    readings = [Reading("pm2_5", number)]
+    moment = 1_795_300_000_000 + 60_000 * number if time_ms == 0 else time_ms
+    return senml.encode(Record(source, 1, number, device, moment, SYNCHRONISED, readings)) + b"\n"
+
+
+def backfill(tmp_path: Path, packs: bytes, *more: str) -> subprocess.CompletedProcess[str]:
+    file, history = tmp_path / "gateway.toml", tmp_path / "history"
+    file.write_text(configuration())
+    history.write_bytes(packs)
+    state = f"gateway.state_dir={tmp_path}/state"
+    return gateway("backfill", "--config", file, "--from", history, "--set", state, *more)
+
+
+def points(tmp_path: Path) -> list[tuple[str, str, str, int]]:
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "feed.db")) as database:
+        return database.execute(
+            "SELECT source, device, value, simulated FROM point JOIN series ON id = series ORDER BY time_ms"
+        ).fetchall()
+
+
+def test_backfill_takes_what_is_public_and_readable_and_counts_the_rest(tmp_path):
+    packs = pack(1) + pack(2, device="second-air") + b"nonsense\n" + pack(3, source="stranger") + pack(4, time_ms=None)
+    packs += b"\n" + pack(5)
+    told = backfill(tmp_path, packs, "--simulated")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout == "2 records loaded, 5 left out (not public, or not readable)\n"
+    assert points(tmp_path) == [("gw-corner", "roadside-air", "1", 1), ("gw-corner", "roadside-air", "5", 1)]
+    assert backfill(tmp_path, packs).returncode == 0
+    assert len(points(tmp_path)) == 2, "loading it again doubles nothing"
+
+
+def test_backfill_says_what_it_cannot_do(tmp_path):
+    told = backfill(tmp_path, pack(1), "--set", "gateway.state_dir=/dev/null/state")
+    assert told.returncode == 1 and told.stderr.startswith("bega gateway backfill: /dev/null")
+    (tmp_path / "state" / "feed.db").mkdir(parents=True)
+    told = backfill(tmp_path, pack(1))
+    assert told.returncode == 1 and "feed.db: unable to open database file" in told.stderr
+    told = gateway("backfill", "--config", tmp_path / "gateway.toml", "--from", tmp_path / "none")
+    assert told.returncode == 1 and "none: No such file or directory" in told.stderr
