@@ -201,9 +201,9 @@ class FeedStore:
     def _write(self, waiting: list[tuple[SeriesKey, Point]], oldest_ms: int) -> None:
         try:
             _write(self._database, waiting, oldest_ms)
-        except sqlite3.OperationalError:
-            raise
         except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:  # its subclasses blame the disk or us, not the file
+                raise
             log.error("public feed damaged, begun anew file=%s error=%s", self._path, error)
             self._database.close()
             self._database = _begin_anew(self._path)
