@@ -515,6 +515,23 @@ def test_whatever_flips_on_the_card_the_gateway_starts(tmp_path_factory, flips):
     reopen(path)
 
 
+def test_message_whose_bytes_changed_on_the_card_is_set_aside_and_the_rest_is_sent(path, caplog):
+    fill(path, 3)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE outbox SET topic = CAST(x'ff' || topic AS TEXT) WHERE id = 1")
+        database.execute("UPDATE outbox SET payload = x'00' WHERE id = 3")
+
+    async def work():
+        async with opened(path) as (spool, _):
+            return [row.id for row in await spool.take(0, 100)]
+
+    assert run(work()) == [2]
+    assert "count=2" in caplog.text
+    with sqlite3.connect(path) as database:
+        database.text_factory = bytes
+        assert [row[0] for row in database.execute("SELECT id FROM damaged ORDER BY id")] == [1, 3]
+
+
 def test_damage_found_while_running_ends_the_run_so_that_a_new_start_can_set_it_aside(path):
     fill(path)
 

@@ -17,10 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from bega_protocols.checks import crc32
+
 log = logging.getLogger(__name__)
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS damaged (id INTEGER PRIMARY KEY, topic, payload, crc);
 CREATE TABLE IF NOT EXISTS head (source TEXT, boot INTEGER, seq INTEGER NOT NULL, PRIMARY KEY (source, boot))
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS driver_state (device TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
@@ -265,7 +269,8 @@ def _commit(database: sqlite3.Connection, batch: Batch) -> int:
     """Write one batch, all or nothing; return how many messages it deleted."""
     with _transaction(database):
         deleted = _delete_rows(database, batch.sent)  # first: what it frees, the new ones may use
-        database.executemany("INSERT INTO outbox (topic, payload) VALUES (?, ?)", batch.messages)
+        rows = [(topic, payload, _crc(topic.encode(), payload)) for topic, payload in batch.messages]
+        database.executemany("INSERT INTO outbox (topic, payload, crc) VALUES (?, ?, ?)", rows)
         for head in batch.heads:
             database.execute(
                 "INSERT INTO head VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)", head
@@ -302,16 +307,40 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def _take(database: sqlite3.Connection, after_id: int, limit: int) -> list[Row]:
-    rows = database.execute("SELECT id, topic, payload FROM outbox WHERE id > ? ORDER BY id LIMIT ?", (after_id, limit))
-    return [Row(*row) for row in rows]
+    """Return the next messages; one whose bytes changed on the card goes to the table `damaged`, and is said.
+
+    SQLite notices a broken page, not a flipped bit in a value: what is sent must be what was stored.
+    """
+    while True:
+        found = database.execute(
+            "SELECT id, CAST(topic AS BLOB), payload, crc FROM outbox WHERE id > ? ORDER BY id LIMIT ?",
+            (after_id, limit),
+        ).fetchall()
+        rows = [Row(id_, topic.decode(), payload) for id_, topic, payload, crc in found if crc == _crc(topic, payload)]
+        if len(rows) == len(found):
+            return rows
+        _set_rows_aside(database, {row[0] for row in found} - {row.id for row in rows})
+
+
+def _set_rows_aside(database: sqlite3.Connection, ids: set[int]) -> None:
+    with _transaction(database):
+        for id_ in ids:
+            database.execute("REPLACE INTO damaged SELECT id, topic, payload, crc FROM outbox WHERE id = ?", (id_,))
+        _delete_rows(database, sorted(ids))
+    log.error("messages damaged in the spool, set aside in its table `damaged` count=%d", len(ids))
+
+
+def _crc(topic: object, payload: object) -> int:
+    """Return the check value of a row; of what no row of ours can hold, one that fits nothing."""
+    return crc32(payload, crc32(topic)) if isinstance(topic, bytes) and isinstance(payload, bytes) else -1
 
 
 def _open_or_set_aside(path: Path, quota_bytes: int) -> sqlite3.Connection:
     try:
         return _open(path, quota_bytes)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # no permission, no directory: not the file's fault
-            raise
+    except sqlite3.OperationalError:  # no permission, no directory: not the file's fault
+        raise
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         aside = _free_name(path)
         for suffix in ("", "-wal", "-shm"):
             part = path.with_name(path.name + suffix)
@@ -331,10 +360,24 @@ def _open(path: Path, quota_bytes: int) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = FULL")
         database.execute(f"PRAGMA max_page_count = {max(64, quota_bytes // PAGE_BYTES)}")
         database.executescript(SCHEMA)
+        _require_columns(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _require_columns(database: sqlite3.Connection) -> None:
+    """Raise DatabaseError if the tables are not ours: a flipped bit in a column's name passes every other check."""
+    try:
+        for columns in (
+            "id, topic, payload, crc FROM outbox",
+            "source, boot, seq FROM head",
+            "state FROM driver_state",
+        ):
+            database.execute(f"SELECT {columns} LIMIT 0")
+    except sqlite3.OperationalError as error:
+        raise sqlite3.DatabaseError(f"the tables are not ours: {error}") from None
 
 
 def _free_name(path: Path) -> Path:
