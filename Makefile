@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := gateway,kiosk,sim,tech
+# Most tests wait for wires and brokers, so four at a time keep two cores busy.
+WORKERS := -n 4 --dist worksteal
 
 .PHONY: help demo test quick nightly lint types pytest system-packages install clean
 
@@ -37,7 +39,7 @@ system-packages:
 test: $(VENV)/.installed-test system-packages lint types pytest
 
 quick: $(VENV)/.installed-test lint types
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 # The same tests, searched more deeply: BEGA_PROFILE chooses how many examples hypothesis tries (tests/conftest.py).
 NIGHTLY_engine := tests/test_spool.py tests/test_publish.py tests/test_node_line.py tests/test_outages.py tests/test_modbus_line.py hil_tests
@@ -57,7 +59,7 @@ types: $(VENV)/.installed-test
 	@$(BIN)/mypy
 
 pytest: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(WORKERS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
