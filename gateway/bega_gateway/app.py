@@ -239,6 +239,7 @@ async def _node_line(
         heads=await spool.heads(),
         wall_ms=trusted_wall_ms,
         mono_ms=clocks.mono_ms,
+        has_room=spool.has_room,
     )
     return node_line.run
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from bega.clock import Clock
 from bega.mqtt import Message, Session, SessionLost
-from bega.outbox.spool import Head
+from bega.outbox.spool import HEADS_KEPT, Head
 from bega_protocols import senml
 from bega_protocols.errors import WireError
 from bega_protocols.record import Record
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 TIME_EVERY_S = 60.0
 LARGEST = 2**53  # boot and seq beyond this are no numbers of ours
+LARGEST_STATUS = 65_536  # bytes; one with fifty rows of each kind has five thousand
+MOST_BOOTS = 1_000  # of one node; no ring holds records of as many, so whoever names more is no node of ours
 
 Connect = Callable[[], AbstractAsyncContextManager[Session]]
 Store = Callable[[Record, bytes, Head], "asyncio.Future[None]"]
@@ -45,10 +47,12 @@ class NodeLine:
         heads: dict[tuple[str, int], int],
         wall_ms: Callable[[], int | None],
         mono_ms: Clock,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         """store(record, pack, head) commits a record with its head; skip_to(head) commits a head alone.
 
         heads: {(node, boot): seq} as the spool has them; wall_ms gives None while our own clock is not to be trusted.
+        What store was given it commits sooner or later; has_room() tells whether it should be given more.
         """
         self._name = name
         self._nodes = frozenset(nodes)
@@ -61,6 +65,9 @@ class NodeLine:
         self._spoken_of: dict[str, set[int]] = {}
         self._wall_ms = wall_ms
         self._mono_ms = mono_ms
+        self._has_room = has_room
+        self._dropped: dict[str, list[tuple[int, int, int]]] = {}  # as each node's last status says
+        self._complained: set[str] = set()  # nodes whose nonsense was said, until they make sense again
         self._down = False
         self.refused = 0  # messages that were no record of their sender, or out of order
         self.heard_mono_ms: dict[str, int] = {}
@@ -78,22 +85,24 @@ class NodeLine:
             await asyncio.sleep(pause_s)
 
     async def _serve(self, session: Session) -> None:
-        self._accepted = dict(self._stored)
-        for node in sorted(self._nodes):
-            await session.subscribe(f"node/{node}/up", f"node/{node}/status")
-        if self._down:
-            self._down = False
-            log.info("line back line=%s", self._name)
         to_acknowledge: asyncio.Queue[str] = asyncio.Queue()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._subscribe(session))  # beside the reading, which hears at once when all is over
             tasks.create_task(self._acknowledge(session, to_acknowledge))
             tasks.create_task(self._tell_time(session))
             async for message in session.messages():
                 await self._take(session, message, to_acknowledge)
 
+    async def _subscribe(self, session: Session) -> None:
+        for node in sorted(self._nodes):
+            await session.subscribe(f"node/{node}/up", f"node/{node}/status")
+        if self._down:
+            self._down = False
+            log.info("line back line=%s", self._name)
+
     async def _take(self, session: Session, message: Message, to_acknowledge: asyncio.Queue[str]) -> None:
-        _, node, kind = message.topic.split("/", 2)
-        if node not in self._nodes:
+        node, _, kind = message.topic.removeprefix("node/").partition("/")
+        if node not in self._nodes:  # the broker keeps a subscription that an earlier configuration asked for
             self.refused += 1
             return
         self.heard_mono_ms[node] = self._mono_ms()
@@ -108,25 +117,34 @@ class NodeLine:
         try:
             record = senml.decode(pack)
         except WireError as error:
-            self.refused += 1
-            log.warning("node sent no record node=%s error=%s", node, error.why)
+            self._refuse(node, f"no record: {error.why}")
             return
         if record.source != node or not (0 < record.seq < LARGEST and 0 < record.boot < LARGEST):
-            self.refused += 1
-            log.warning("node sent a record that is not its own node=%s", node)
+            self._refuse(node, "a record that is not its own")
             return
-        self._spoken_of.setdefault(node, set()).add(record.boot)
         key = (node, record.boot)
-        head = self._accepted.get(key, 0)
-        if record.seq <= head:
+        if key not in self._accepted and sum(source == node for source, _ in self._accepted) >= MOST_BOOTS:
+            self._refuse(node, "records of more boots than it can hold")
+            return
+        self._complained.discard(node)
+        self._spoken_of.setdefault(node, set()).add(record.boot)
+        if record.seq <= self._accepted.get(key, 0):
             to_acknowledge.put_nowait(node)  # it came before, and the acknowledgement was lost
             return
-        if record.seq != head + 1:
-            self.refused += 1  # a gap: the node sends again from its oldest
+        if record.seq != self._accepted.get(key, 0) + 1:
+            self._skip_dropped(node)
+        if record.seq != self._accepted.get(key, 0) + 1 or not self._has_room():
+            self.refused += 1  # the node sends again from its oldest
             return
-        self._accepted[key] = record.seq
         stored = self._store(record, pack, Head(node, record.boot, record.seq))
+        self._accepted[key] = record.seq
         stored.add_done_callback(lambda outcome: self._when_stored(outcome, key, record.seq, to_acknowledge))
+
+    def _refuse(self, node: str, what: str) -> None:
+        self.refused += 1
+        if node not in self._complained:
+            self._complained.add(node)
+            log.warning("node sent %s node=%s", what, node)
 
     def _when_stored(
         self, outcome: asyncio.Future[None], key: tuple[str, int], seq: int, to_acknowledge: asyncio.Queue[str]
@@ -139,27 +157,46 @@ class NodeLine:
     def _take_status(self, node: str, payload: bytes) -> None:
         """Move the heads past what the node no longer holds: it was freed by an earlier gateway, or dropped."""
         try:
+            if len(payload) > LARGEST_STATUS:
+                raise ValueError("too large")
             status = json.loads(payload)
             holds = [_three_numbers(row) for row in status.get("holds", [])]
             dropped = [_three_numbers(row) for row in status.get("dropped", [])]
         except (ValueError, TypeError, AttributeError, RecursionError):
-            self.refused += 1
-            log.warning("node sent no status node=%s", node)
+            self._refuse(node, "no status")
             return
         self._spoken_of[node] = {row[0] for row in holds + dropped}
+        self._forget_boots(node)
+        lowest: dict[int, int] = {}
         for boot, first, _ in holds:
+            lowest[boot] = min(first, lowest.get(boot, first))
+        for boot, first in lowest.items():
             self._raise_head(node, boot, first - 1)
-        for boot, lost_from, lost_to in sorted(dropped):
-            if self._accepted.get((node, boot), 0) >= lost_from - 1:
-                self._raise_head(node, boot, lost_to)
+        self._dropped[node] = sorted(dropped)
+        self._skip_dropped(node)
+
+    def _forget_boots(self, node: str) -> None:
+        """Forget the heads of boots that a node holds nothing of any more, but for the newest: one may be in flight."""
+        boots = sorted(boot for source, boot in self._accepted if source == node)
+        for boot in boots[:-HEADS_KEPT]:
+            if boot not in self._spoken_of[node]:
+                del self._accepted[node, boot]
+                self._stored.pop((node, boot), None)
+
+    def _skip_dropped(self, node: str) -> None:
+        """Move the heads past what the node dropped, where they have come so far."""
+        for boot, lost_from, lost_to in self._dropped.get(node, ()):
+            if self._accepted.get((node, boot), 0) >= lost_from - 1 and self._raise_head(node, boot, lost_to):
                 log.warning("node dropped records node=%s boot=%d from=%d to=%d", node, boot, lost_from, lost_to)
 
-    def _raise_head(self, node: str, boot: int, seq: int) -> None:
+    def _raise_head(self, node: str, boot: int, seq: int) -> bool:
+        """Count the records of a boot up to `seq` as had; return whether that was news."""
         if seq <= self._accepted.get((node, boot), 0):
-            return
+            return False
         self._accepted[node, boot] = seq
         self._stored[node, boot] = seq
         self._skip_to(Head(node, boot, seq))
+        return True
 
     async def _acknowledge(self, session: Session, waiting: asyncio.Queue[str]) -> None:
         """Tell nodes what is stored; what came meanwhile goes into one message."""
