@@ -17,12 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bega import web
+from bega.web import bind, serve
 from bega_gateway import feed as feed_module
 from bega_gateway import feed_store as store_module
 from bega_gateway.backfill import load_history
 from bega_gateway.config import AirIndex, Config, Device, Gateway, Node, Uplink
 from bega_gateway.config import Feed as FeedTable
-from bega_gateway.feed import Feed, bind, serve
+from bega_gateway.feed import Feed
 from bega_gateway.feed_store import LISTENER_BACKLOG, FeedStore
 from bega_protocols import senml
 from bega_protocols.errors import ConfigError
@@ -77,7 +79,7 @@ async def opened(path: Path, keep_hours: int = 72):
 async def served(path: Path, config: Config = PUBLIC, now_ms: int = NOW_MS, **options):
     """Give (store, client) of a feed that is served on a port of its own."""
     async with opened(path, **options) as store:
-        listener = bind("127.0.0.1:0")
+        listener = bind("feed.listen", "127.0.0.1:0")
         task = asyncio.create_task(serve(Feed(config, store, lambda: now_ms).app(), listener))
         try:
             port = listener.getsockname()[1]
@@ -333,7 +335,7 @@ def test_a_listener_that_does_not_read_is_let_go_and_costs_no_memory(path):
 
 
 def test_a_stranger_with_many_connections_is_told_to_come_back(path, monkeypatch):
-    monkeypatch.setattr(feed_module, "MOST_CONNECTIONS", 4)
+    monkeypatch.setattr(web, "MOST_CONNECTIONS", 4)
 
     async def work():
         async with served(path) as (_, client), contextlib.AsyncExitStack() as stack:
@@ -350,7 +352,7 @@ def test_a_stranger_with_many_connections_is_told_to_come_back(path, monkeypatch
 
 def test_answers_leave_at_once():
     """asyncio switches off Nagle's algorithm only where the socket names its protocol; 44 ms an answer became 2 ms."""
-    with bind("127.0.0.1:0") as listener:
+    with bind("feed.listen", "127.0.0.1:0") as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 
@@ -358,10 +360,10 @@ def test_a_port_that_is_taken_or_none_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"{address} cannot be used"):
-            bind(address)
+            bind("feed.listen", address)
     for address in ("a..b:80", "no-such-host.invalid:80", "[::g]:80"):
         with pytest.raises(ConfigError, match=r"feed\.listen"):
-            bind(address)
+            bind("feed.listen", address)
 
 
 # ------------------------------------------------------------------ only what is public
@@ -381,7 +383,7 @@ class FeedInAThread:
         assert ready.wait(10)
 
     async def _run(self, ready: threading.Event) -> None:
-        listener = bind("127.0.0.1:0")
+        listener = bind("feed.listen", "127.0.0.1:0")
         self.port = listener.getsockname()[1]
         with ThreadPoolExecutor(1) as executor:
             self.executor = executor

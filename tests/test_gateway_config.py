@@ -3,6 +3,7 @@
 import copy
 import itertools
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bega.settings import parse_assignments
-from bega_gateway import config as gateway_config
 from bega_gateway.config import examine, load
 from bega_protocols.errors import ConfigError
 
@@ -356,7 +356,7 @@ def places(tables: dict, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     )
 
 
-TABLES = gateway_config.tomllib.loads(CORNER.read_text(encoding="utf-8"))
+TABLES = tomllib.loads(CORNER.read_text(encoding="utf-8"))
 PLACES = places(TABLES)
 DEVICES = [place for place in PLACES if place[0] == "devices" and len(place) >= 2]
 

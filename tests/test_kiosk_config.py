@@ -38,7 +38,7 @@ def test_example_is_good_and_says_what_it_shows(capsys):
 
 def test_whole_file_is_read(file):
     config = load(file(WHOLE))
-    assert config.server.address == ("::1", 8001)
+    assert config.server.listen == "[::1]:8001"
     assert (config.panel.name, config.distance_mm, str(config.timezone)) == ("10in", 400, "Europe/Bucharest")
 
 

@@ -15,12 +15,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from bega.clock import wall_ms
 from bega.look.panels import PANELS, cap_arcminutes, cap_height_mm
+from bega.web import bind, serve
 from bega_kiosk import server
 from bega_kiosk.config import load
 from bega_kiosk.pages.air import PATHS
 from bega_kiosk.pages.home import Tile
 from bega_kiosk.pages.screen import Screen
-from bega_kiosk.server import Pages, bind, serve
+from bega_kiosk.server import Pages
 from bega_kiosk.store import Sample, Series, Store, Value
 from bega_kiosk.words import LANGUAGES, load_words
 from tests.kiosk_feed import (
@@ -130,12 +131,10 @@ class Kiosk:
         self.now_ms = NOW_MS
         self.store = Store(folder / "kiosk.sqlite", lambda: self.now_ms)
         self._pages = Pages(self.config, self.store, load_words(self.config.timezone), lambda: self.now_ms)
-        self._listener = bind("127.0.0.1:0", ("127.0.0.1", 0))
+        self._listener = bind("server.listen", "127.0.0.1:0")
         self.address = "http://127.0.0.1:%d" % self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_until_complete, args=(serve(self._pages, self._listener),)
-        )
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
 
     def __enter__(self):
         self._thread.start()
@@ -148,6 +147,12 @@ class Kiosk:
         self._loop.close()
         self._listener.close()
         self.store.close()
+
+    async def _serve(self):
+        serving = asyncio.create_task(serve(self._pages.app(), self._listener))
+        await self._pages.stopping.wait()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
 
     def knows(self, *rows, points=()):
         """Let the store hold exactly these rows of `latest` and this day."""

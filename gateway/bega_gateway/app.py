@@ -103,16 +103,16 @@ async def _build(config: Config, clocks: Clocks, stack: AsyncExitStack) -> _Buil
     feed_store = None
     feed_address = None
     if config.feed:
-        from bega_gateway import feed  # Starlette and uvicorn cost memory: only where a feed is configured
+        from bega import web  # Starlette and uvicorn cost memory: only where a feed is configured
+        from bega_gateway.feed import Feed
 
-        listener = feed.bind(config.feed.listen)
+        listener = web.bind("feed.listen", config.feed.listen)
         stack.callback(listener.close)
         feed_store = await FeedStore.open(state / "feed.db", _thread(stack, "feed"), config.feed.keep_hours)
         stack.push_async_callback(feed_store.close)
         stores.append(("feed store", feed_store.run))
-        tasks.append(("feed", partial(feed.serve, feed.Feed(config, feed_store, clocks.wall_ms).app(), listener)))
-        host, port = listener.getsockname()[:2]
-        feed_address = f"http://{host}:{port}"
+        tasks.append(("feed", partial(web.serve, Feed(config, feed_store, clocks.wall_ms).app(), listener)))
+        feed_address = web.address_of(listener)
     recorder = Recorder(config, boot, spool, feed_store)
     health = Health(clocks.mono_ms)
     tasks.append(("publisher", _kept_up("publisher", _publisher(config, spool, clocks).run)))

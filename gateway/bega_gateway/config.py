@@ -6,31 +6,23 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from bega import tables
 from bega.devices import driver_class, load_driver, wire_of
-from bega.settings import merge
+from bega.tables import LARGEST_PORT, NAME_RULE, Name, Problem, Table, Tables, is_address, shown, table_problems
 from bega_protocols.errors import ConfigError
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
-NAME_RULE = "a name has up to 64 letters, digits, - and _ (it becomes part of a topic)"
 RESERVED = ("cmd", "result", "status", "probe")  # the gateway's own topics stand where a source's name stands
 RESERVED_RULE = f"{', '.join(RESERVED)} are topics of the gateway itself: take another name"
-LARGEST_PORT = 65_535
 Port = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_PORT)]
 YEAR_S = 366 * 86_400
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=YEAR_S)]
-LONGEST_SHOWN = 60  # characters of a value in a message
 Audience = Literal["public", "operator", "personal"]
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of the file."""
 
 
 class Gateway(Table, frozen=True, kw_only=True):
@@ -119,7 +111,7 @@ class Device(Table, frozen=True, kw_only=True):
     every_s: Seconds = 60.0  # faster talkers give the last good frame of each window
     audience: Audience = "operator"
     label: str = ""  # where it stands, in words for citizens
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Node(Table, frozen=True, kw_only=True):
@@ -194,56 +186,23 @@ def load(path: Path, assignments: Mapping[str, Any] | None = None) -> Config:
 
 def examine(path: Path, assignments: Mapping[str, Any] | None = None) -> tuple[Config | None, list[str]]:
     """Return (configuration, []) or (None, every problem with its place)."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except OSError as error:
-        return None, [f"{path}: cannot be read: {error.strerror}"]
-    except UnicodeDecodeError as error:
-        return None, [f"{path}: is no text in UTF-8: {error.reason} at byte {error.start}"]
-    except (ValueError, RecursionError) as error:  # no TOML, a number of thousands of digits, a nest without end
-        return None, [_no_toml(path, str(error))]
-    tables = _accept_single_broker(merge(tables, dict(assignments or {})))
-    problems = [*_shape_problems(tables)]
-    if not problems:
-        config = _convert(tables, path.parent)
-        problems = [*_sense_problems(config)]
-        if not problems:
-            return config, []
-    return None, [f"{path}{_line_of(text, place)}: {_on_one_line(f'{place}: {why}')}" for place, why in problems]
+    return tables.examine(
+        path, assignments, _shape_problems, lambda whole: _convert(whole, path.parent), _sense_problems
+    )
 
 
-def _no_toml(path: Path, why: str) -> str:
-    """Return the message of the TOML reader, its line where all our messages have it."""
-    text, _, rest = why.partition(" (at line ")
-    line = rest.partition(",")[0]
-    return f"{path}:{line}: no TOML: {text}" if line else f"{path}: no TOML: {why}"
-
-
-def _on_one_line(text: str) -> str:
-    """Return `text` with what a terminal or a log would stumble over written as an escape."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
-def _accept_single_broker(tables: dict[str, Any]) -> dict[str, Any]:
-    """`--set uplink.brokers=mqtt://...` gives one text where the file has a list."""
-    uplink = tables.get("uplink")
-    if isinstance(uplink, dict) and isinstance(uplink.get("brokers"), str):
-        return {**tables, "uplink": {**uplink, "brokers": [uplink["brokers"]]}}
-    return tables
-
-
-def _shape_problems(tables: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for key in tables.keys() - {*SECTIONS, *NAMED, "lines"}:
+def _shape_problems(whole: Tables) -> Iterator[Problem]:
+    whole = _accept_single_broker(whole)
+    for key in whole.keys() - {*SECTIONS, *NAMED, "lines"}:
         yield key, f"unknown table; known are {', '.join([*SECTIONS, 'lines', *NAMED])}"
     for section in ("gateway", "uplink"):
-        if section not in tables:
+        if section not in whole:
             yield section, "this table is missing"
     for section, kind in SECTIONS.items():
-        if section in tables:
-            yield from _table_problems(section, tables[section], kind)
+        if section in whole:
+            yield from table_problems(section, whole[section], kind)
     for section in (*NAMED, "lines"):
-        rows = tables.get(section, {})
+        rows = whole.get(section, {})
         if not isinstance(rows, dict):
             yield section, f"write [{section}.NAME]"
             continue
@@ -251,7 +210,7 @@ def _shape_problems(tables: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _row_problems(section, name, row)
 
 
-def _row_problems(section: str, name: str, row: Any) -> Iterator[tuple[str, str]]:
+def _row_problems(section: str, name: str, row: Any) -> Iterator[Problem]:
     place = f"{section}.{name}"
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         yield place, NAME_RULE
@@ -259,57 +218,40 @@ def _row_problems(section: str, name: str, row: Any) -> Iterator[tuple[str, str]
         yield place, f"write [{place}]"
         return
     if section != "lines":
-        yield from _table_problems(place, row, NAMED[section])
+        yield from table_problems(place, row, NAMED[section])
         return
     kind = row.get("kind")
     if not isinstance(kind, str) or kind not in LINES:
-        yield f"{place}.kind", f"must be one of {', '.join(LINES)}, not {_shown(kind)}"
+        yield f"{place}.kind", f"must be one of {', '.join(LINES)}, not {shown(kind)}"
         return
-    yield from _table_problems(place, {key: value for key, value in row.items() if key != "kind"}, LINES[kind])
+    yield from table_problems(place, {key: value for key, value in row.items() if key != "kind"}, LINES[kind])
 
 
-def _table_problems(place: str, table: Any, kind: type[Table]) -> Iterator[tuple[str, str]]:
-    if not isinstance(table, dict):
-        yield place, "must be a table"
-        return
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    for key, value in table.items():
-        if key not in fields:
-            yield f"{place}.{key}", f"unknown key; known are {', '.join(fields)}"
-            continue
-        try:
-            msgspec.convert(value, fields[key].type)
-        except (msgspec.ValidationError, OverflowError) as error:
-            why = NAME_RULE if "regex" in str(error) else str(error)
-            # The settings of a device may hold a key: they are never shown.
-            yield f"{place}.{key}", why if key == "settings" else f"{why}, not {_shown(value)}"
-    for key, field in fields.items():
-        if field.required and key not in table:
-            yield f"{place}.{key}", "is missing"
+def _accept_single_broker(whole: Tables) -> Tables:
+    """`--set uplink.brokers=mqtt://...` gives one text where the file has a list."""
+    uplink = whole.get("uplink")
+    if isinstance(uplink, dict) and isinstance(uplink.get("brokers"), str):
+        return {**whole, "uplink": {**uplink, "brokers": [uplink["brokers"]]}}
+    return whole
 
 
-def _shown(value: Any) -> str:
-    """Return `value` as a message can bear it."""
-    text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
-
-
-def _convert(tables: dict[str, Any], folder: Path) -> Config:
+def _convert(whole: Tables, folder: Path) -> Config:
+    whole = _accept_single_broker(whole)
     lines = {
         name: msgspec.convert({key: value for key, value in row.items() if key != "kind"}, LINES[row["kind"]])
-        for name, row in tables.get("lines", {}).items()
+        for name, row in whole.get("lines", {}).items()
     }
     return Config(
-        gateway=msgspec.convert(tables["gateway"], Gateway),
-        uplink=msgspec.convert(tables["uplink"], Uplink),
-        feed=msgspec.convert(tables["feed"], Feed) if "feed" in tables else None,
+        gateway=msgspec.convert(whole["gateway"], Gateway),
+        uplink=msgspec.convert(whole["uplink"], Uplink),
+        feed=msgspec.convert(whole["feed"], Feed) if "feed" in whole else None,
         lines=lines,
         devices={
             name: _with_profile_beside(msgspec.convert(row, Device), folder)
-            for name, row in tables.get("devices", {}).items()
+            for name, row in whole.get("devices", {}).items()
         },
-        nodes=msgspec.convert(tables.get("nodes", {}), dict[str, Node]),
-        air_index=msgspec.convert(tables.get("air_index", {}), dict[str, AirIndex]),
+        nodes=msgspec.convert(whole.get("nodes", {}), dict[str, Node]),
+        air_index=msgspec.convert(whole.get("air_index", {}), dict[str, AirIndex]),
     )
 
 
@@ -321,7 +263,7 @@ def _with_profile_beside(device: Device, folder: Path) -> Device:
     return msgspec.structs.replace(device, settings={**device.settings, "profile": str(folder / profile)})
 
 
-def _sense_problems(config: Config) -> Iterator[tuple[str, str]]:
+def _sense_problems(config: Config) -> Iterator[Problem]:
     """What each table alone cannot know: names that point nowhere, wires that do not fit, settings a driver refuses."""
     if config.gateway.name in RESERVED:
         yield "gateway.name", RESERVED_RULE
@@ -330,8 +272,8 @@ def _sense_problems(config: Config) -> Iterator[tuple[str, str]]:
     for index, broker in enumerate(config.uplink.brokers):
         yield from _broker_problems(f"uplink.brokers[{index}]", broker)
     yield from _credential_problems("uplink", config.uplink.brokers, config.uplink)
-    if config.feed and not _is_address(config.feed.listen):
-        yield "feed.listen", f"write host:port, not {_shown(config.feed.listen)}"
+    if config.feed and not is_address(config.feed.listen):
+        yield "feed.listen", f"write host:port, not {shown(config.feed.listen)}"
     for name, line in config.lines.items():
         if isinstance(line, MqttLine):
             yield from _broker_problems(f"lines.{name}.broker", line.broker)
@@ -358,24 +300,13 @@ def _sense_problems(config: Config) -> Iterator[tuple[str, str]]:
                 yield f"air_index.{name}.inputs", f"there is no device {given!r}; a node's is written node/device"
 
 
-def _broker_problems(place: str, address: str) -> Iterator[tuple[str, str]]:
+def _broker_problems(place: str, address: str) -> Iterator[Problem]:
     scheme, _, rest = address.partition("://")
-    if scheme not in ("mqtt", "mqtts") or not (_is_address(rest) or _is_address(f"{rest}:1")):
-        yield place, f"write mqtt://host:port or mqtts://host:port, not {_shown(address)}"
+    if scheme not in ("mqtt", "mqtts") or not (is_address(rest) or is_address(f"{rest}:1")):
+        yield place, f"write mqtt://host:port or mqtts://host:port, not {shown(address)}"
 
 
-def _is_address(text: str) -> bool:
-    """Return whether `text` is host:port or [IPv6 address]:port."""
-    host, _, port = text.rpartition(":")
-    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > LARGEST_PORT:
-        return False
-    if re.fullmatch(r"\[[0-9a-fA-F:.]+\]", host):
-        return True
-    # Parts of up to 63 characters with points between: others cannot be looked up (RFC 1123, section 2.1).
-    return all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", part) for part in host.removesuffix(".").split("."))
-
-
-def _credential_problems(place: str, brokers: list[str], table: Uplink | MqttLine) -> Iterator[tuple[str, str]]:
+def _credential_problems(place: str, brokers: list[str], table: Uplink | MqttLine) -> Iterator[Problem]:
     """A certificate that is given and not used would leave the operator in the belief that it is."""
     given = [key for key in ("ca_file", "cert_file", "key_file") if getattr(table, key) is not None]
     if given and not any(broker.startswith("mqtts://") for broker in brokers):
@@ -384,7 +315,7 @@ def _credential_problems(place: str, brokers: list[str], table: Uplink | MqttLin
         yield f"{place}.key_file", "needs cert_file beside it"
 
 
-def _device_problems(config: Config, place: str, device: Device) -> Iterator[tuple[str, str]]:
+def _device_problems(config: Config, place: str, device: Device) -> Iterator[Problem]:
     line = config.lines.get(device.line)
     if line is None:
         yield f"{place}.line", f"there is no line {device.line!r}; the file has {', '.join(config.lines) or 'none'}"
@@ -408,7 +339,7 @@ def _device_problems(config: Config, place: str, device: Device) -> Iterator[tup
         yield f"{place}.settings.address", "is missing; a line finds a Bluetooth sensor by its address"
 
 
-def _sharing_problems(config: Config) -> Iterator[tuple[str, str]]:
+def _sharing_problems(config: Config) -> Iterator[Problem]:
     """Two devices on one serial port, or with one address on one line, would answer for each other."""
     ports: dict[str, str] = {}
     for name, table in config.lines.items():
@@ -436,21 +367,3 @@ def _port_of(line: Line) -> tuple[str, str]:
     if isinstance(line, BleLine):
         return "adapter", line.adapter
     return "", ""
-
-
-def _line_of(text: str, place: str) -> str:
-    """Return ":12" where the file names `place`, as near as a search can tell; '' for what --set gave."""
-    parts = re.sub(r"\[\d+\]", "", place).split(".")
-    lines = text.splitlines()
-    for size in range(len(parts), 0, -1):
-        header = re.compile(r"\s*\[\s*" + r"\s*\.\s*".join(map(re.escape, parts[:size])) + r"\s*[\].]")
-        start = next((number for number, line in enumerate(lines) if header.match(line)), None)
-        if start is None:
-            continue
-        for number in range(start + 1, len(lines)):
-            if size == len(parts) or lines[number].lstrip().startswith("["):
-                break
-            if re.match(rf"\s*{re.escape(parts[size])}\s*=", lines[number]):
-                return f":{number + 1}"
-        return f":{start + 1}"
-    return ""

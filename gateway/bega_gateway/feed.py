@@ -8,16 +8,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -26,14 +23,11 @@ from starlette.routing import Route
 from bega.clock import Clock
 from bega_gateway.config import Config
 from bega_gateway.feed_store import FeedStore, Published, Step
-from bega_protocols.errors import ConfigError
 from bega_protocols.reading import QUANTITIES, STALE, decimal_text
 
 HOUR_MS = 3_600_000
 HEARTBEAT_S = 15.0
 MOST_STEPS = 5_000  # more than any plot shows, and a bound on what a stranger can ask of a Pi
-MOST_CONNECTIONS = 200  # beyond, a stranger is told to come back: a gateway needs its file descriptors for its lines
-STOP_S = 1
 ENCODER = msgspec.json.Encoder(decimal_format="number")  # the digits that the device gave, never through a float
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Access-Control-Allow-Origin": "*"}
 
@@ -166,54 +160,6 @@ class Feed:
     def _public(self, source: str, device: str) -> bool:
         """Asked again at each answer: what an earlier configuration made public need not be so today."""
         return self._config.audience_of(source, device) == "public"
-
-
-def bind(listen: str) -> socket.socket:
-    """Return a listening socket for "host:port"; raises ConfigError that names a port that is taken."""
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, because asyncio sends without delay only where the protocol is: else every answer takes 40 ms more.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, int(port)))
-    except (OSError, UnicodeError) as error:
-        listener.close()
-        why = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"feed.listen: {listen} cannot be used ({why}); take another address or port") from None
-    listener.listen(100)
-    return listener
-
-
-async def serve(app: Starlette, listener: socket.socket) -> None:
-    """Serve `app` until cancelled; then let go of every connection, within STOP_S."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            limit_concurrency=MOST_CONNECTIONS,
-            timeout_graceful_shutdown=STOP_S,
-        )
-    )
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await asyncio.shield(serving)
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await serving
-        raise
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the gateway has one, for all of its tasks."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _exact(text: str | None) -> Decimal | None:

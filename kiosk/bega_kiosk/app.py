@@ -8,10 +8,11 @@ from pathlib import Path
 
 from bega.clock import Clock
 from bega.ready import write_ready
+from bega.web import address_of, bind, serve
 from bega_kiosk.air import PLOTTED, QUANTITIES
 from bega_kiosk.config import Config
 from bega_kiosk.feed import Feed
-from bega_kiosk.server import Pages, bind, serve
+from bega_kiosk.server import Pages
 from bega_kiosk.store import Store
 from bega_kiosk.words import load_words
 
@@ -21,23 +22,21 @@ log = logging.getLogger("bega.kiosk")
 async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asyncio.Event) -> None:
     """Run the kiosk until `stop` is set; raises ConfigError before anything is served if it cannot be run."""
     words = load_words(config.timezone)
-    listener = bind(config.server.listen, config.server.address)
+    listener = bind("server.listen", config.server.listen)
     store = Store(Path(config.kiosk.state_dir) / "kiosk.sqlite", wall_ms)
     pages = Pages(config, store, words, wall_ms)
     feed = Feed(config.feed.url, store, QUANTITIES, PLOTTED)
-    host, port = listener.getsockname()[:2]
-    address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    address = address_of(listener) + "/"
     try:
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(feed.follow()), tasks.create_task(store.keep())]
-            serving = tasks.create_task(serve(pages, listener))
+            serving = tasks.create_task(serve(pages.app(), listener))
             write_ready(ready_file, {"kiosk": address})
             log.info("kiosk up address=%s feed=%s panel=%s", address, config.feed.url, config.panel.name)
             await stop.wait()
             pages.stopping.set()
-            for task in background:
+            for task in [*background, serving]:
                 task.cancel()
-            await serving
     finally:
         listener.close()
         store.close()

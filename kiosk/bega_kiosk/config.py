@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,16 +13,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from bega import tables
 from bega.look.panels import NEAREST_MM, PANELS, Panel
-from bega.settings import merge
+from bega.tables import Name, Problem, Table, Tables, is_address, table_problems
 from bega_protocols.errors import ConfigError
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Minutes = Annotated[int, msgspec.Meta(ge=1, le=24 * 60)]
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of the file."""
 
 
 class Kiosk(Table, frozen=True, kw_only=True):
@@ -42,12 +36,6 @@ class Server(Table, frozen=True, kw_only=True):
     """Where the pages are served."""
 
     listen: str = "127.0.0.1:8000"
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Return (host, port); port 0 is any free one."""
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
 
 
 class Feed(Table, frozen=True, kw_only=True):
@@ -106,51 +94,24 @@ def load(path: Path, assignments: Mapping[str, Any] | None = None) -> Config:
 
 def examine(path: Path, assignments: Mapping[str, Any] | None = None) -> tuple[Config | None, list[str]]:
     """Return (configuration, []) or (None, every problem with its place)."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        tables = merge(tomllib.loads(text), dict(assignments or {}))
-    except (OSError, UnicodeDecodeError) as error:
-        return None, [f"{path}: cannot be read: {error}"]
-    except tomllib.TOMLDecodeError as error:
-        return None, [f"{path}: no TOML: {error}"]
-    problems = [*_shape_problems(tables)]
-    if not problems:
-        config = msgspec.convert(tables, Config)
-        problems = [*_sense_problems(config)]
-        if not problems:
-            return config, []
-    return None, [f"{path}{_line_of(text, place)}: {place}: {why}" for place, why in problems]
+    return tables.examine(path, assignments, _shape_problems, _convert, _sense_problems)
 
 
-def _shape_problems(tables: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for key in sorted(tables.keys() - SECTIONS.keys()):
+def _convert(whole: Tables) -> Config:
+    return msgspec.convert(whole, Config)
+
+
+def _shape_problems(whole: Tables) -> Iterator[Problem]:
+    for key in sorted(whole.keys() - SECTIONS.keys()):
         yield key, f"unknown table; known are {', '.join(SECTIONS)}"
-    if "kiosk" not in tables:
+    if "kiosk" not in whole:
         yield "kiosk", "this table is missing"
     for section, kind in SECTIONS.items():
-        if section in tables:
-            yield from _table_problems(section, tables[section], kind)
+        if section in whole:
+            yield from table_problems(section, whole[section], kind)
 
 
-def _table_problems(place: str, table: Any, kind: type[Table]) -> Iterator[tuple[str, str]]:
-    if not isinstance(table, dict):
-        yield place, "must be a table"
-        return
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    for key, value in table.items():
-        if key not in fields:
-            yield f"{place}.{key}", f"unknown key; known are {', '.join(fields)}"
-            continue
-        try:
-            msgspec.convert(value, fields[key].type)
-        except msgspec.ValidationError as error:
-            yield f"{place}.{key}", f"{error}, not {value!r}"
-    for key, field in fields.items():
-        if field.required and key not in table:
-            yield f"{place}.{key}", "is missing"
-
-
-def _sense_problems(config: Config) -> Iterator[tuple[str, str]]:
+def _sense_problems(config: Config) -> Iterator[Problem]:
     """What the types alone cannot know: panels, zones and addresses that do not exist."""
     panel = PANELS.get(config.kiosk.panel)
     if panel is None:
@@ -165,15 +126,10 @@ def _sense_problems(config: Config) -> Iterator[tuple[str, str]]:
         ZoneInfo(config.kiosk.timezone)
     except (KeyError, OSError, ValueError):  # unknown (a KeyError), a folder of the database, no name at all
         yield "kiosk.timezone", f"there is no time zone {config.kiosk.timezone!r}"
-    if not _is_listen(config.server.listen):
+    if not is_address(config.server.listen):
         yield "server.listen", f"write host:port, not {config.server.listen!r}"
     if not _is_http(config.feed.url):
         yield "feed.url", f"write http://host:port, not {config.feed.url!r}"
-
-
-def _is_listen(listen: str) -> bool:
-    match = re.fullmatch(r"(?:[^\s:\[\]]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", listen)
-    return match is not None and int(match[1]) <= 65535
 
 
 def _is_http(url: str) -> bool:
@@ -185,18 +141,3 @@ def _is_http(url: str) -> bool:
         return False
     plain = not (parts.username or parts.password or parts.query or parts.fragment)
     return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and plain
-
-
-def _line_of(text: str, place: str) -> str:
-    """Return ":12" where the file names `place`; the table's line where the key is missing; '' for what --set gave."""
-    section, _, key = place.partition(".")
-    lines = text.splitlines()
-    start = next((n for n, line in enumerate(lines) if re.match(rf"\s*\[\s*{re.escape(section)}\s*\]", line)), None)
-    if start is None:
-        return ""
-    for number in range(start + 1, len(lines)):
-        if lines[number].lstrip().startswith("["):
-            break
-        if key and re.match(rf"\s*{re.escape(key)}\s*=", lines[number]):
-            return f":{number + 1}"
-    return f":{start + 1}"

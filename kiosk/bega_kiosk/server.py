@@ -10,14 +10,11 @@ Every page takes ?lang=.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import socket
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -37,14 +34,12 @@ from bega_kiosk.pages.home import draw_home
 from bega_kiosk.pages.screen import Screen
 from bega_kiosk.store import Store
 from bega_kiosk.words import DEFAULT, Words
-from bega_protocols.errors import ConfigError
 
 log = logging.getLogger("bega.kiosk.server")
 
 STATIC = Path(__file__).parent / "static"
 BEAT_S = 15.0  # ages and the clock go on when nothing else changes
 CALM_S = 2.0  # a page is not redrawn more often
-STOP_S = 1
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -139,45 +134,6 @@ class Pages:
             path=request.url.path,
             now_ms=self._wall_ms(),
         )
-
-
-def bind(listen: str, address: tuple[str, int]) -> socket.socket:
-    """Return a listening socket; raises ConfigError that names an address that is taken."""
-    host, port = address
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, because asyncio sends without delay only where the protocol is: else every answer takes 40 ms more.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(100)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"server.listen: {listen} cannot be used ({error.strerror}); take another port") from None
-    return listener
-
-
-async def serve(pages: Pages, listener: socket.socket) -> None:
-    """Serve until `pages.stopping` is set; open event streams end by themselves."""
-    server = _Server(
-        uvicorn.Config(
-            pages.app(), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=STOP_S
-        )
-    )
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await _first_of(pages.stopping.wait(), asyncio.shield(serving))
-    finally:
-        server.should_exit = True
-        await serving
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the command has one, for all of its tasks."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class _WithHeaders:
