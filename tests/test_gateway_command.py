@@ -208,6 +208,74 @@ def test_feed_that_cannot_be_kept_costs_no_record(sensor, make_gateway, eventual
     stop(process)
 
 
+STUMBLING = """
+import sys
+from bega_protocols.devices.pms5003.driver import Driver
+feed, calls = Driver.feed, []
+
+def stumbling(self, chunk, now_ms):
+    calls.append(1)
+    return 1 // 0 if len(calls) == 3 else feed(self, chunk, now_ms)
+
+Driver.feed = stumbling
+from bega.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_defect_in_one_driver_is_logged_and_costs_a_pause(sensor, tmp_path, eventually):
+    """It would else end the gateway, at each start again, and every other line with it."""
+    file, state, log = tmp_path / "gateway.toml", tmp_path / "state", tmp_path / "log"
+    file.write_text(configuration(port=sensor.port))
+    command = [
+        sys.executable,
+        "-c",
+        STUMBLING,
+        "gateway",
+        "run",
+        "--config",
+        file,
+        "--set",
+        f"gateway.state_dir={state}",
+    ]
+    with log.open("wb") as said, subprocess.Popen(command, stderr=said) as child:
+        eventually(lambda: "it is begun again name=pms" in log.read_text(), "the defect is said")
+        before = len(stored(state))
+        eventually(lambda: len(stored(state)) > before + 3, "the line reads again")
+        child.terminate()
+        assert child.wait(5) == 0
+    assert log.read_text().count("ZeroDivisionError") == 1
+
+
+ROTTING = """
+import sqlite3, sys
+from bega.outbox import spool
+take, calls = spool._take, []
+
+def rotting(*given):
+    calls.append(1)
+    if len(calls) > 3:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+    return take(*given)
+
+setattr(spool, sys.argv[1], rotting)
+from bega.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("place", ["_commit", "_take"], ids=["found by the writer", "found by the publisher"])
+def test_a_spool_that_rots_while_it_is_used_ends_the_gateway_for_a_new_start(place, sensor, mosquitto, tmp_path):
+    """The next start sets the file aside; a gateway that went on would store and send nothing, for years."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(configuration(mosquitto.url, sensor.port))
+    command = [sys.executable, "-c", ROTTING.replace("spool._take", f"spool.{place}"), place, "gateway", "run"]
+    command += ["--config", str(file), "--set", f"gateway.state_dir={tmp_path}/state"]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert child.returncode == 1
+    assert "malformed" in child.stderr
+
+
 # ------------------------------------------------------------------ run: how it ends
 
 
