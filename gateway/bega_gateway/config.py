@@ -56,6 +56,7 @@ class SerialLine(Table, frozen=True, kw_only=True):
     port: str  # /dev/serial/by-id/...: ttyUSB0 changes owner at reboot
     baud: int | None = None  # left out: what the driver says
     parity: Literal["N", "E", "O"] | None = None
+    data_bits: Literal[7, 8] | None = None
 
 
 class ModbusRtuLine(Table, frozen=True, kw_only=True):

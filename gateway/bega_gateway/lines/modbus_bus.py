@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import socket
 import termios
 import time
 from typing import NamedTuple
@@ -28,6 +26,7 @@ from pymodbus.framer.socket import FramerSocket
 from pymodbus.pdu import DecodePDU, ModbusPDU
 
 from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
+from bega_gateway.lines.advice import host_advice, port_advice
 from bega_gateway.lines.polling import SLACK_MS
 from bega_protocols.errors import ConfigError, LineError
 from bega_protocols.modbus_rtu import EXCEPTION, READS, characters_us, silence_us
@@ -374,29 +373,6 @@ def _lost_advice(settings: ModbusRtuLine | ModbusTcpLine) -> str:
 def _advice(settings: ModbusRtuLine | ModbusTcpLine, error: Exception) -> str:
     """Return what happened and what to do, in a sentence."""
     if isinstance(settings, ModbusTcpLine):
-        return _tcp_advice(settings, error)
-    port = settings.port
-    number = getattr(error, "errno", None) or error.args[0]
-    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EIO):
-        return f"{port} is not there: plug the adapter in, or correct `port` (ls /dev/serial/by-id); trying again"
-    if number == errno.EACCES:
-        return f"{port} may not be opened: add the gateway's user to the group dialout; trying again"
-    if "lock" in str(error) or number in (errno.EBUSY, errno.EAGAIN):
-        return f"{port} is in use by another program (fuser {port} names it); trying again"
-    if isinstance(error, termios.error | ValueError):
-        how = f"{settings.baud} baud, parity {settings.parity}, {settings.stop_bits} stop bits"
-        return f"{port} does not take {how}: correct the line's settings ({error}); trying again"
-    return f"{port}: {error}; trying again"
-
-
-def _tcp_advice(settings: ModbusTcpLine, error: Exception) -> str:
-    where = f"{settings.host}:{settings.port}"
-    if isinstance(error, ConnectionRefusedError):
-        return f"{where} refuses: is Modbus TCP switched on there, and is `port` right? trying again"
-    if isinstance(error, socket.gaierror):
-        return f"nobody knows the name {settings.host}: correct `host`, or write its address; trying again"
-    if isinstance(error, TimeoutError):
-        return f"{where} does not answer: check its power, its cable and `host`; trying again"
-    if getattr(error, "errno", None) in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return f"there is no way to {settings.host}: check the network cable and `host`; trying again"
-    return f"{where}: {error}; trying again"
+        return host_advice(settings.host, settings.port, error)
+    how = f"{settings.baud} baud, parity {settings.parity}, {settings.stop_bits} stop bits"
+    return port_advice(settings.port, how, error)

@@ -6,11 +6,13 @@ import asyncio
 import errno
 import logging
 import os
+import termios
 
 import serial
 
 from bega.clock import Clock
 from bega_gateway.config import SerialLine as SerialSettings
+from bega_gateway.lines.advice import port_advice
 from bega_gateway.lines.station import Station
 from bega_protocols.errors import LineError
 
@@ -19,7 +21,6 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 CHUNK_BYTES = 4096
 LARGEST_BACKLOG_BYTES = 65_536  # a listener that lies further behind loses the oldest bytes, not its memory
-BYTE_SIZES = {"7": serial.SEVENBITS, "8": serial.EIGHTBITS}
 
 
 class SerialLine:
@@ -54,20 +55,23 @@ class SerialLine:
             await asyncio.sleep(pause_s)
 
     def _open(self) -> serial.Serial:
+        settings = self._settings
         _, *usual = self._station.driver.line.split()
-        baud, frame = usual if len(usual) == 2 else ("9600", "8N1")
+        usual_baud, usual_frame = usual if len(usual) == 2 else ("9600", "8N1")
+        baud = settings.baud or int(usual_baud)
+        frame = f"{settings.data_bits or usual_frame[0]}{settings.parity or usual_frame[1]}{usual_frame[2]}"
         try:
             return serial.Serial(
-                self._settings.port,
-                baudrate=self._settings.baud or int(baud),
-                bytesize=BYTE_SIZES[frame[0]],
-                parity=self._settings.parity or frame[1],
+                settings.port,
+                baudrate=baud,
+                bytesize=int(frame[0]),
+                parity=frame[1],
                 stopbits=int(frame[2]),
                 timeout=0,
                 exclusive=True,  # two readers would each get half of the bytes
             )
-        except (serial.SerialException, OSError, ValueError) as error:
-            raise LineError(_advice(self._settings.port, error)) from None
+        except (serial.SerialException, OSError, ValueError, termios.error) as error:
+            raise LineError(port_advice(settings.port, f"{baud} {frame}", error)) from None
 
     async def _read(self, port: serial.Serial) -> None:
         """Feed what arrives to the driver until the port fails."""
@@ -78,7 +82,7 @@ class SerialLine:
             while True:
                 await self._hear(await inbox.take())
         except OSError as error:
-            raise LineError(_advice(self._settings.port, error)) from None
+            raise LineError(port_advice(self._settings.port, "", error)) from None
         finally:
             loop.remove_reader(port.fileno())
 
@@ -133,15 +137,3 @@ class _Inbox:
             if not chunk:
                 raise self._failure
         return chunk
-
-
-def _advice(port: str, error: Exception) -> str:
-    """Return what happened and what to do, in a sentence."""
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EIO):
-        return f"{port} is not there: plug the adapter in, or correct `port` (ls /dev/serial/by-id); trying again"
-    if number == errno.EACCES:
-        return f"{port} may not be opened: add the gateway's user to the group dialout; trying again"
-    if "lock" in str(error) or number in (errno.EBUSY, errno.EAGAIN):
-        return f"{port} is in use by another program (fuser {port} names it); trying again"
-    return f"{port}: {error}; trying again"
