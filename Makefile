@@ -49,7 +49,7 @@ NIGHTLY_kiosk := $(wildcard tests/test_kiosk_*.py) tests/test_look.py
 
 nightly: $(VENV)/.installed-test system-packages
 	@[ -n "$(NIGHTLY_$(PART))" ] || { echo "name a part: make nightly PART=engine|devices|firmware|kiosk"; exit 1; }
-	@BEGA_PROFILE=nightly $(BIN)/python -m pytest --timeout 1200 $(NIGHTLY_$(PART))
+	@BEGA_PROFILE=nightly $(BIN)/python -m pytest $(WORKERS) --timeout 1200 $(NIGHTLY_$(PART))
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check .
