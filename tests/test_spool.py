@@ -260,7 +260,8 @@ def test_a_waiter_that_is_cancelled_takes_nothing_with_it(path):
     assert on_disk(path) == [b"one", b"two", b"three"]
 
 
-def test_stopped_while_a_commit_waits_for_its_thread_nothing_is_lost(path):
+@pytest.mark.parametrize("more", [True, False], ids=["and more waits", "and nothing else waits"])
+def test_stopped_while_a_commit_waits_for_its_thread_nothing_is_lost(path, more):
     """Cancelling what waits for an executor's turn takes it out of the queue: the records were in no batch any more."""
 
     async def work():
@@ -270,17 +271,17 @@ def test_stopped_while_a_commit_waits_for_its_thread_nothing_is_lost(path):
             task = asyncio.create_task(spool.run())
             early = spool.add(TOPIC, b"early")
             await asyncio.sleep(0.05)  # its commit is in the queue, behind the gate
-            late = spool.add(TOPIC, b"late")
+            late = spool.add(TOPIC, b"late") if more else early
             task.cancel()
             await asyncio.sleep(0.05)
             assert not task.done(), "it waits until it is known what became of the commit"
             gate.set()
             await asyncio.gather(task, return_exceptions=True)
             assert early.done() and late.done()
-            assert (spool.depth, spool.committed) == (2, 2)
+            assert (spool.depth, spool.committed) == (1 + more, 1 + more)
 
     run(work())
-    assert on_disk(path) == [b"early", b"late"]
+    assert on_disk(path) == [b"early", b"late"][: 1 + more]
 
 
 # ------------------------------------------------------------------ a disk that refuses
@@ -359,6 +360,38 @@ def test_a_full_spool_loses_nothing_refuses_nothing_and_drains(path, quick_retry
             await spool.add(TOPIC, b"last")
             assert await payloads_of(spool) == [b"last"]
             assert spool.depth == 1
+
+    run(work())
+
+
+def test_a_full_spool_is_drained_though_what_waits_is_more_than_the_drain_frees(path, quick_retry):
+    async def work():
+        async with opened(path, quota_bytes=SMALL_BYTES) as (spool, _):
+            await add_all(spool, [bytes(1000) for _ in range(150)])
+            too_much = [spool.add(TOPIC, bytes(1000)) for _ in range(200)]
+            for drained in range(10, 60, 10):
+                spool.forget(list(range(drained - 9, drained + 1)))
+                async with asyncio.timeout(5):
+                    while len(on_disk(path)) > 150 - drained:  # noqa: ASYNC110 - another reader's view has no event
+                        await asyncio.sleep(0.01)
+            assert not any(stored.done() for stored in too_much)
+            assert spool.depth == 100
+
+    run(work())
+
+
+def test_the_file_is_kept_as_power_cuts_ask_for(path):
+    """WAL with FULL lost none of 2,040 crash images, with NORMAL 910 of 1,552; no kill shows the difference."""
+
+    async def work():
+        async with opened(path) as (spool, executor):
+
+            def ask(name):
+                return spool._database.execute(f"PRAGMA {name}").fetchone()[0]
+
+            assert await asyncio.wrap_future(executor.submit(ask, "journal_mode")) == "wal"
+            assert await asyncio.wrap_future(executor.submit(ask, "synchronous")) == 2
+            assert await asyncio.wrap_future(executor.submit(ask, "max_page_count")) == 2_000_000_000 // 4096
 
     run(work())
 
