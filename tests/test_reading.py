@@ -12,7 +12,7 @@ from bega_protocols.reading import EXPONENT, GOOD, MANTISSA_DIGITS, QUANTITIES, 
 from bega_protocols.senml import SECONDARY_UNITS
 
 VALUES = st.integers(-(10**20), 10**20)
-EXPONENTS = st.integers(-20, 20)
+EXPONENTS = st.integers(-EXPONENT, EXPONENT)
 
 # SenML units registry (IANA, 2025-03-27) and RFC 8798 section 5: those that the table may use
 PRIMARY_UNITS = {"W", "V", "A", "Hz", "J", "Cel", "m3", "lx", "deg", "VA", "var", "%RH", "%EL", "count", "s", "/"}

@@ -108,16 +108,18 @@ def parse_decimal(text: str) -> tuple[int, int]:
     """Return (value, exp10) of a decimal number, keeping the places it was written with: "25.00" gives (2500, -2).
 
     The number is written as in JSON (RFC 8259, section 6), leading zeros allowed; "-0.0" is (0, -1).
-    Raises ValueError if `text` is none, or has more than MANTISSA_DIGITS digits or an exponent beyond EXPONENT.
+    Raises ValueError if `text` is none, or has more than MANTISSA_DIGITS significant digits or an
+    exponent beyond EXPONENT.
     """
     mantissa, letter, exponent = text.replace("E", "e").partition("e")
     whole, point, places = mantissa[1:].partition(".") if mantissa[:1] == "-" else mantissa.partition(".")
     power = exponent[1:] if exponent[:1] in ("+", "-") else exponent
     if not _digits(whole) or (point and not _digits(places)) or (letter and not _digits(power)):
         raise ValueError("no decimal number: %r" % text[:MANTISSA_DIGITS])
-    if len(whole + places) > MANTISSA_DIGITS or len(power) > 4:
+    significant = (whole + places).lstrip("0")  # "0.000...1" has as many places as its exponent asks for
+    if len(whole) > MANTISSA_DIGITS or len(significant) > MANTISSA_DIGITS or len(power) > 4:
         raise ValueError("no number that a device would give: %r" % text[:MANTISSA_DIGITS])
-    value = int(whole + places)
+    value = int(significant or "0")
     exp10 = (int(exponent) if exponent else 0) - len(places)
     if not -EXPONENT <= exp10 <= EXPONENT:
         raise ValueError("no number that a device would give: %r" % text)
