@@ -289,6 +289,37 @@ def test_told_to_stop_it_commits_what_it_had(sensor, make_gateway, eventually):
     assert len(seqs) > 3 and seqs == list(range(1, len(seqs) + 1))
 
 
+LATE = """
+import sys
+from bega_gateway.lines.window import Window
+from bega_protocols.reading import Reading
+run = Window.run
+
+async def late(self):
+    try:
+        await run(self)
+    finally:
+        await self._deliver([[Reading("pm2_5", 4711)]], 1_795_300_000_000)
+
+Window.run = late
+from bega.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_what_a_line_brings_while_it_ends_is_committed_too(tmp_path, eventually):
+    file, state, ready = tmp_path / "gateway.toml", tmp_path / "state", tmp_path / "ready"
+    file.write_text(configuration())
+    command = [sys.executable, "-c", LATE, "gateway", "run", "--config", file, "--set", f"gateway.state_dir={state}"]
+    with subprocess.Popen([*command, "--ready-file", ready], stderr=subprocess.DEVNULL) as child:
+        eventually(ready.exists, "it runs")
+        time.sleep(0.3)
+        child.terminate()
+        assert child.wait(5) == 0
+    values = [reading.value for record in stored(state) for reading in record.readings]
+    assert values.count(4711) == 2, "one from each window"
+
+
 def test_it_stops_while_somebody_listens_to_its_events(sensor, make_gateway, eventually):
     process = make_gateway(configuration(port=sensor.port))
     process.start()

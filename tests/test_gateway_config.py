@@ -405,6 +405,19 @@ def test_audience_is_what_the_file_says_and_operator_for_all_else(path):
     assert config.audience_of("gw-corner", "mixed") == "personal", "the strictest of its inputs"
 
 
+@pytest.mark.parametrize("one", ["public", "operator", "personal"])
+@pytest.mark.parametrize("other", ["public", "operator", "personal"])
+def test_an_index_has_the_strictest_audience_of_its_inputs(path, one, other):
+    """From the index of a street and a household the household's air could be worked out."""
+    path.write_text(
+        changed('audience = "personal"', f'audience = "{other}"  # the node')
+        .replace('audience = "public"\n', f'audience = "{one}"\n')
+        .replace('["roadside-air"]', '["roadside-air", "air-1/pms"]')
+    )
+    strictest = "personal" if "personal" in (one, other) else "operator" if "operator" in (one, other) else "public"
+    assert load(path).audience_of("gw-corner", "air") == strictest
+
+
 def test_a_source_that_the_file_does_not_know_is_nobodys_public_device(path):
     """A node that was taken out of the file may have called its sensor as the gateway calls one of its own."""
     path.write_text(GOOD.replace('audience = "public"', 'audience = "public"\nlabel = "Piața Victoriei"'))

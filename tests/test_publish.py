@@ -393,7 +393,7 @@ def test_a_broker_that_never_answers_costs_no_socket_and_no_time_at_the_end(tmp_
         url = f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with publishing(tmp_path, [url], 1) as (spool, _):
             await until(lambda: len(opened) >= 4, "it tries again and again")
-            await until(lambda: len(closed) >= 3, "and closes what it gave up")
+            await until(lambda: len(closed) >= 3, "and closes what it gave up", 3)
             assert spool.depth == 1
         server.close()
 

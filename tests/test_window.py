@@ -61,13 +61,13 @@ def test_of_many_frames_in_a_window_the_last_is_handed_on_with_its_own_time():
 def test_a_device_that_falls_silent_is_not_repeated():
     async def work(window, delivered):
         await window.take([POWER], 1)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.6)
         assert len(delivered) == 1
         await window.take([POWER], 2)
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.05)
         assert len(delivered) == 2, "and after the silence the first goes through at once"
 
-    run(windowed(0.01, work))
+    run(windowed(0.4, work))
 
 
 def test_one_kind_does_not_replace_another():
