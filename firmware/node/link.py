@@ -11,7 +11,7 @@ from bega_protocols.ring import Window, read_acknowledgement
 from bega_protocols.timekeeping import read_time
 
 WINDOW = 20  # records on their way
-RESEND_MS = 15000  # without an acknowledgement, all of the window goes again
+RESEND_MS = 15000  # without an acknowledgement of the oldest, all of the window goes again
 STATUS_MS = 30000  # and so long without one, the status goes again: the gateway may have lost its heads
 CONNECT_S = 20
 TURN_MS = 1000
@@ -36,7 +36,7 @@ class Link:
         self._window = Window(store.ring, WINDOW, RESEND_MS)
         self._some = asyncio.Event()
         self._status_due = False
-        self._freed_ms = 0
+        self._moved_ms = 0
         self._status_ms = 0
         self._dropped = []
         self._topics = "node/" + config["node"] + "/"
@@ -76,7 +76,7 @@ class Link:
         now_ms = self._mono()
         self._patience.connected(now_ms)
         self._window.restart(now_ms)
-        self._freed_ms = now_ms
+        self._moved_ms = now_ms
         print("bega: link up")
         await mqtt.subscribe(self._topics + "ack", 1)
         # QoS 0: a broker queues no time for a node that is away, to be told hours later.
@@ -110,11 +110,11 @@ class Link:
             held = self._window.next()
 
     async def _send_status(self, mqtt):
-        """Send the status if it is due: after connect, on a change, or when nothing was acknowledged for long."""
+        """Send the status if it is due: after connect, on a change, or when the oldest record does not move on."""
         ring = self._store.ring
         now_ms = self._mono()
         dropped = ring.dropped()
-        stuck = now_ms - max(self._freed_ms, self._status_ms) >= STATUS_MS and ring.held_count() > 0
+        stuck = now_ms - max(self._moved_ms, self._status_ms) >= STATUS_MS and ring.held_count() > 0
         if not (self._status_due or stuck or dropped != self._dropped):
             return
         self._status_due = False
@@ -139,7 +139,7 @@ class Link:
     def _take_acknowledgement(self, pairs):
         try:
             if self._window.acknowledged(pairs, self._mono()):
-                self._freed_ms = self._mono()
+                self._moved_ms = self._mono()
         except OSError:
             self._store.errors += 1  # a segment could not be removed; the next acknowledgement tries again
 

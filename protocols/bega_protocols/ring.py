@@ -183,6 +183,12 @@ class Ring:
             ends[boot] = max(last, ends.get(boot, 0))
         return [list(row) for row in _merged(ranges)]
 
+    def oldest(self) -> "Pair | None":
+        """Return (boot, seq) of the oldest record that is held, None if none is."""
+        for boot, first, _ in self._held():
+            return boot, first
+        return None
+
     def held_count(self) -> int:
         """Return how many records are held."""
         return sum([last - first + 1 for _, first, last in self._held()])
@@ -369,18 +375,24 @@ class Window:
         self._sent.append((held.boot, held.seq))
         self._position = held.after
 
-    def acknowledged(self, pairs: "list[Pair]", now_ms: int) -> int:
-        """Free what the gateway has stored; return how many records that were."""
+    def acknowledged(self, pairs: "list[Pair]", now_ms: int) -> bool:
+        """Free what the gateway has stored; return whether the oldest record that was held is among it.
+
+        Only that is progress: of two boots the newer may flow for months
+        beside an older one, of which the gateway waits for what was lost.
+        """
         self._pause_ms = self._patience_ms  # the gateway lives
-        freed = self._ring.free(pairs)
+        oldest = self._ring.oldest()
+        self._ring.free(pairs)
         for boot, seq in pairs:
             self._sent = [sent for sent in self._sent if sent[0] != boot or sent[1] > seq]
-        if freed:
+        moved = self._ring.oldest() != oldest
+        if moved:
             self._progress_ms = now_ms
-        return freed
+        return moved
 
     def stalled(self, now_ms: int) -> bool:
-        """Return whether something is on its way and nothing was acknowledged for so long that it must be lost."""
+        """Return whether something is on its way and the oldest stays for so long that it must be lost."""
         return bool(self._sent) and now_ms - self._progress_ms >= self._pause_ms
 
 
