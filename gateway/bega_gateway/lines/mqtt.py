@@ -66,6 +66,7 @@ class NodeLine:
         self._wall_ms = wall_ms
         self._mono_ms = mono_ms
         self._has_room = has_room
+        self._skipped: dict[tuple[str, int, int], int] = {}  # (node, boot, stored up to here): is then had up to this
         self._dropped: dict[str, list[tuple[int, int, int]]] = {}  # as each node's last status says
         self._complained: set[str] = set()  # nodes whose nonsense was said, until they make sense again
         self._down = False
@@ -151,7 +152,9 @@ class NodeLine:
     ) -> None:
         if outcome.cancelled() or outcome.exception():
             return
-        self._stored[key] = max(seq, self._stored.get(key, 0))
+        while seq:
+            self._stored[key] = max(seq, self._stored.get(key, 0))
+            seq = self._skipped.pop((*key, seq), 0)
         to_acknowledge.put_nowait(key[0])
 
     def _take_status(self, node: str, payload: bytes) -> None:
@@ -191,10 +194,14 @@ class NodeLine:
 
     def _raise_head(self, node: str, boot: int, seq: int) -> bool:
         """Count the records of a boot up to `seq` as had; return whether that was news."""
-        if seq <= self._accepted.get((node, boot), 0):
+        key, before = (node, boot), self._accepted.get((node, boot), 0)
+        if seq <= before:
             return False
-        self._accepted[node, boot] = seq
-        self._stored[node, boot] = seq
+        self._accepted[key] = seq
+        if self._stored.get(key, 0) == before:
+            self._stored[key] = seq
+        else:  # to acknowledge it now would free what waits for its commit below it
+            self._skipped[node, boot, before] = seq
         self._skip_to(Head(node, boot, seq))
         return True
 
