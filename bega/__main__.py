@@ -1,5 +1,6 @@
 """The command `bega`: finds its sub-commands by entry point and imports only the one asked for."""
 
+import errno
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
@@ -10,8 +11,7 @@ USAGE = """usage: bega COMMAND ...
 
 {commands}
 
-`bega COMMAND --help` explains one, with an example. `bega --version` names the version.
-"""
+`bega COMMAND --help` explains one, with an example. `bega --version` names the version."""
 
 PURPOSES = {
     "decode": "print the readings in a capture of any device",
@@ -25,6 +25,8 @@ PURPOSES = {
 def main(argv: list[str] | None = None) -> int:
     """Run one sub-command; return its exit code, 2 where the command line makes no sense."""
     argv = sys.argv[1:] if argv is None else argv
+    if sys.stdout is None:  # closed by whoever started us (`>&-`, some supervisors): nobody wants to read it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - it stays open as long as we run
     commands = {point.name: point for point in entry_points(group="bega.commands")}
     if argv[:1] == ["--version"]:
         print(f"bega {__version__}")
@@ -45,8 +47,18 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `bega decode ... | head` is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"bega {name}: {error.strerror}; what was written is not whole", file=sys.stderr)
+        _leave_output()
+        return 1
+
+
+def _leave_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(commands: dict[str, EntryPoint]) -> str:

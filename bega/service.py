@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bega.ready import require_place
 from bega_protocols.errors import ConfigError
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -49,6 +50,7 @@ def carry_out(parser: argparse.ArgumentParser, argv: list[str]) -> int:
     args = parser.parse_args(argv)
     verb: Verb = args.command
     try:
+        require_place(getattr(args, "ready_file", None))
         return verb(args)
     except ConfigError as error:
         print(f"{parser.prog} {args.verb}: {error}", file=sys.stderr)

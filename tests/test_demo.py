@@ -5,14 +5,17 @@ The whole corner, every source to the broker, is in test_corner.py.
 
 import asyncio
 import contextlib
+import fcntl
 import io
 import json
 import os
+import pty
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import termios
 import time
 import tomllib
 from pathlib import Path
@@ -39,6 +42,7 @@ EXAMPLE = tomllib.loads((ROOT / "gateway/examples/corner.toml").read_text(encodi
 NOW_S = 1_795_300_000
 NOW_MS = NOW_S * 1000
 BEGA = [sys.executable, "-m", "bega"]
+CLEAR = b"\x1b[2J"
 
 
 def of_demo(directory: Path) -> list[int]:
@@ -52,6 +56,10 @@ def of_demo(directory: Path) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def resize(terminal: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
 
 def wait_for(condition, timeout_s=10):
@@ -155,6 +163,71 @@ def test_broker_and_kiosk_cannot_share_a_port(tmp_path):
     )  # fmt: skip
     assert ended.returncode == 1
     assert "23456" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--http-port", "99999"),
+        ("--mqtt-port", "-1"),
+        ("--for", "0"),
+        ("--for", "nan"),
+        ("--speed", "-5"),
+        ("--speed", "inf"),
+    ],
+)
+def test_value_that_makes_no_sense_is_named(tmp_path, option, value):
+    ended = subprocess.run(
+        [*BEGA, "demo", f"{option}={value}", "--dir", str(tmp_path / "d")], capture_output=True, text=True, timeout=20
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith(f"bega demo: error: argument {option}: {value!r} is no ")
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("redirection", "exit_code", "said"),
+    [("</dev/null >&-", 0, ""), (">/dev/full", 1, "No space left on device")],
+    ids=["closed", "full disk"],
+)
+def test_output_that_nobody_can_have_leaves_no_process_and_no_traceback(tmp_path, redirection, exit_code, said):
+    script = f'exec "$@" {redirection}'
+    command = ["sh", "-c", script, "sh", *BEGA, "demo", "--for", "1", "--dir", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == exit_code
+    assert said in ended.stderr and "Traceback" not in ended.stderr
+    assert of_demo(tmp_path) == []
+
+
+def test_table_stands_alone_after_the_terminal_has_changed_its_size(tmp_path):
+    """Narrower, a terminal wraps what it shows: drawn on top of that, the old table would stay above the new one."""
+    screen, terminal = pty.openpty()
+    resize(terminal, 45, 120)
+    demo = subprocess.Popen(
+        [*BEGA, "demo", "--for", "20", "--dir", str(tmp_path)],
+        stdout=terminal, stderr=terminal, env=os.environ | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(terminal)
+
+    def seen_until(text: bytes) -> bytes:
+        seen = b""
+        with contextlib.suppress(OSError):  # the last one closed the terminal
+            while text not in seen:
+                seen += os.read(screen, 65536)
+        return seen
+
+    try:
+        before = seen_until(b"Ctrl-C ends it all.")
+        resize(screen, 24, 80)
+        after = seen_until(CLEAR)
+        demo.terminate()
+        seen_until(b"never shown: to the end")
+        assert demo.wait(5) == 0
+    finally:
+        demo.kill()
+        demo.wait()
+        os.close(screen)
+    assert b"Ctrl-C" in before and CLEAR not in before and CLEAR in after
 
 
 # ------------------------------------------------------------------ the wired corner

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +108,28 @@ def test_a_reader_that_goes_away_is_no_error(frames, tmp_path):
     os.close(write)
     assert child.stderr.read() == ""
     assert child.wait(30) == 0
+
+
+def test_standard_output_that_is_closed_is_no_traceback():
+    told = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *BEGA, "decode", "--list"], capture_output=True, timeout=30
+    )
+    assert (told.returncode, told.stderr) == (0, b"")
+
+
+def test_output_that_could_not_be_written_whole_is_an_error():
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run([*BEGA, "decode", "--list"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert told.returncode == 1
+    assert told.stderr == "bega decode: No space left on device; what was written is not whole\n"
+
+
+@pytest.mark.parametrize("name", [["demo"], ["sim", "corner"], ["sim", "ble"], ["sim", "board"]], ids=" ".join)
+def test_ready_file_that_cannot_be_written_is_named_before_anything_starts(name):
+    told = bega(*name, "--ready-file", "/no/such/ready")
+    assert told.returncode == 1
+    assert (
+        told.stderr
+        == f"bega {' '.join(name)}: --ready-file /no/such/ready cannot be written (No such file or directory)\n"
+    )
+    assert told.stdout == ""

@@ -15,14 +15,15 @@ from typing import NamedTuple, Protocol
 
 from bega.clock import wall_ms
 from bega.devices import with_profile
-from bega.ready import write_ready
+from bega.ready import require_place, write_ready
 from bega_protocols.devices.dsmr_p1.sim import Sim as P1Meter
 from bega_protocols.devices.modbus_meter.sim import Sim as ModbusMeter
 from bega_protocols.devices.pms5003.sim import Sim as DustSensor
+from bega_protocols.errors import ConfigError
 from bega_simulators.hosts.pty import PtyHost
 from bega_simulators.hosts.rs485 import Rs485Segment
 from bega_simulators.hosts.tcp import ModbusTcpServer
-from bega_simulators.town import Town, TownClock
+from bega_simulators.town import Town, TownClock, town_speed
 
 EXAMPLE = """example, with the third meter silent from the 20th to the 40th second:
   bega sim corner --ready-file corner.json --dead-meter 3:20:20
@@ -59,8 +60,9 @@ def main(argv: list[str]) -> int:
     """Return 0 once told to end, 1 if a port cannot be had."""
     args = _parser().parse_args(argv)
     try:
+        require_place(args.ready_file)
         asyncio.run(_run(args))
-    except OSError as error:
+    except (ConfigError, OSError) as error:
         print(f"bega sim corner: {error}", file=sys.stderr)
         return 1
     return 0
@@ -106,7 +108,7 @@ def town_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what puts all simulators into the same town at the same time of its day."""
     parser.add_argument("--seed", type=int, default=1, help="which town (default 1)")
     parser.add_argument("--epoch", type=float, metavar="UNIX_S", help="when town and wall agreed (default: now)")
-    parser.add_argument("--speed", type=float, default=1.0, help="how fast the town's day runs (default 1)")
+    parser.add_argument("--speed", type=town_speed, default=1.0, help="how fast the town's day runs (default 1)")
     parser.add_argument("--ready-file", type=Path, metavar="PATH", help="written as JSON once all is up")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -25,13 +26,13 @@ from rich.live import Live as Screen
 from bega.broker import LOOPBACK, EmbeddedBroker, free_ports, require_free_port
 from bega.clock import mono_ms, wall_ms
 from bega.mqtt import SessionLost, connect
-from bega.ready import write_ready
+from bega.ready import require_place, write_ready
 from bega_protocols import senml
 from bega_protocols.errors import ConfigError, LineError, WireError
 from bega_simulators.children import Child, Children
 from bega_simulators.history import corner_diaries, write_history
 from bega_simulators.live import Live
-from bega_simulators.town import Town
+from bega_simulators.town import Town, town_speed
 
 EXAMPLES = """examples:
   bega demo                        until Ctrl-C; the kiosk's address is on top
@@ -48,6 +49,7 @@ def main(argv: list[str]) -> int:
     """Return 0 after the demo has run, 1 if it could not, after saying why on standard error."""
     args = _parser().parse_args(argv)
     try:
+        require_place(args.ready_file)
         with _directory(args.dir) as directory:
             return asyncio.run(_run(args, directory))
     except BrokenPipeError:
@@ -61,6 +63,7 @@ class Plan(NamedTuple):
     """All that is chosen before anything starts."""
 
     directory: Path
+    kept: bool  # after the end
     gateway_config: Path
     kiosk_config: Path
     gateway: str  # its name
@@ -172,18 +175,23 @@ async def _run(args: argparse.Namespace, directory: Path) -> int:
 
 
 async def _until(stop: asyncio.Event, works: list[Coroutine[Any, Any, None]]) -> None:
-    """Do all works until `stop`; raises BrokenPipeError if nobody reads our output any more (`bega demo | head`)."""
-    unread = False
+    """Do all works until `stop`; raises OSError if our output cannot be written: BrokenPipeError for `... | head`."""
+    unwritten: OSError | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(work) for work in works]
             await stop.wait()
             for task in running:
                 task.cancel()
-    except* BrokenPipeError:
-        unread = True
-    if unread:
-        raise BrokenPipeError
+    except* OSError as errors:
+        unwritten = _first(errors)
+    if unwritten:
+        raise unwritten
+
+
+def _first(errors: BaseExceptionGroup[OSError]) -> OSError:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _plan(args: argparse.Namespace, directory: Path) -> Plan:
@@ -194,6 +202,7 @@ def _plan(args: argparse.Namespace, directory: Path) -> Plan:
     on_lines = (table.get("devices", {}) | table.get("nodes", {})).items()
     return Plan(
         directory=directory,
+        kept=args.dir is not None,
         gateway_config=gateway_config,
         kiosk_config=example_of("bega_kiosk", "kiosk"),
         gateway=table["gateway"]["name"],
@@ -264,7 +273,11 @@ async def _show(plan: Plan, live: Live) -> None:
 async def _draw(plan: Plan, live: Live) -> None:
     console = Console()
     with Screen(console=console, auto_refresh=False, vertical_overflow="crop") as screen:
+        size = console.size
         while True:
+            if console.size != size:  # the terminal has wrapped the lines anew: nobody knows where they are
+                size = console.size
+                console.clear()
             screen.update(live.table(_heading(plan), console.size.height, wall_ms()), refresh=True)
             await asyncio.sleep(DRAW_EVERY_S)
 
@@ -273,7 +286,7 @@ def _heading(plan: Plan) -> list[str]:
     return [
         f"The kiosk: {plan.kiosk}/",
         f"feed {plan.feed}/public/v1/latest   broker {plan.mqtt}",
-        f"state and logs in {plan.directory}",
+        f"state and logs in {plan.directory}" + ("" if plan.kept else ", gone at the end; --dir DIR keeps them"),
     ]
 
 
@@ -345,6 +358,22 @@ def _directory(asked: Path | None) -> Iterator[Path]:
         yield Path(made)
 
 
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) < 1 << 16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port: 1 to 65535, or 0 for a free one")
+
+
+def _duration_s(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bega demo",
@@ -352,13 +381,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--for", dest="for_s", type=float, metavar="S", help="end after S seconds (default: Ctrl-C)")
+    parser.add_argument(
+        "--for", dest="for_s", type=_duration_s, metavar="S", help="end after S seconds (default: Ctrl-C)"
+    )
     parser.add_argument("--ready-file", type=Path, metavar="PATH", help="written as JSON once all is up")
-    parser.add_argument("--http-port", type=int, default=0, metavar="N", help="the kiosk's (default: a free one)")
-    parser.add_argument("--mqtt-port", type=int, default=0, metavar="N", help="the broker's (default: a free one)")
+    parser.add_argument("--http-port", type=_port, default=0, metavar="N", help="the kiosk's (default: a free one)")
+    parser.add_argument("--mqtt-port", type=_port, default=0, metavar="N", help="the broker's (default: a free one)")
     parser.add_argument(
         "--speed",
-        type=float,
+        type=town_speed,
         default=60.0,
         help="how fast the town's day runs; wires and stamps stay real (default 60)",
     )

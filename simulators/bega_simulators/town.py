@@ -9,6 +9,7 @@ the same lid of cold air on a winter morning, the same rush hour, more of it at 
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -40,6 +41,17 @@ class TownClock(NamedTuple):
 
     def town_s(self, wall_s: float) -> float:
         return self.epoch_s + (wall_s - self.epoch_s) * (self.speed if wall_s > self.epoch_s else 1)
+
+
+def town_speed(text: str) -> float:
+    """Return the speed that a command was given; ArgumentTypeError for one at which no day passes forward."""
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = math.nan
+    if not (math.isfinite(speed) and speed >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no speed: 1 is the real pace, 60 a day in 24 minutes, 0 stands")
+    return speed
 
 
 class Town:

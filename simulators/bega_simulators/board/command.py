@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from bega.clock import wall_ms
-from bega.ready import write_ready
+from bega.ready import require_place, write_ready
 from bega_protocols.errors import ConfigError
 from bega_simulators.board.board import Board
 from bega_simulators.board.control import serve_control
 from bega_simulators.board.flash import find_micropython, firmware_files, put_on_flash
 from bega_simulators.board.peripherals import AirPeripherals
-from bega_simulators.town import Town, TownClock
+from bega_simulators.town import Town, TownClock, town_speed
 
 DESCRIPTION = "An ESP32 as a process: its flash is a file, its program the node's own firmware on the real MicroPython."
 EXAMPLE = """examples:
@@ -45,6 +45,7 @@ def main(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
+        require_place(args.ready_file)
         with tempfile.TemporaryDirectory(prefix="bega-board-") as folder:
             return asyncio.run(_run(args, Path(folder)))
     except (ConfigError, OSError) as error:
@@ -141,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="the town that it breathes in (default 1)")
     parser.add_argument("--epoch", type=float, default=0.0, metavar="UNIX_S", help="when the town's day was set going")
     parser.add_argument(
-        "--speed", type=float, default=1.0, metavar="X", help="how fast that day passes; wires stay real"
+        "--speed", type=town_speed, default=1.0, metavar="X", help="how fast that day passes; wires stay real"
     )
     parser.add_argument(
         "--heap", default="120wk", help="MicroPython's heap (default 120wk: as many objects as 120 kB there)"

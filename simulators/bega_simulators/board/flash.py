@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import platform
 import sys
 import tempfile
 from importlib.resources import files
@@ -24,10 +25,10 @@ def find_micropython() -> Path:
     path = Path(named) if named else Path(sys.executable).with_name("micropython")
     if path.is_file():
         return path
-    raise ConfigError(
-        f"the virtual board needs MicroPython's Unix port, and {path} is not there: no wheel for this machine; "
-        "build it from micropython/ports/unix and name it with BEGA_MICROPYTHON=PATH"
-    )
+    remedy = f"{sys.executable} -m pip install 'bega[sim]'"
+    if named or (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        remedy = "build it from micropython/ports/unix and name it with BEGA_MICROPYTHON=PATH"
+    raise ConfigError(f"the virtual board needs MicroPython's Unix port, and {path} is not there: {remedy}")
 
 
 def firmware_files(board: str, drivers: list[str]) -> list[tuple[Path, str]]:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from bega.clock import wall_ms
-from bega.ready import write_ready
+from bega.ready import require_place, write_ready
 from bega_protocols.devices.bthome.sim import OBJECTS, Sim
+from bega_protocols.errors import ConfigError
 from bega_simulators.hosts.ble_air import Air, host_on
 from bega_simulators.hosts.ble_strangers import strangers
 from bega_simulators.hosts.org_bluez import OrgBluez
 from bega_simulators.hosts.private_bus import BusMissing, PrivateBus
-from bega_simulators.town import Town, TownClock
+from bega_simulators.town import Town, TownClock, town_speed
 
 ADAPTER_ADDRESS = "00:1A:7D:DA:71:13"
 # The sensors of gateway/examples/corner.toml: site of the town and what a gateway must know of the sensor there.
@@ -42,9 +43,10 @@ def main(argv: list[str]) -> int:
     """Run until SIGTERM or SIGINT; return 0 then, 1 if it cannot be run here."""
     args = _parser().parse_args(argv)
     try:
+        require_place(args.ready_file)
         asyncio.run(_run(args))
-    except BusMissing as missing:
-        print(f"bega sim ble: {missing}", file=sys.stderr)
+    except (BusMissing, ConfigError) as error:
+        print(f"bega sim ble: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -58,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=1, help="of the town and of the air")
     parser.add_argument("--epoch", type=float, help="Unix seconds at which the town's day begins to run; default now")
-    parser.add_argument("--speed", type=float, default=1.0, help="how fast the town's day runs; advertising does not")
+    parser.add_argument(
+        "--speed", type=town_speed, default=1.0, help="how fast the town's day runs; advertising does not"
+    )
     parser.add_argument("--beacons", type=int, default=20, help="strangers that advertise too (default 20)")
     parser.add_argument("--ready-file", type=Path, help="JSON with bus and sensors, written once all is up")
     return parser
