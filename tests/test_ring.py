@@ -343,6 +343,34 @@ def test_window_begins_again_for_a_boot_that_is_stuck_while_a_newer_one_flows():
     assert send_all(window, 15_000) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("rots", ["a record", "a shape", "the whole file"])
+def test_what_rots_while_the_node_runs_is_declared_and_blocks_nobody(rots):
+    files = Files()
+    ring = ring_on(files)
+    fill(ring, 5, 1, 40)
+    fill(ring, 6, 1, 3)
+    middle = files.files[2]
+    at = {"a record": 120, "a shape": 5}.get(rots)
+    if at is None:
+        del files.files[2]
+    else:
+        files.files[2] = middle[:at] + bytes([middle[at] ^ 1]) + middle[at + 1 :]
+    window = Window(ring, size=50, patience_ms=15_000)
+    window.restart(0)
+    head = 0
+    for now_ms in (0, 15_000, 30_000, 60_000):
+        head = max(head, ring.holds()[0][1] - 1)
+        for seq in send_all(window, now_ms)[:-3]:  # as the gateway takes them: in order, beyond holes declared
+            head = max([head] + [to for boot, start, to in ring.dropped() if boot == 5 and start == head + 1])
+            head = seq if seq == head + 1 else head
+        window.acknowledged([(5, head)], now_ms)
+        if window.stalled(now_ms + 15_000):
+            window.resend(now_ms + 15_000)
+    assert head == 40
+    assert ring.holds() == [[6, 1, 3]]
+    assert ring.damaged == 1
+
+
 def test_window_skips_what_was_acknowledged_before_it_was_sent():
     ring = ring_on(Files())
     fill(ring, 5, 1, 10)

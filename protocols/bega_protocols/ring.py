@@ -162,6 +162,28 @@ class Ring:
             self._remove_first()
         return count
 
+    def reread_oldest(self) -> None:
+        """Learn anew what is in the segment of the oldest held record; what rotted since the start becomes a hole.
+
+        Without this the gateway would wait for it until the next start of the node.
+        """
+        rows = list(self._rows())
+        held = [row for row in rows if row[3] > self._freed.get(row[1], 0)]
+        if not held:
+            return
+        number = held[0][0]
+        readable = self._readable(number)
+        self._runs = bytearray()
+        for row in rows:
+            if row[0] != number:
+                self._runs.extend(struct.pack(_ROW, *row))
+                continue
+            for boot, seq in readable:
+                self._note(number, boot, seq, seq)
+            readable = []
+        if list(self._rows()) != rows:
+            self.damaged += 1
+
     def holds(self) -> "list[list[int]]":
         """Return [boot, first, last] of what is held, oldest boot first."""
         found: list[list[int]] = []
@@ -273,9 +295,21 @@ class Ring:
             self._forget_cached()
             try:
                 self._cached = (number, self._storage.read(number))
-            except OSError:  # its records are a hole, and declared as one at the next start
+            except OSError:  # its records are a hole, and declared as one by `reread_oldest` or at the next start
                 self._cached = (number, b"")
         return self._cached[1]
+
+    def _readable(self, number: int) -> "list[Pair]":
+        """Return (boot, seq) of each record that can be read in a segment, from flash itself."""
+        self._forget_cached()
+        shapes: list[int] = []
+        found = []
+        for _, kind, body in _entries(self._read(number)):
+            if kind == SHAPE:
+                shapes.append(body[0])
+            elif kind == RECORD and body[8] in shapes:
+                found.append(struct.unpack_from(">II", body))
+        return found
 
     def _forget_cached(self) -> None:
         self._cached = (-1, b"")
@@ -357,7 +391,8 @@ class Window:
         self._pause_ms = self._patience_ms
 
     def resend(self, now_ms: int) -> None:
-        """Begin again with the oldest, because it `stalled`."""
+        """Begin again with the oldest that can be read, because it `stalled`."""
+        self._ring.reread_oldest()
         pause_ms = min(2 * self._pause_ms, LONGEST_PAUSES * self._patience_ms)
         self.restart(now_ms)
         self._pause_ms = pause_ms
