@@ -179,12 +179,12 @@ class NodeLine:
         self._skip_dropped(node)
 
     def _forget_boots(self, node: str) -> None:
-        """Forget the heads of boots that a node holds nothing of any more, but for the newest: one may be in flight."""
+        """Forget heads of boots that a node holds nothing of any more, but for the newest and what is not stored yet."""
         boots = sorted(boot for source, boot in self._accepted if source == node)
         for boot in boots[:-HEADS_KEPT]:
-            if boot not in self._spoken_of[node]:
-                del self._accepted[node, boot]
-                self._stored.pop((node, boot), None)
+            key = (node, boot)
+            if boot not in self._spoken_of[node] and self._stored.get(key) == self._accepted[key]:
+                del self._accepted[key], self._stored[key]
 
     def _skip_dropped(self, node: str) -> None:
         """Move the heads past what the node dropped, where they have come so far."""
