@@ -179,7 +179,7 @@ class NodeLine:
         self._skip_dropped(node)
 
     def _forget_boots(self, node: str) -> None:
-        """Forget heads of boots that a node holds nothing of any more, but for the newest and what waits to be stored."""
+        """Forget heads of boots that a node holds nothing of, but for the newest and what waits to be stored."""
         boots = sorted(boot for source, boot in self._accepted if source == node)
         for boot in boots[:-HEADS_KEPT]:
             key = (node, boot)
