@@ -201,11 +201,13 @@ def test_output_that_nobody_can_have_leaves_no_process_and_no_traceback(tmp_path
 
 def test_table_stands_alone_after_the_terminal_has_changed_its_size(tmp_path):
     """Narrower, a terminal wraps what it shows: drawn on top of that, the old table would stay above the new one."""
+    fixed = ("COLUMNS", "LINES")  # a size given by these never changes, and test runners give it
+    surroundings = {name: value for name, value in os.environ.items() if name not in fixed}
     screen, terminal = pty.openpty()
     resize(terminal, 45, 120)
     demo = subprocess.Popen(
         [*BEGA, "demo", "--for", "20", "--dir", str(tmp_path)],
-        stdout=terminal, stderr=terminal, env=os.environ | {"TERM": "xterm"},
+        stdin=terminal, stdout=terminal, stderr=terminal, env=surroundings | {"TERM": "xterm"},
     )  # fmt: skip
     os.close(terminal)
 
