@@ -131,14 +131,14 @@ class NodeProcess:
         self._broker = f"{host}:{broker_port}"
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self, *arguments: str) -> None:
+    def start(self, *arguments: str, comes_up: bool = True) -> None:
         self._ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "bega", "sim", "board", "--kind", "air", "--config", self._config]
         more = ["--flash", self.flash, "--broker", self._broker, "--ready-file", self._ready, "--verbose", *arguments]
         with self.log.open("ab") as log:
             self._child = subprocess.Popen([*command, *more], stderr=log, start_new_session=True)
         deadline = time.monotonic() + 20
-        while not self._ready.exists():
+        while comes_up and not self._ready.exists():
             assert self._child.poll() is None and time.monotonic() < deadline, self.said()
             time.sleep(0.05)
 
@@ -481,6 +481,14 @@ def test_watchdog_resets_a_node_that_hangs(make_node, gateway, eventually):
     assert in_order(gateway.identities())
 
 
+def test_node_whose_flash_fails_begins_anew_instead_of_waiting_for_a_technician(tmp_path, make_node, eventually):
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("where the folder of the ring belongs")
+    node = make_node()
+    node.start("--put", f"{in_the_way}=/state", comes_up=False)
+    eventually(lambda: node.said().count("OSError") >= 2, "the node tries again")
+
+
 def test_watchdog_is_fed_only_while_every_task_moves():
     script = ROOT / "tests/micropython/health_feeds.py"
     outcome = subprocess.run(
@@ -534,6 +542,8 @@ def board(*arguments: object, **environment: str) -> subprocess.CompletedProcess
         ({"node": "air-1", "devices": {"pms": {"bus": "i2c0"}}}, "bus i2c0 is i2c, the driver wants serial"),
         ({"node": "air-1", "devices": {"pms": {"driver": "sds999"}}}, "there is no device sds999"),
         ({"node": "air-1", "devices": {"sht": {"settings": {"adress": 68}}}}, "unknown setting adress"),
+        ({"node": "air-1", "devices": {"sht": {"settings": ["address"]}}}, "devices.sht.settings must be a table"),
+        ({"node": "air-1", "wifi": {"ssid": "city", "key": 12345678}}, "wifi.key must be text"),
     ],
 )
 def test_configuration_that_cannot_be_is_said_and_stops_the_node(tmp_path, config, said):

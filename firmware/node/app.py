@@ -34,14 +34,11 @@ LINK_LIMIT_MS = 180000
 def start():
     """Run until the power goes. A configuration that cannot be is said, and left to the technician at the console."""
     try:
-        config = read_config(CONFIG, board)
-        node = Node(config)
+        asyncio.run(Node(read_config(CONFIG, board)).run())
     except ConfigError as error:
         print("bega: configuration: %s" % error)
         return
-    try:
-        asyncio.run(node.run())
-    except Exception as error:  # a defect of ours: say it, and begin anew
+    except Exception as error:  # a defect of ours, or a flash that fails: say it, and begin anew
         sys.print_exception(error)
     time.sleep(REST_S)
     machine.reset()

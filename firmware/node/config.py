@@ -27,7 +27,7 @@ def read_config(path, board):
     return {
         "node": _name(config, "node"),
         "made_s": whole_number(config, "made_s", 0, 4000000000, 0),
-        "wifi": {"ssid": _word(wifi, "wifi.ssid", "ssid"), "key": wifi.get("key", "")},
+        "wifi": {"ssid": _word(wifi, "wifi.ssid", "ssid"), "key": _wifi_key(wifi)},
         "host": _word(broker, "broker.host", "host"),
         "port": whole_number(broker, "port", 1, 65535, 8883 if broker.get("tls") else 1883),
         "keep_alive_s": whole_number(broker, "keep_alive_s", 2, 3600, 20),
@@ -50,18 +50,28 @@ def _devices(devices, board):
         every_s = device.get("every_s", DEFAULT_EVERY_S)
         if not isinstance(every_s, (int, float)) or isinstance(every_s, bool) or not 0.1 <= every_s <= 86400:
             raise ConfigError("devices.%s.every_s must be a number from 0.1 to 86400, not %r" % (name, every_s))
+        settings = device.get("settings", {})
+        if not isinstance(settings, dict):
+            raise ConfigError("devices.%s.settings must be a table" % name)
         found.append(
             {
                 "name": _name({"name": name}, "name"),
                 "driver": _word(device, "devices.%s.driver" % name, "driver"),
                 "bus": bus,
                 "every_ms": int(every_s * 1000),
-                "settings": device.get("settings", {}),
+                "settings": settings,
             }
         )
     if not found:
         raise ConfigError("devices names no device")
     return found
+
+
+def _wifi_key(wifi):
+    key = wifi.get("key", "")
+    if not isinstance(key, str):
+        raise ConfigError("wifi.key must be text")  # never the value: it is a secret
+    return key
 
 
 def _tls(broker):
