@@ -254,6 +254,25 @@ def test_late_answer_never_becomes_another_registers_value():
         run(late_answers(wire, 12))
 
 
+def test_answer_that_comes_in_the_time_of_the_next_question_is_not_taken_for_its_answer():
+    """Three times as late as the line waits and rests: without a number of the question, only its length can tell."""
+
+    async def main():
+        bus = Bus(ModbusRtuLine(port=wire.port, baud=115200, timeout_s=0.05))
+        await bus.open()
+        right, wrong, refused = await ask_a_late_meter(wire, bus, 0.3, 12, unit=1)
+        assert (right, wrong) == (0, 0)
+        assert refused >= 3
+        wire.late(1, 0.0)
+        await asyncio.sleep(0.5)
+        right, wrong, _ = await ask_a_late_meter(wire, bus, 0.0, 20, unit=1)
+        assert (right, wrong) == (20, 0)
+        bus.close()
+
+    with segment() as wire:
+        run(main())
+
+
 @pytest.mark.slow
 def test_late_answers_over_two_hundred_questions_are_never_wrong():
     async def main():

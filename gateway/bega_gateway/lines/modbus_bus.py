@@ -16,6 +16,7 @@ import contextlib
 import logging
 import termios
 import time
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
@@ -37,6 +38,8 @@ QUIET_S = 0.1  # after a time-out the line rests at least so long
 TRY_QUIET_S = 0.05  # and so long after a try of a unit that has been silent all along
 DRAINED_S = 0.05  # nothing more comes when nothing came for so long: a USB adapter hands bytes over every 16 ms
 COARSE_S = 0.0012  # epoll wakes up to 1 ms late: what is shorter than this is slept exactly
+OWED_S = 30.0  # a device that takes longer than this has forgotten the question
+MOST_REGISTERS = 125  # MODBUS Application Protocol V1.1b3, section 6.3
 UNANSWERED_LIMIT = 3  # so many silences in a row from a whole TCP server, and the connection is made anew
 
 
@@ -48,6 +51,14 @@ class Outcome(NamedTuple):
     noise: bool = False  # there was no answer, and the line was not silent
     is_late: bool = False  # the answer came while the line was kept quiet, and was thrown away
     refused: int = 0  # whole frames that were no answer to this question
+
+
+@dataclass
+class _Owed:
+    """Questions to one unit that were never answered: how many registers they asked for, and until when it matters."""
+
+    registers: set[int] = field(default_factory=set)
+    until_s: float = 0.0
 
 
 class Bus:
@@ -63,6 +74,7 @@ class Bus:
         self._lost = asyncio.Event()
         self._why = ""  # it was lost; empty where that is no trouble
         self._unanswered = 0
+        self._owed: dict[int, _Owed] = {}
         self.opened = asyncio.Event()
 
     @property
@@ -126,6 +138,12 @@ class Bus:
         async with self._turn:
             if not await self._wait_for_silence():
                 return Outcome(None, noise=True)
+            if self._could_be_mistaken(unit, question):
+                outcome = await self._exchange(unit, self._of_another_length(unit, question), wait_ms, is_try)
+                if outcome.answer is None:
+                    return outcome
+                if not await self._wait_for_silence():
+                    return Outcome(None, noise=True, refused=outcome.refused)
             outcome = await self._exchange(unit, question, wait_ms, is_try)
         self._unanswered = 0 if outcome.answer is not None or outcome.is_late else self._unanswered + 1
         if self._baud is None and self._unanswered >= UNANSWERED_LIMIT:
@@ -143,12 +161,14 @@ class Bus:
         try:
             answer = await client.execute(False, _Question(unit, question))
             _heed_cancellation()
+            self._owed.pop(unit, None)  # a device answers in turn: what came before this one is lost
             return Outcome(answer.pdu, _ms(framer.heard_s - asked_s - wire_s), refused=framer.refused)
         except ModbusIOException:
             _heed_cancellation()
             framer.give_up()
             self._check_in_step(client)
             await self._keep_quiet(limit_s, is_try)
+            self._owe(unit, question)
             noise = framer.heard_s > asked_s and not framer.answered_late
             took_ms = _ms(framer.heard_s - asked_s - wire_s)
             return Outcome(None, took_ms, noise, framer.answered_late, framer.refused)
@@ -156,6 +176,41 @@ class Bus:
             raise LineError(self._why) from None
         finally:
             framer.expect_nothing()
+
+    def _owe(self, unit: int, question: bytes) -> None:
+        """Remember a question without an answer: should it come in the time of a later one, it must be known."""
+        if self._baud is None:
+            return  # on TCP each answer carries the number of its question
+        if self._framer.answered_late:
+            self._owed.pop(unit, None)
+            return
+        owed = self._owed.setdefault(unit, _Owed())
+        owed.registers.add(_registers(question))
+        owed.until_s = asyncio.get_running_loop().time() + OWED_S
+
+    def _could_be_mistaken(self, unit: int, question: bytes) -> bool:
+        """Return whether an answer that `unit` still owes would look like the answer to `question`.
+
+        RTU carries no number of the question. A device that is later than the quiet after a time-out would else give
+        each answer in the time of the next question, for ever, every one with a good check value.
+        """
+        owed = self._owed.get(unit)
+        if owed is None:
+            return False
+        if asyncio.get_running_loop().time() > owed.until_s:
+            del self._owed[unit]
+            return False
+        return _registers(question) in owed.registers
+
+    def _of_another_length(self, unit: int, question: bytes) -> bytes:
+        """Return `question` for a number of registers that no answer still owed has: its own answer proves the turn.
+
+        An even number stays even, since some meters refuse an odd one; a refusal is an answer too.
+        """
+        count, owed = _registers(question), self._owed[unit].registers
+        steps = (sign * step for step in range(2, MOST_REGISTERS) for sign in (1, -1))
+        other = next(count + step for step in steps if 1 <= count + step <= MOST_REGISTERS and count + step not in owed)
+        return question[:3] + bytes((other >> 8, other & 0xFF))
 
     def _check_in_step(self, client: Client) -> None:
         """Half an answer, or what is no header: on TCP nothing marks where the next one begins."""
@@ -210,8 +265,7 @@ class Bus:
         """Return how long question and answer are on the wire, with the silence between them."""
         if self._baud is None:
             return 0.0
-        registers = question[3] << 8 | question[4]
-        return characters_us(8 + 5 + 2 * registers, self._baud) / 1e6 + self._silence_s
+        return characters_us(8 + 5 + 2 * _registers(question), self._baud) / 1e6 + self._silence_s
 
     def _new_client(self) -> Client:
         settings = self._settings
@@ -260,6 +314,10 @@ def _heed_cancellation() -> None:
     task = asyncio.current_task()
     if task and task.cancelling():
         raise asyncio.CancelledError
+
+
+def _registers(question: bytes) -> int:
+    return question[3] << 8 | question[4]
 
 
 def _ms(seconds: float) -> int:
