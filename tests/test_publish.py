@@ -336,6 +336,7 @@ def test_when_the_broker_dies_the_next_one_gets_what_was_not_acknowledged(embedd
     async def work():
         async with publishing(tmp_path, [embedded.url, mosquitto.url], 30) as (spool, publisher):
             await until(lambda: spool.depth == 0, "the first takes it")
+            await until(lambda: len(first.records) == 30, "and its reader has it")
             await asyncio.to_thread(embedded.kill)
             await add(spool, range(30, 60))
             await until(lambda: spool.depth == 0, "the second takes the rest")
