@@ -151,11 +151,13 @@ def test_bare_client_is_not_understood_by_the_same_meters():
         client = AsyncModbusSerialClient(wire.port, baudrate=9600, timeout=0.2, retries=0)
         assert await client.connect()
         lost = 0
-        for number in range(9):
+        for number in range(60):  # on a busy machine the bare client is sometimes slow enough to be understood
             try:
                 await client.read_input_registers(0, count=10, device_id=1 + number % 3)
             except Exception:
                 lost += 1
+            if lost >= 2:
+                break
         client.close()
         assert lost >= 2
         assert wire.take_counts().glued >= 1

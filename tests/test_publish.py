@@ -68,7 +68,7 @@ def number_of(payload: bytes) -> int:
     return senml.decode(payload).seq
 
 
-async def until(holds: Callable[[], object], what: str, timeout_s: float = 15) -> None:
+async def until(holds: Callable[[], object], what: str, timeout_s: float = 40) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             while not holds():  # noqa: ASYNC110 - what happens in a broker's or a reader's thread sets no event
@@ -77,7 +77,7 @@ async def until(holds: Callable[[], object], what: str, timeout_s: float = 15) -
 
 
 def run(work):
-    return asyncio.run(asyncio.wait_for(work, 60))
+    return asyncio.run(asyncio.wait_for(work, 100))
 
 
 def numbers(reader) -> list[int]:
