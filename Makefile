@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := gateway,kiosk,sim,tech
-# Most tests wait for wires and brokers, so four at a time keep two cores busy.
-WORKERS := -n 4 --dist worksteal
+# Most tests wait for wires and brokers: three at a time keep two cores busy, and leave the timed ones room.
+WORKERS := -n 3 --dist worksteal
 
 .PHONY: help demo test quick nightly lint types pytest system-packages install clean
 
