@@ -1,6 +1,7 @@
 """What several test modules share: real brokers, a relay that turns into a black hole, a gateway as a process."""
 
 import contextlib
+import getpass
 import json
 import os
 import select
@@ -33,6 +34,7 @@ settings.load_profile(os.environ.get("BEGA_PROFILE", "test"))
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 MOSQUITTO_CONFIGURATION = """
 listener {port} 127.0.0.1
+user {user}
 allow_anonymous true
 persistence true
 persistence_location {directory}/
@@ -51,19 +53,35 @@ class Mosquitto:
         self.url = f"mqtt://127.0.0.1:{self.port}"
         self._configuration = directory / "mosquitto.conf"
         directory.mkdir()
-        directory.chmod(0o777)  # started as root, mosquitto becomes the user mosquitto
-        self._configuration.write_text(MOSQUITTO_CONFIGURATION.format(port=self.port, directory=directory))
+        # Started as root it would become the user mosquitto, who may not enter a test's folder, and store nothing.
+        user = getpass.getuser()
+        text = MOSQUITTO_CONFIGURATION.format(port=self.port, directory=directory, user=user)
+        self._configuration.write_text(text)
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self._child = subprocess.Popen([MOSQUITTO, "-c", self._configuration], stderr=subprocess.DEVNULL)
         eventually(lambda: accepts_mqtt("127.0.0.1", self.port), "mosquitto accepts connections")
 
+    def remember(self, client_id: str) -> None:
+        """Have the session of `client_id` on disk: mosquitto writes it when it likes.
+
+        A kill -9 before that loses it. What is published after the restart and before its reader is back would then
+        go to nobody, with a PUBACK.
+        """
+        assert self._child
+        self._child.send_signal(signal.SIGUSR1)
+        eventually(lambda: client_id.encode() in self._database(), f"mosquitto has the session of {client_id} on disk")
+
     def stop(self) -> None:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
+
+    def _database(self) -> bytes:
+        file = self._configuration.with_name("mosquitto.db")
+        return file.read_bytes() if file.exists() else b""
 
     def _end(self, number: int) -> None:
         if self._child and self._child.poll() is None:
@@ -188,12 +206,15 @@ class Reader:
 
 
 @pytest.fixture
-def make_reader() -> Iterator[Callable[..., Reader]]:
+def make_reader(request: pytest.FixtureRequest) -> Iterator[Callable[..., Reader]]:
     with contextlib.ExitStack() as stack:
 
         def make(url: str, topic: str = "city/+/+/+/+/up") -> Reader:
             reader = Reader(url, topic)
             stack.callback(reader.close)
+            mosquitto = request.node.funcargs.get("mosquitto") or request.node.funcargs.get("broker")
+            if isinstance(mosquitto, Mosquitto) and mosquitto.url == url:
+                mosquitto.remember("reader")
             return reader
 
         yield make
