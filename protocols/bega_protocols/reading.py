@@ -100,8 +100,10 @@ def decimal_text(value: int, exp10: int) -> str:
     if exp10 == 0:
         return str(value)
     digits = str(abs(value))
-    digits = "0" * (1 - exp10 - len(digits)) + digits
-    return ("-" if value < 0 else "") + digits[:exp10] + "." + digits[exp10:]
+    if len(digits) <= -exp10:
+        digits = "0" * (1 - exp10 - len(digits)) + digits
+    text = digits[:exp10] + "." + digits[exp10:]
+    return text if value >= 0 else "-" + text
 
 
 def parse_decimal(text: str) -> tuple[int, int]:

@@ -33,22 +33,56 @@ def encode(record: Record) -> bytes:
     Raises KeyError for a quantity that the table does not know, ValueError for a record without readings
     or with a name that is none.
     """
-    if not record.readings:
-        raise ValueError("a record without readings")
-    for name in (record.source, record.device):
+    return Encoder().encode(record)
+
+
+class Encoder:
+    """Encodes record after record: what it has worked out for a quantity once, it need not work out again."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}  # of a source or a device, checked
+        self._heads: dict[tuple[str, str], tuple[str, str, bool]] = {}
+
+    def encode(self, record: Record) -> bytes:
+        """Return the pack of `record`; raises as `encode` above."""
+        source, boot, seq, device, time_ms, time_quality, readings = record
+        if not readings:
+            raise ValueError("a record without readings")
+        heads = self._heads
+        entries = []
+        secondary = False
+        for quantity, value, exp10, part, quality in readings:
+            known = heads.get((quantity, part))
+            if known is None:
+                known = heads[quantity, part] = _entry_head(quantity, part)
+            name, with_unit, is_secondary = known
+            secondary = secondary or is_secondary
+            if quality == GOOD:
+                entries.append(with_unit + decimal_text(value, exp10))
+            elif quality == STALE:  # never the old value: nobody could tell it from a new one
+                entries.append(name + ',"vs":"stale","q":%d' % STALE)
+            else:
+                entries.append(with_unit + decimal_text(value, exp10) + ',"q":%d' % quality)
+        names = self._names
+        head = '[{"bn":"%s/%s/"' % (
+            names.get(source) or self._checked(source),
+            names.get(device) or self._checked(device),
+        )
+        if time_ms is not None:
+            head += ',"bt":' + decimal_text(time_ms, -3)
+        if secondary:
+            head += ',"bver":%d' % VERSION_WITH_SECONDARY_UNITS
+        head += ',"boot":%d,"seq":%d,' % (boot, seq)
+        if time_ms is None:
+            time_quality = UNKNOWN
+        if time_quality != SYNCHRONISED:
+            head += '"tq":%d,' % time_quality
+        return (head + "},{".join(entries) + "}]").encode()
+
+    def _checked(self, name: str) -> str:
         _check_name(name)
-    units = [QUANTITIES[reading.quantity][1] for reading in record.readings]
-    head = '"bn":"%s/%s/"' % (record.source, record.device)
-    if record.time_ms is not None:
-        head += ',"bt":%s' % decimal_text(record.time_ms, -3)
-    if any(unit in SECONDARY_UNITS for unit in units):
-        head += ',"bver":%d' % VERSION_WITH_SECONDARY_UNITS
-    head += ',"boot":%d,"seq":%d' % (record.boot, record.seq)
-    time_quality = UNKNOWN if record.time_ms is None else record.time_quality
-    if time_quality != SYNCHRONISED:
-        head += ',"tq":%d' % time_quality
-    entries = [_entry(reading, unit) for reading, unit in zip(record.readings, units)]
-    return ("[{" + head + "," + "},{".join(entries) + "}]").encode()
+        self._names[name] = name
+        return name
 
 
 def decode(pack: bytes) -> Record:
@@ -92,16 +126,15 @@ def _record(entries: "list[dict[str, str]]") -> Record:
     return Record(source, boot, seq, device, time_ms, time_quality, readings)
 
 
-def _entry(reading: Reading, unit: "str | None") -> str:
-    text = '"n":"' + reading.quantity
-    if reading.part:
-        _check_name(reading.part)
-        text += ":" + reading.part
-    if reading.quality == STALE:  # never the old value: nobody could tell it from a new one
-        return text + '","vs":"stale","q":%d' % STALE
-    text += '"' if unit is None else '","u":"%s"' % unit
-    text += ',"v":' + decimal_text(reading.value, reading.exp10)
-    return text if reading.quality == GOOD else text + ',"q":%d' % reading.quality
+def _entry_head(quantity: str, part: str) -> "tuple[str, str, bool]":
+    """Return (entry up to the name, entry up to the value, whether its unit is one of RFC 8798)."""
+    unit = QUANTITIES[quantity][1]
+    name = '"n":"' + quantity
+    if part:
+        _check_name(part)
+        name += ":" + part
+    name += '"'
+    return name, name + ("" if unit is None else ',"u":"%s"' % unit) + ',"v":', unit in SECONDARY_UNITS
 
 
 def _reading(entry: "dict[str, str]") -> Reading:
