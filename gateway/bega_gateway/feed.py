@@ -40,6 +40,10 @@ class Feed:
         self._store = store
         self._wall_ms = wall_ms
 
+    def use(self, config: Config) -> None:
+        """From now on it is `config` that says what is public, and what it is called."""
+        self._config = config
+
     def app(self) -> Starlette:
         """Return the application; it has no state of its own and no way to write."""
         return Starlette(

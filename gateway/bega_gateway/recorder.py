@@ -35,9 +35,14 @@ class Recorder:
         self._feed = feed
         self._listeners: list[Listener] = []
 
-    def listen(self, listener: Listener) -> None:
-        """Call `listener(record, arrival_ms, simulated)` for each record from now on."""
+    def use(self, config: Config) -> None:
+        """From now on it is `config` that says who may see what."""
+        self._config = config
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener(record, arrival_ms, simulated)` for each record from now on; return what ends that."""
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     async def record(
         self,
