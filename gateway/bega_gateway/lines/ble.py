@@ -79,6 +79,7 @@ class BleLine:
         self._down = False
         self._deaf = False
         self._said: dict[tuple[str, str], int] = {}
+        self.tries = 0  # to begin a scan, since the start
 
     async def run(self) -> None:
         """Listen until cancelled; an adapter that is gone is opened again with a growing pause."""
@@ -87,6 +88,7 @@ class BleLine:
         pause_s = FIRST_PAUSE_S
         try:
             while True:
+                self.tries += 1
                 try:
                     await self._open()
                     self._say_back()

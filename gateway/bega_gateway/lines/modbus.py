@@ -48,6 +48,10 @@ class ModbusLine:
         self._wall_ms = wall_ms
         self._longest_ms = round(1000 * settings.timeout_s)
         self._rest_until_ms: dict[int, int] = {}  # by unit: some meters need a pause after an answer
+        self._in_hand = 0  # measurements under way
+        self._finishing = False
+        self._finished = asyncio.Event()
+        self.tries = 0  # to open the wire, since the start
 
     async def run(self) -> None:
         """Run until cancelled. Trouble on the wire ends nothing; raises ConfigError if a driver wants to write."""
@@ -63,10 +67,17 @@ class ModbusLine:
         finally:
             self._bus.close()
 
+    async def finish(self) -> None:
+        """Begin no further measurement; return when those in hand have ended."""
+        self._finishing = True
+        if self._in_hand:
+            await self._finished.wait()
+
     async def _keep_open(self) -> None:
         pause_s = FIRST_PAUSE_S
         down = False
         while True:
+            self.tries += 1
             try:
                 await self._bus.open()
                 stands = await self._bus.stands_for(SETTLED_S)
@@ -85,13 +96,21 @@ class ModbusLine:
     async def _poll(self, station: Station, clock: PollClock) -> None:
         """Measure in every period; what was missed is counted and never made up for."""
         patience = Patience(self._longest_ms)
-        while True:
+        while not self._finishing:
             # A silent device is tried in its own time: less often than a short period, more often than a long one.
             due_ms = patience.ready_ms if patience.is_silent else max(clock.due_ms, patience.ready_ms)
             await self._sleep_until(due_ms)
             await self._bus.opened.wait()
+            if self._finishing:
+                break
             station.counters.skipped += clock.start(self._mono_ms())
-            await self._measure(station, patience)
+            self._in_hand += 1
+            try:
+                await self._measure(station, patience)
+            finally:
+                self._in_hand -= 1
+                if self._finishing and not self._in_hand:
+                    self._finished.set()
 
     async def _sleep_until(self, mono_ms: int) -> None:
         await asyncio.sleep(max(0, mono_ms - self._mono_ms()) / 1000)

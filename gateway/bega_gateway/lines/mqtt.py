@@ -70,6 +70,7 @@ class NodeLine:
         self._dropped: dict[str, list[tuple[int, int, int]]] = {}  # as each node's last status says
         self._complained: set[str] = set()  # nodes whose nonsense was said, until they make sense again
         self._down = False
+        self.tries = 0  # to connect, since the start
         self.refused = 0  # messages that were no record of their sender, or out of order
         self.heard_mono_ms: dict[str, int] = {}
 
@@ -77,6 +78,7 @@ class NodeLine:
         """Serve the nodes until cancelled; a broker that is gone is asked again with a growing pause."""
         pause_s = FIRST_PAUSE_S
         while True:
+            self.tries += 1
             try:
                 async with self._connect() as session:
                     await self._serve(session)

@@ -36,11 +36,13 @@ class SerialLine:
         self._mono_ms = mono_ms
         self._wall_ms = wall_ms
         self._down = False
+        self.tries = 0  # to open the port, since the start
 
     async def run(self) -> None:
         """Read until cancelled; a port that is gone is opened again with a growing pause."""
         pause_s = FIRST_PAUSE_S
         while True:
+            self.tries += 1
             try:
                 port = self._open()
                 try:
