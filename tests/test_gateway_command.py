@@ -1,5 +1,6 @@
 """`bega gateway check|run|backfill`: exit codes, and a sentence that says what to do for whatever is wrong."""
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -10,11 +11,13 @@ import sys
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from bega.broker import free_port
+from bega.outbox.spool import Spool
 from bega_protocols import senml
 from bega_protocols.reading import Reading
 from bega_protocols.record import SYNCHRONISED, Record
@@ -249,27 +252,40 @@ def test_a_defect_in_one_driver_is_logged_and_costs_a_pause(sensor, tmp_path, ev
 
 ROTTING = """
 import sqlite3, sys
-from bega.outbox import spool
-take, calls = spool._take, []
+from bega.outbox.spool_file import SpoolFile
+work, calls = getattr(SpoolFile, sys.argv[1]), []
 
 def rotting(*given):
     calls.append(1)
-    if len(calls) > 3:
+    if len(calls) > 1:
         raise sqlite3.DatabaseError("database disk image is malformed")
-    return take(*given)
+    return work(*given)
 
-setattr(spool, sys.argv[1], rotting)
+setattr(SpoolFile, sys.argv[1], rotting)
 from bega.__main__ import main
 sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize("place", ["_commit", "_take"], ids=["found by the writer", "found by the publisher"])
+async def fill_spool(state: Path) -> None:
+    state.mkdir()
+    with ThreadPoolExecutor(1) as executor:
+        spool = await Spool.open(state / "spool.db", executor, window_s=0)
+        stored = [spool.add("city/timisoara/gw-corner/gw-corner/roadside-air/up", b"[]") for _ in range(2_500)]
+        committing = asyncio.create_task(spool.run())
+        await asyncio.gather(*stored)
+        committing.cancel()
+        await asyncio.wait([committing])
+        await spool.close()
+
+
+@pytest.mark.parametrize("place", ["commit", "take"], ids=["found by the writer", "found by the publisher"])
 def test_a_spool_that_rots_while_it_is_used_ends_the_gateway_for_a_new_start(place, sensor, mosquitto, tmp_path):
     """The next start sets the file aside; a gateway that went on would store and send nothing, for years."""
     file = tmp_path / "gateway.toml"
     file.write_text(configuration(mosquitto.url, sensor.port))
-    command = [sys.executable, "-c", ROTTING.replace("spool._take", f"spool.{place}"), place, "gateway", "run"]
+    asyncio.run(fill_spool(tmp_path / "state"))  # so much that the publisher reads the file
+    command = [sys.executable, "-c", ROTTING, place, "gateway", "run"]
     command += ["--config", str(file), "--set", f"gateway.state_dir={tmp_path}/state"]
     child = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert child.returncode == 1

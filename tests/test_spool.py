@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bega.outbox import spool as spool_module
+from bega.outbox import spool_file
 from bega.outbox.spool import HEADS_KEPT, Head, Spool
+from bega.outbox.spool_file import SpoolFile
 
 TOPIC = "city/timisoara/gw/gw/air/up"
-SMALL_BYTES = 64 * spool_module.PAGE_BYTES  # the smallest quota
+SMALL_BYTES = 64 * spool_file.PAGE_BYTES  # the smallest quota
 
 
 @contextlib.asynccontextmanager
@@ -114,8 +116,8 @@ def test_nothing_is_called_stored_before_the_commit(path):
 
 def test_a_group_within_the_window_is_one_commit_and_what_is_urgent_ends_the_window(path, monkeypatch):
     commits = []
-    commit = spool_module._commit
-    monkeypatch.setattr(spool_module, "_commit", lambda *given: commits.append(1) or commit(*given))
+    commit = SpoolFile.commit
+    monkeypatch.setattr(SpoolFile, "commit", lambda *given: commits.append(1) or commit(*given))
 
     async def work():
         async with opened(path, window_s=60) as (spool, _):
@@ -176,8 +178,9 @@ def test_next_commit_is_never_missed(path):
     run(work())
 
 
-def test_forgotten_messages_are_never_taken_again_whenever_their_deletion_is_committed(path):
+def test_forgotten_messages_are_never_taken_again_whenever_their_deletion_is_committed(path, monkeypatch):
     """A publisher that reconnects between the acknowledgement and the delete would send them once more."""
+    monkeypatch.setattr(spool_module, "RECENT_ROWS", 0)  # from the file
 
     async def work():
         async with opened(path, runs=False) as (spool, executor):
@@ -198,6 +201,139 @@ def test_forgotten_messages_are_never_taken_again_whenever_their_deletion_is_com
             assert spool.depth == 1
 
     run(work())
+
+
+def count_of_file_reads(monkeypatch) -> list[int]:
+    reads = []
+    take = SpoolFile.take
+    monkeypatch.setattr(SpoolFile, "take", lambda *given: reads.append(1) or take(*given))
+    return reads
+
+
+def test_what_was_just_committed_is_taken_from_memory_and_the_rest_from_the_file(path, monkeypatch):
+    monkeypatch.setattr(spool_module, "RECENT_ROWS", 100)
+    reads = count_of_file_reads(monkeypatch)
+
+    async def work():
+        async with opened(path) as (spool, _):
+            await add_all(spool, [b"%d" % number for number in range(250)])
+            assert spool.last_id == 250
+            newest = await spool.take(150, 1000)
+            assert [row.payload for row in newest] == [b"%d" % number for number in range(150, 250)]
+            assert [row.id for row in await spool.take(200, 5, up_to_id=203)] == [201, 202, 203]
+            assert await spool.take(250, 100) == [] and not reads
+            spool.forget(range(151, 250))
+            assert [row.id for row in await spool.take(155, 1000)] == [250] and not reads
+            assert [row.id for row in await spool.take(100, 1000, up_to_id=150)] == list(range(101, 151))
+            assert [row.id for row in await spool.take(100, 1000)] == [*range(101, 151), 250]
+            assert len(reads) == 2
+            await add_all(spool, [bytes(100) for _ in range(300)])
+            assert (len(spool._recent), spool.depth) == (100, 451)
+        async with opened(path) as (spool, _):
+            assert (spool.last_id, spool.depth) == (550, 451)
+            assert await spool.take(550, 100) == []
+            await spool.add(TOPIC, b"after the restart")
+            assert [row.id for row in await spool.take(549, 100)] == [550, 551], "numbers go on"
+
+    run(work())
+
+
+def test_memory_of_what_was_committed_is_bounded_in_bytes_too(path, monkeypatch):
+    monkeypatch.setattr(spool_module, "RECENT_BYTES", 10_000)
+
+    async def work():
+        async with opened(path) as (spool, _):
+            await add_all(spool, [bytes(1000) for _ in range(50)])
+            assert sum(len(row.payload) for row in spool._recent.values()) == 10_000
+            assert len(await payloads_of(spool)) == 50
+            await spool.add(TOPIC, bytes(50_000))
+            assert spool._recent == {}
+            assert len(await spool.take(50, 10)) == 1
+
+    run(work())
+
+
+def test_what_was_sent_is_deleted_with_the_next_messages_or_by_itself_after_a_while(path, monkeypatch):
+    monkeypatch.setattr(spool_module, "DELETE_WITHIN_S", 0.2)
+
+    async def work():
+        async with opened(path) as (spool, _):
+            await add_all(spool, [b"one", b"two", b"three"])
+            spool.forget([1])
+            assert spool.depth == 2, "told at once"
+            await asyncio.sleep(0.05)
+            assert (on_disk(path), spool.commits) == ([b"one", b"two", b"three"], 1)
+            await spool.add(TOPIC, b"four")
+            assert (on_disk(path), spool.commits) == ([b"two", b"three", b"four"], 2)
+            spool.forget([2])
+            async with asyncio.timeout(5):
+                while spool.commits == 2:  # noqa: ASYNC110 - a commit without messages has no event
+                    await asyncio.sleep(0.01)
+            assert on_disk(path) == [b"three", b"four"]
+            await asyncio.sleep(0.3)
+            assert spool.commits == 3, "and then there is silence"
+
+    run(work())
+
+
+@pytest.mark.parametrize("urgent", [{"storage_class": "billing"}, {"storage_class": "alarm"}, {"at_once": True}])
+def test_what_is_billed_or_alarms_does_not_wait_for_the_window(path, urgent):
+    async def work():
+        async with opened(path, window_s=60) as (spool, _):
+            routine = spool.add(TOPIC, b"routine")
+            await asyncio.sleep(0.05)
+            assert not routine.done()
+            await asyncio.wait_for(spool.add(TOPIC, b"urgent", **urgent), 5)
+
+    run(work())
+
+
+def test_message_that_nobody_takes_is_set_aside_with_its_reason(path, caplog, monkeypatch):
+    async def work():
+        async with opened(path) as (spool, _):
+            await add_all(spool, [b"one", b"two", b"three"])
+            await spool.refuse(2, "no topic")
+            await spool.refuse(2, "no topic")
+            assert await payloads_of(spool) == [b"one", b"three"]
+            assert (spool.depth, spool.set_aside) == (2, 1)
+
+    run(work())
+    assert caplog.text.count("message refused") == 1
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT id, reason, payload FROM aside").fetchall() == [(2, "no topic", b"two")]
+
+
+def test_window_and_quota_change_while_it_runs(path):
+    async def work():
+        async with opened(path, window_s=60) as (spool, _):
+            await spool.settle(0.01, 40_000_000)
+            assert spool.quota_bytes == 40_000_000
+            await asyncio.wait_for(spool.add(TOPIC, b"one"), 5)
+
+    run(work())
+
+
+FIRST_RELEASE = """
+CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE damaged (id INTEGER PRIMARY KEY, topic, payload, crc);
+CREATE TABLE head (source TEXT, boot INTEGER, seq INTEGER NOT NULL, PRIMARY KEY (source, boot)) WITHOUT ROWID;
+CREATE TABLE driver_state (device TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+INSERT INTO damaged VALUES (3, 't', x'00', 1);
+INSERT INTO head VALUES ('air-1', 1, 5);
+"""
+
+
+def test_a_file_of_the_first_release_is_brought_up_to_date(path):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(FIRST_RELEASE)
+        crc = spool_file.crc_of(TOPIC.encode(), b"old")
+        database.execute("INSERT INTO outbox VALUES (7, ?, ?, ?)", (TOPIC, b"old", crc))
+        database.commit()
+    for _ in range(2):
+        assert reopen(path)[0] == b"old"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT id, reason FROM aside").fetchall() == [(3, "its bytes changed on the card")]
 
 
 def test_forgetting_twice_counts_once(path):
@@ -293,7 +429,7 @@ def test_a_failed_commit_is_tried_again_and_nothing_is_called_stored_before(path
     async def work():
         async with opened(path, window_s=0) as (spool, executor):
             await spool.add(TOPIC, b"before")
-            await asyncio.wrap_future(executor.submit(spool._database.execute, "PRAGMA busy_timeout = 0"))
+            await asyncio.wrap_future(executor.submit(spool._file._database.execute, "PRAGMA busy_timeout = 0"))
             with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 waiting = [spool.add(TOPIC, b"one", head=Head("air-1", 1, 1)), spool.add(TOPIC, b"two", at_once=True)]
@@ -320,7 +456,7 @@ def test_a_failed_commit_is_tried_again_and_nothing_is_called_stored_before(path
 def test_a_retry_does_not_wait_for_another_window(path, quick_retry):
     async def work():
         async with opened(path, window_s=60) as (spool, executor):
-            await asyncio.wrap_future(executor.submit(spool._database.execute, "PRAGMA busy_timeout = 0"))
+            await asyncio.wrap_future(executor.submit(spool._file._database.execute, "PRAGMA busy_timeout = 0"))
             with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 stored = spool.add(TOPIC, b"alarm", at_once=True)
@@ -387,11 +523,11 @@ def test_the_file_is_kept_as_power_cuts_ask_for(path):
         async with opened(path) as (spool, executor):
 
             def ask(name):
-                return spool._database.execute(f"PRAGMA {name}").fetchone()[0]
+                return spool._file._database.execute(f"PRAGMA {name}").fetchone()[0]
 
             assert await asyncio.wrap_future(executor.submit(ask, "journal_mode")) == "wal"
             assert await asyncio.wrap_future(executor.submit(ask, "synchronous")) == 2
-            assert await asyncio.wrap_future(executor.submit(ask, "max_page_count")) == 2_000_000_000 // 4096
+            assert await asyncio.wrap_future(executor.submit(ask, "max_page_count")) == 1_000_000_000 // 4096
 
     run(work())
 
@@ -401,6 +537,7 @@ import asyncio, resource, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from bega.outbox import spool as spool_module
+from bega.outbox import spool_file
 from bega.outbox.spool import Spool
 spool_module.RETRY_S = 0.02
 _, HARD = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -562,7 +699,7 @@ def test_message_whose_bytes_changed_on_the_card_is_set_aside_and_the_rest_is_se
     assert "count=2" in caplog.text
     with sqlite3.connect(path) as database:
         database.text_factory = bytes
-        assert [row[0] for row in database.execute("SELECT id FROM damaged ORDER BY id")] == [1, 3]
+        assert [row[0] for row in database.execute("SELECT id FROM aside ORDER BY id")] == [1, 3]
 
 
 def test_damage_found_while_running_ends_the_run_so_that_a_new_start_can_set_it_aside(path):
@@ -571,7 +708,7 @@ def test_damage_found_while_running_ends_the_run_so_that_a_new_start_can_set_it_
     async def work():
         async with opened(path, runs=False) as (spool, executor):
             spool.add(TOPIC, b"record")
-            await asyncio.wrap_future(executor.submit(spool._database.execute, "PRAGMA shrink_memory"))
+            await asyncio.wrap_future(executor.submit(spool._file._database.execute, "PRAGMA shrink_memory"))
             octets = bytearray(path.read_bytes())
             octets[4096:] = bytes(len(octets) - 4096)
             path.write_bytes(octets)
@@ -595,8 +732,12 @@ def test_a_place_that_cannot_be_opened_is_no_damage(tmp_path):
 class AnyHistory(RuleBasedStateMachine):
     """Whatever is done to a spool in whatever order, it holds what a list would hold."""
 
+    recent_rows = 2_000  # all of it also in memory
+
     def __init__(self) -> None:
         super().__init__()
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(spool_module, "RECENT_ROWS", self.recent_rows)
         self._loop = asyncio.new_event_loop()
         self._directory = contextlib.ExitStack()
         folder = self._directory.enter_context(_folder())
@@ -669,6 +810,10 @@ class AnyHistory(RuleBasedStateMachine):
         assert self._do(self.spool.heads()) == {("air-1", boot): seq for boot, seq in self.heads.items()}
 
     @invariant()
+    def says_how_many_wait(self):
+        assert self.spool.depth == len(self.stored)
+
+    @invariant()
     def gives_what_is_stored_and_not_forgotten(self):
         assert [int(row.payload) for row in self._do(self.spool.take(0, 1000))] == self.stored
 
@@ -677,6 +822,7 @@ class AnyHistory(RuleBasedStateMachine):
         self._executor.shutdown()
         self._loop.close()
         self._directory.close()
+        self._patch.undo()
 
 
 def _folder():
@@ -687,3 +833,13 @@ def _folder():
 
 TestAnyHistory = AnyHistory.TestCase
 TestAnyHistory.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+
+
+class AnyHistoryOfLittleMemory(AnyHistory):
+    """The same where most of it lies in the file alone."""
+
+    recent_rows = 3
+
+
+TestAnyHistoryOfLittleMemory = AnyHistoryOfLittleMemory.TestCase
+TestAnyHistoryOfLittleMemory.settings = TestAnyHistory.settings

@@ -1,7 +1,7 @@
-"""The store that loses nothing it said it had: SQLite, WAL, `synchronous=FULL`, group commit.
+"""The store that loses nothing it said it had: messages are committed in groups, and only then called stored.
 
-With `synchronous=NORMAL` 910 of 1,552 acknowledged rows were lost over crash
-images, with FULL none of 2,040. The commit window is what a power cut may cost.
+The commit window is what a power cut may cost. `spool_file.py` has the file,
+this module the waiting: what goes into which commit, and who is told.
 """
 
 from __future__ import annotations
@@ -10,99 +10,95 @@ import asyncio
 import functools
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from bega_protocols.checks import crc32
+from bega.outbox.spool_file import HEADS_KEPT, Entry, Head, Row, SpoolFile, StorageClass
+
+__all__ = ["HEADS_KEPT", "Head", "Row", "Spool", "StorageClass"]
 
 log = logging.getLogger(__name__)
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL,
-    crc INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS damaged (id INTEGER PRIMARY KEY, topic, payload, crc);
-CREATE TABLE IF NOT EXISTS head (source TEXT, boot INTEGER, seq INTEGER NOT NULL, PRIMARY KEY (source, boot))
-    WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS driver_state (device TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
-"""
-PAGE_BYTES = 4096
 COMMIT_AT_ROWS = 5_000  # a burst is committed before the window ends, so that memory stays bounded
 ROOM_ROWS = 20_000  # what may wait for a commit; whoever brings more waits
 RETRY_S = 1.0
-HEADS_KEPT = 32  # boots of one source whose head is remembered; a node that holds older ones says so itself
+DELETE_WITHIN_S = 5.0  # what was sent is deleted with the next messages, or by itself after this
+RECENT_ROWS, RECENT_BYTES = 2_000, 4_000_000  # kept in memory after the commit: a publisher that keeps up reads no file
 
 Result = TypeVar("Result")
 
 
-class Row(NamedTuple):
-    """One message on its way out."""
+class _Waiting(NamedTuple):
+    """A message that waits for its commit, and whom to tell."""
 
-    id: int
-    topic: str
-    payload: bytes
-
-
-class Head(NamedTuple):
-    """Up to where the records of one boot of a node are stored."""
-
-    source: str
-    boot: int
-    seq: int
-
-
-@dataclass
-class Batch:
-    """What goes into one commit."""
-
-    messages: list[tuple[str, bytes]] = field(default_factory=list)
-    heads: list[Head] = field(default_factory=list)
-    states: dict[str, bytes] = field(default_factory=dict)
-    sent: list[int] = field(default_factory=list)
-    waiting: list[asyncio.Future[None]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.messages or self.heads or self.states or self.sent)
+    entry: Entry
+    stored: asyncio.Future[None]
 
 
 class Spool:
-    """Messages in the order in which they were stored. One thread (`executor`) owns the database.
+    """Messages in the order in which they were stored. One thread (`executor`) owns the file.
 
     Use: `spool = await Spool.open(...)`, keep `spool.run()` running in a task, `add` and `forget` from the loop.
     """
 
-    def __init__(self, database: sqlite3.Connection, executor: Executor, window_s: float) -> None:
+    def __init__(self, file: SpoolFile, executor: Executor, window_s: float) -> None:
         """Use `open`."""
-        self._database = database
+        self._file = file
         self._executor = executor
         self._window_s = window_s
-        self._batch = Batch()
+        self._waiting: list[_Waiting] = []
+        self._heads: list[Head] = []  # that wait for a commit without a message
+        self._leaving: set[int] = set()  # what `forget` was told of and no commit has deleted yet
+        self._deletion: asyncio.TimerHandle | None = None
         self._work = asyncio.Event()  # something waits for a commit
         self._at_once = asyncio.Event()  # and must not wait for the window
         self._room = asyncio.Event()
         self._room.set()
         self._stored = asyncio.Event()  # replaced at each commit that brought messages
-        self._leaving: set[int] = set()  # what `forget` was told of and no commit has deleted yet
-        self._failing = False
+        # All that is stored behind `_file_to` and not forgotten. What lies before is in the file alone.
+        self._recent: dict[int, Row] = {}
+        self._recent_bytes = 0
+        self._recent_after = file.last_id  # none of them is older
+        self._file_to = file.last_id if file.rows else 0
+        self._rows = file.rows
+        self.last_id = file.last_id  # of the newest stored message; 0 if there was none
         self.committed = 0  # messages stored since the start
-        self.depth = 0  # messages stored and not yet acknowledged
+        self.commits = 0  # rises with each successful commit
+        self.set_aside = 0  # messages moved to the table `aside`: refused by whoever they were for, or damaged
+        self.failing = False  # the disk takes nothing at the moment
 
     @classmethod
     async def open(
-        cls, path: Path, executor: Executor, *, window_s: float = 1.0, quota_bytes: int = 2_000_000_000
+        cls, path: Path, executor: Executor, *, window_s: float = 1.0, quota_bytes: int = 1_000_000_000
     ) -> Spool:
         """Open or make the store at `path`; a damaged file is set aside with its name said, never a reason to stop.
 
         quota_bytes: the file grows to this and no further: a full disk could not even be drained (WAL).
         """
         loop = asyncio.get_running_loop()
-        database = await loop.run_in_executor(executor, _open_or_set_aside, path, quota_bytes)
-        spool = cls(database, executor, window_s)
-        spool.depth = await spool._in_thread(lambda: int(database.execute("SELECT count(*) FROM outbox").fetchone()[0]))
-        return spool
+        return cls(await loop.run_in_executor(executor, SpoolFile, path, quota_bytes), executor, window_s)
+
+    @property
+    def depth(self) -> int:
+        """How many messages are stored and not yet acknowledged."""
+        return max(0, self._rows - len(self._leaving))
+
+    @property
+    def quota_bytes(self) -> int:
+        """What the file may grow to."""
+        return self._file.quota_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """What of the file holds something."""
+        return self._file.used_bytes
+
+    async def settle(self, window_s: float, quota_bytes: int) -> None:
+        """Take another window and another quota, while it runs."""
+        self._window_s = window_s
+        await self._in_thread(lambda: self._file.set_quota(quota_bytes))
 
     async def run(self) -> None:
         """Commit what is added, a group at a time, until cancelled; the last group is committed on the way out.
@@ -119,43 +115,54 @@ class Spool:
                     await asyncio.sleep(RETRY_S)
         finally:
             await self._commit_whole()
+            self._forget_deletion()
 
     def add(
         self,
         topic: str,
         payload: bytes,
         *,
+        storage_class: StorageClass = "routine",
         head: Head | None = None,
         state: tuple[str, bytes] | None = None,
         at_once: bool = False,
     ) -> asyncio.Future[None]:
         """Put one message in the next commit, with what must be true together with it; the result comes when it is.
 
+        storage_class: routine waits for the window; billing and alarm do not.
         head: up to where a node's records are now had; state: (device, what its driver asked to keep).
-        at_once: do not wait for the window (commands, alarms, billing, records that a node waits for).
+        at_once: do not wait for the window (records that a node waits for).
         """
-        self._batch.messages.append((topic, payload))
-        if head:
-            self._batch.heads.append(head)
-        if state:
-            self._batch.states[state[0]] = state[1]
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._batch.waiting.append(stored)
-        if len(self._batch.messages) >= ROOM_ROWS:
+        self._waiting.append(_Waiting(Entry(topic, payload, storage_class, head, state), stored))
+        if len(self._waiting) >= ROOM_ROWS:
             self._room.clear()
-        self._wake(at_once or len(self._batch.messages) >= COMMIT_AT_ROWS)
+        self._wake(at_once or storage_class != "routine" or len(self._waiting) >= COMMIT_AT_ROWS)
         return stored
 
     def set_head(self, head: Head) -> None:
         """Put a head in the next commit: what lies below counts as had, though it never came."""
-        self._batch.heads.append(head)
+        self._heads.append(head)
         self._wake(at_once=True)
 
-    def forget(self, ids: list[int]) -> None:
-        """Delete acknowledged messages with the next commit; a crash before it only sends them again."""
-        self._leaving.update(ids)
-        self._batch.sent.extend(ids)
-        self._wake(at_once=False)
+    def forget(self, ids: Iterable[int]) -> None:
+        """Delete acknowledged messages with the next messages, or soon; a crash before it only sends them again."""
+        for id_ in ids:
+            if id_ in self._recent or id_ <= self._file_to:  # else it is gone already
+                self._leaving.add(id_)
+                self._drop_recent(id_)
+        if self._leaving and self._deletion is None:
+            after_s = max(self._window_s, DELETE_WITHIN_S)
+            self._deletion = asyncio.get_running_loop().call_later(after_s, self._wake, True)
+
+    async def refuse(self, row_id: int, reason: str) -> None:
+        """Move a message that nobody will ever take to the table `aside`, counted and said."""
+        moved = await self._in_thread(lambda: self._file.set_aside([row_id], reason))
+        self._drop_recent(row_id)
+        self._rows -= moved
+        self.set_aside += moved
+        if moved:
+            log.error("message refused, set aside in the spool's table `aside` id=%d reason=%s", row_id, reason)
 
     def has_room(self) -> bool:
         """Return whether another message may be added; `room` waits for it."""
@@ -165,10 +172,18 @@ class Spool:
         """Wait while more than enough waits for a commit."""
         await self._room.wait()
 
-    async def take(self, after_id: int, limit: int) -> list[Row]:
-        """Return the oldest messages behind `after_id`, in order, without those that `forget` was told of."""
+    async def take(self, after_id: int, limit: int, up_to_id: int | None = None) -> list[Row]:
+        """Return the oldest messages behind `after_id`, in order, without those that `forget` was told of.
+
+        up_to_id: none behind this one. What was committed just now comes from memory, without a look at the file.
+        """
+        up_to_id = self.last_id if up_to_id is None else up_to_id
         while True:
-            found = await self._in_thread(functools.partial(_take, self._database, after_id, limit))
+            if after_id >= self._file_to:
+                return self._take_recent(after_id, limit, up_to_id)
+            found, aside = await self._in_thread(functools.partial(self._file.take, after_id, limit, up_to_id))
+            self._rows -= aside
+            self.set_aside += aside
             rows = [row for row in found if row.id not in self._leaving]
             if rows or not found:
                 return rows
@@ -180,211 +195,128 @@ class Spool:
 
     async def heads(self) -> dict[tuple[str, int], int]:
         """Return {(source, boot): seq} of all nodes."""
-        rows = await self._in_thread(
-            lambda: self._database.execute("SELECT source, boot, seq FROM head ORDER BY source, boot").fetchall()
-        )
-        return {(source, boot): seq for source, boot, seq in rows}
+        return await self._in_thread(self._file.heads)
 
     async def driver_states(self) -> dict[str, bytes]:
         """Return what each driver asked to keep."""
-        return dict(await self._in_thread(lambda: self._database.execute("SELECT * FROM driver_state").fetchall()))
+        return await self._in_thread(self._file.driver_states)
 
     async def close(self) -> None:
         """Close the file; `run` must have ended."""
-        await self._in_thread(self._database.close)
+        self._forget_deletion()
+        await self._in_thread(self._file.close)
 
     def _wake(self, at_once: bool) -> None:
         self._work.set()
         if at_once:
             self._at_once.set()
 
+    def _forget_deletion(self) -> None:
+        if self._deletion:
+            self._deletion.cancel()
+        self._deletion = None
+
     async def _commit_whole(self) -> bool:
         """Commit what waits; whoever is cancelled meanwhile waits until it is known what became of it."""
-        commit = asyncio.create_task(self._commit_batch())
+        commit = asyncio.create_task(self._commit_group())
         try:
             return await asyncio.shield(commit)
         except asyncio.CancelledError:
             await commit
             raise
 
-    async def _commit_batch(self) -> bool:
+    async def _commit_group(self) -> bool:
         """Commit what waits; return whether that worked. On failure all of it waits for the next try."""
         self._work.clear()
         self._at_once.clear()
-        batch, self._batch = self._batch, Batch()
-        if not batch:
+        self._forget_deletion()
+        waiting, self._waiting = self._waiting, []
+        heads, self._heads = self._heads, []
+        sent = frozenset(self._leaving)
+        if not (waiting or heads or sent):
             return True
+        entries = [each.entry for each in waiting]
         try:
-            deleted = await self._in_thread(lambda: _commit(self._database, batch))
+            outcome = await self._in_thread(lambda: self._file.commit(entries, heads, sent))
         except sqlite3.OperationalError as error:
-            await self._drain(batch)
-            self._put_back(batch)
-            if not self._failing:
+            await self._drain(sent)
+            self._put_back(waiting, heads)
+            if not self.failing:
                 log.error("spool cannot store, what comes waits in memory error=%s", error)
-            self._failing = True
+            self.failing = True
             return False
         except BaseException:
-            self._put_back(batch)
+            self._put_back(waiting, heads)
             raise
-        if self._failing:
-            log.info("spool stores again rows=%d", len(batch.messages))
-        self._failing = False
+        if self.failing:
+            log.info("spool stores again rows=%d", len(waiting))
+        self.failing = False
         self._room.set()
-        self._leaving.difference_update(batch.sent)
-        self.committed += len(batch.messages)
-        self.depth += len(batch.messages) - deleted
-        for stored in batch.waiting:
-            if not stored.done():  # whoever waited may have been cancelled; the row is stored all the same
-                stored.set_result(None)
-        if batch.messages:
-            arrived, self._stored = self._stored, asyncio.Event()
-            arrived.set()
+        self._leaving -= sent
+        self._rows += len(waiting) - outcome.deleted
+        self.commits += 1
+        self._tell_stored(waiting, outcome.first_id)
         return True
 
-    async def _drain(self, batch: Batch) -> None:
+    def _tell_stored(self, waiting: list[_Waiting], first_id: int) -> None:
+        if not waiting:
+            return
+        for id_, (entry, stored) in enumerate(waiting, first_id):
+            self._recent[id_] = Row(id_, entry.topic, entry.payload)
+            self._recent_bytes += len(entry.payload)
+            if not stored.done():  # whoever waited may have been cancelled; the row is stored all the same
+                stored.set_result(None)
+        self.last_id = first_id + len(waiting) - 1
+        self.committed += len(waiting)
+        self._trim_recent()
+        arrived, self._stored = self._stored, asyncio.Event()
+        arrived.set()
+
+    def _take_recent(self, after_id: int, limit: int, up_to_id: int) -> list[Row]:
+        rows: list[Row] = []
+        for id_ in range(max(after_id, self._recent_after) + 1, min(up_to_id, self.last_id) + 1):
+            row = self._recent.get(id_)
+            if row is not None:
+                rows.append(row)
+                if len(rows) == limit:
+                    break
+        return rows
+
+    def _drop_recent(self, id_: int) -> None:
+        row = self._recent.pop(id_, None)
+        if row is not None:
+            self._recent_bytes -= len(row.payload)
+            self._trim_recent()
+
+    def _trim_recent(self) -> None:
+        """Keep what is in memory within its bounds, and `_recent_after` just before the oldest of it."""
+        while self._recent_after < self.last_id:
+            oldest = self._recent.get(self._recent_after + 1)
+            if oldest is not None:
+                if len(self._recent) <= RECENT_ROWS and self._recent_bytes <= RECENT_BYTES:
+                    return
+                del self._recent[oldest.id]
+                self._recent_bytes -= len(oldest.payload)
+                self._file_to = oldest.id
+            self._recent_after += 1
+
+    async def _drain(self, sent: frozenset[int]) -> None:
         """Delete what was sent, by itself: a full spool takes nothing new, and must become empty all the same."""
-        if not batch.sent:
+        if not sent:
             return
         try:
-            self.depth -= await self._in_thread(lambda: _delete(self._database, batch.sent))
+            self._rows -= await self._in_thread(lambda: self._file.delete(sent))
         except sqlite3.OperationalError:
             return
-        self._leaving.difference_update(batch.sent)
-        batch.sent.clear()
+        self._leaving -= sent
 
-    def _put_back(self, batch: Batch) -> None:
-        newer, self._batch = self._batch, batch
-        batch.messages.extend(newer.messages)
-        batch.heads.extend(newer.heads)
-        batch.states.update(newer.states)
-        batch.sent.extend(newer.sent)
-        batch.waiting.extend(newer.waiting)
+    def _put_back(self, waiting: list[_Waiting], heads: list[Head]) -> None:
+        self._waiting = waiting + self._waiting
+        self._heads = heads + self._heads
         self._wake(at_once=True)  # it has waited long enough
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-
-def _commit(database: sqlite3.Connection, batch: Batch) -> int:
-    """Write one batch, all or nothing; return how many messages it deleted."""
-    with _transaction(database):
-        deleted = _delete_rows(database, batch.sent)  # first: what it frees, the new ones may use
-        rows = [(topic, payload, _crc(topic.encode(), payload)) for topic, payload in batch.messages]
-        database.executemany("INSERT INTO outbox (topic, payload, crc) VALUES (?, ?, ?)", rows)
-        for head in batch.heads:
-            database.execute(
-                "INSERT INTO head VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)", head
-            )
-        for source in {head.source for head in batch.heads}:
-            database.execute(
-                "DELETE FROM head WHERE source = ?1 AND boot NOT IN"
-                " (SELECT boot FROM head WHERE source = ?1 ORDER BY boot DESC LIMIT ?2)",
-                (source, HEADS_KEPT),
-            )
-        database.executemany("REPLACE INTO driver_state VALUES (?, ?)", batch.states.items())
-    return deleted
-
-
-def _delete(database: sqlite3.Connection, ids: list[int]) -> int:
-    """Delete messages, all or none; return how many there were."""
-    with _transaction(database):
-        return _delete_rows(database, ids)
-
-
-def _delete_rows(database: sqlite3.Connection, ids: list[int]) -> int:
-    before = database.total_changes
-    database.executemany("DELETE FROM outbox WHERE id = ?", [(sent,) for sent in ids])
-    return database.total_changes - before
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    if database.in_transaction:  # a rollback failed together with what it was to undo
-        database.rollback()
-    with database:
-        database.execute("BEGIN IMMEDIATE")
-        yield
-
-
-def _take(database: sqlite3.Connection, after_id: int, limit: int) -> list[Row]:
-    """Return the next messages; one whose bytes changed on the card goes to the table `damaged`, and is said.
-
-    SQLite notices a broken page, not a flipped bit in a value: what is sent must be what was stored.
-    """
-    while True:
-        found = database.execute(
-            "SELECT id, CAST(topic AS BLOB), payload, crc FROM outbox WHERE id > ? ORDER BY id LIMIT ?",
-            (after_id, limit),
-        ).fetchall()
-        rows = [Row(id_, topic.decode(), payload) for id_, topic, payload, crc in found if crc == _crc(topic, payload)]
-        if len(rows) == len(found):
-            return rows
-        _set_rows_aside(database, {row[0] for row in found} - {row.id for row in rows})
-
-
-def _set_rows_aside(database: sqlite3.Connection, ids: set[int]) -> None:
-    with _transaction(database):
-        for id_ in ids:
-            database.execute("REPLACE INTO damaged SELECT id, topic, payload, crc FROM outbox WHERE id = ?", (id_,))
-        _delete_rows(database, sorted(ids))
-    log.error("messages damaged in the spool, set aside in its table `damaged` count=%d", len(ids))
-
-
-def _crc(topic: object, payload: object) -> int:
-    """Return the check value of a row; of what no row of ours can hold, one that fits nothing."""
-    return crc32(payload, crc32(topic)) if isinstance(topic, bytes) and isinstance(payload, bytes) else -1
-
-
-def _open_or_set_aside(path: Path, quota_bytes: int) -> sqlite3.Connection:
-    try:
-        return _open(path, quota_bytes)
-    except sqlite3.OperationalError:  # no permission, no directory: not the file's fault
-        raise
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        aside = _free_name(path)
-        for suffix in ("", "-wal", "-shm"):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        log.error("spool damaged, set aside and begun anew file=%s error=%s", aside, error)
-        return _open(path, quota_bytes)
-
-
-def _open(path: Path, quota_bytes: int) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("quick_check found damage")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute(f"PRAGMA max_page_count = {max(64, quota_bytes // PAGE_BYTES)}")
-        database.executescript(SCHEMA)
-        _require_columns(database)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _require_columns(database: sqlite3.Connection) -> None:
-    """Raise DatabaseError if the tables are not ours: a flipped bit in a column's name passes every other check."""
-    try:
-        for columns in (
-            "id, topic, payload, crc FROM outbox",
-            "source, boot, seq FROM head",
-            "state FROM driver_state",
-        ):
-            database.execute(f"SELECT {columns} LIMIT 0")
-    except sqlite3.OperationalError as error:
-        raise sqlite3.DatabaseError(f"the tables are not ours: {error}") from None
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    return aside
 
 
 async def _wait_at_most(event: asyncio.Event, seconds: float) -> None:
