@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiomqtt
+from paho.mqtt.enums import MQTTErrorCode
 
 WINDOW = 100  # messages in flight; aiomqtt slows down beyond it (71 us a message here, 127 us at 1000)
 KEEPALIVE_S = 15
@@ -44,6 +46,10 @@ class Session:
 
     def __init__(self, client: aiomqtt.Client) -> None:
         self._client = client
+        self._paho = client._client
+        self._in_flight: dict[int, Callable[[], object]] = {}
+        self._published_elsewhere = self._paho.on_publish  # aiomqtt's own
+        self._paho.on_publish = self._published
 
     async def subscribe(self, *topics: str) -> None:
         """Subscribe at QoS 1; raises SessionLost if the broker refuses one of them."""
@@ -58,6 +64,25 @@ class Session:
         """Publish at QoS 1 and return when the broker has acknowledged it."""
         with _heeding_cancellation():
             await self._client.publish(topic, payload, qos=1, timeout=ANSWER_S)
+
+    def send(self, topic: str, payload: bytes, acknowledged: Callable[[], object]) -> None:
+        """Publish at QoS 1 and call `acknowledged` when the broker has; for many messages at half of the cost.
+
+        `publish` waits for each in a task and a time-out of its own (99 us a message, this 50). Whoever sends so
+        watches the time himself. Raises SessionLost, and ValueError for a topic or payload that MQTT does not know.
+        """
+        sent = self._paho.publish(topic, payload, 1)
+        if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise SessionLost(f"could not publish ({sent.rc.name})")
+        self._in_flight[sent.mid] = acknowledged
+
+    def _published(self, client: Any, userdata: Any, mid: int, *details: Any) -> None:
+        """Called by paho with each PUBACK."""
+        acknowledged = self._in_flight.pop(mid, None)
+        if acknowledged:
+            acknowledged()
+        elif self._published_elsewhere:
+            self._published_elsewhere(client, userdata, mid, *details)
 
     async def messages(self) -> AsyncIterator[Message]:
         """Yield what arrives, until SessionLost."""
@@ -86,6 +111,8 @@ async def connect(
         timeout=ANSWER_S,
         max_inflight_messages=WINDOW,
         tls_context=_tls_context(credentials) if secure else None,
+        # A small message must not wait for the acknowledgement of the one before it (Nagle and delayed ACK: 40 ms).
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         logger=_quiet,
     )
     client.pending_calls_threshold = 2 * WINDOW

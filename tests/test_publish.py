@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sqlite3
 import struct
 import subprocess
 from collections.abc import Callable
@@ -33,6 +34,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(publish_module, "FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr(publish_module, "LONGEST_PAUSE_S", 0.2)
     monkeypatch.setattr(publish_module, "ANSWER_S", 1.0)
+    monkeypatch.setattr(publish_module, "LOOK_EVERY_S", 0.05)
 
 
 @contextlib.asynccontextmanager
@@ -78,6 +80,12 @@ async def until(holds: Callable[[], object], what: str, timeout_s: float = 40) -
 
 def run(work):
     return asyncio.run(asyncio.wait_for(work, 100))
+
+
+def set_aside(directory: Path) -> list[tuple[str, bytes]]:
+    """Return what the spool will not send, as it is on disk."""
+    with contextlib.closing(sqlite3.connect(directory / "spool.db")) as database:
+        return database.execute("SELECT topic, payload FROM aside ORDER BY id").fetchall()
 
 
 def numbers(reader) -> list[int]:
@@ -182,7 +190,7 @@ def test_no_more_than_a_window_is_under_way(tmp_path):
 
 
 def test_what_was_not_acknowledged_is_sent_again_from_the_oldest(tmp_path, monkeypatch):
-    monkeypatch.setattr(mqtt, "ANSWER_S", 0.3)
+    monkeypatch.setattr(publish_module, "ANSWER_S", 0.3)
 
     async def work():
         broker = Answering(lambda number: number < 5 or broker.connections > 1)
@@ -202,25 +210,23 @@ def test_a_message_that_cannot_be_published_holds_up_nobody(mosquitto, make_read
             await spool.add("city/timisoara/#/up", b"0")
             await add(spool, range(1, 150))
             await until(lambda: len(reader.records) >= 149, "the others arrive")
-            await until(lambda: spool.depth == 1, "and are deleted")
-            assert [row.topic for row in await spool.take(0, 10)] == ["city/timisoara/#/up"]
+            await until(lambda: spool.depth == 0, "and are deleted, or set aside")
 
     run(work())
     assert numbers(reader) == list(range(1, 150))
+    assert set_aside(tmp_path) == [("city/timisoara/#/up", b"0")]
     assert caplog.text.count("cannot be published") == 1
 
 
 def test_a_store_that_cannot_be_read_for_a_moment_is_read_again(mosquitto, make_reader, tmp_path, monkeypatch):
-    import sqlite3
-
     reader = make_reader(mosquitto.url)
     fails = [sqlite3.OperationalError("disk I/O error")] * 2
     take = Spool.take
 
-    async def unsteady(self, after_id, limit):
+    async def unsteady(self, after_id, limit, up_to_id=None):
         if fails:
             raise fails.pop()
-        return await take(self, after_id, limit)
+        return await take(self, after_id, limit, up_to_id)
 
     monkeypatch.setattr(Spool, "take", unsteady)
 
@@ -230,6 +236,159 @@ def test_a_store_that_cannot_be_read_for_a_moment_is_read_again(mosquitto, make_
 
     run(work())
     assert not fails
+
+
+# ------------------------------------------------------------------ messages that a broker cannot bear
+
+
+def test_a_message_too_large_for_the_broker_is_set_aside_and_all_others_pass(
+    make_denying, make_reader, tmp_path, caplog
+):
+    """mosquitto ends the connection over a packet that is too large: that is all that MQTT 3.1.1 lets it say."""
+    strict = make_denying("topic readwrite #\n", "allow_anonymous true\nmax_packet_size 2000")
+    reader = make_reader(strict.url)
+    large = TOPIC.replace("roadside", "endless")
+
+    async def work():
+        async with publishing(tmp_path, [strict.url], 40) as (spool, _):
+            await until(lambda: len(reader.records) == 40, "what was there before passes")
+            adding = [spool.add(TOPIC, pack(number)) for number in range(40, 80)]
+            adding.append(spool.add(large, bytes(5_000)))
+            adding += [spool.add(TOPIC, pack(number)) for number in range(80, 120)]
+            await asyncio.gather(*adding)
+            await until(lambda: len(set(numbers(reader))) == 120, "all that can be sent is sent")
+            await until(lambda: spool.depth == 0, "and nothing waits any more")
+
+    run(work())
+    assert set(numbers(reader)) == set(range(120))
+    assert set_aside(tmp_path) == [(large, bytes(5_000))]
+    assert caplog.text.count("set aside") == 1
+
+
+class Slamming(Answering):
+    """A broker that takes the probe, and ends the connection at every record, as long as `slams`."""
+
+    slams = True
+
+    def _answer(self, head: int, body: bytes) -> bytes:
+        if head >> 4 == 3 and self.slams and PROBE.encode() not in body[: len(PROBE) + 2]:
+            raise ConnectionError
+        return super()._answer(head, body)
+
+
+def test_a_broker_that_ends_the_connection_at_every_record_costs_none(tmp_path):
+    async def work():
+        broker = Slamming(lambda number: True)
+        async with publishing(tmp_path, [await broker.start()], 8) as (spool, publisher):
+            await until(lambda: broker.connections > 30, "it tries them all, again and again")
+            assert (spool.depth, publisher.acknowledged) == (8, 0)
+            broker.slams = False
+            await until(lambda: spool.depth == 0, "once the broker has come to its senses all is taken")
+        assert set(broker.received) == set(range(8))
+
+    run(work())
+    assert set_aside(tmp_path) == []
+
+
+# ------------------------------------------------------------------ new ones first, and progress
+
+
+def test_what_comes_now_is_not_behind_a_backlog(tmp_path):
+    async def work():
+        backlog = 2_000
+        broker = Answering(lambda number: True)
+        async with publishing(tmp_path, [await broker.start()], backlog) as (spool, _):
+            await until(lambda: len(broker.received) >= 300, "the backlog drains")
+            assert len(broker.received) < backlog - 3 * mqtt.WINDOW
+            before = len(broker.received)
+            await add(spool, [5_000])
+            await until(lambda: 5_000 in broker.received, "the new one is sent")
+            await until(lambda: spool.depth == 0, "and all of the backlog")
+        assert broker.received.index(5_000) - before <= 3 * mqtt.WINDOW
+        assert sorted(broker.received) == [*range(backlog), 5_000]
+
+    run(work())
+
+
+def test_a_slow_link_on_which_something_is_acknowledged_is_left_alone(tmp_path, monkeypatch):
+    """A full window takes longer than ANSWER_S, each PUBACK comes in time: nothing is begun anew."""
+    monkeypatch.setattr(publish_module, "ANSWER_S", 0.5)
+
+    class Slow(Answering):
+        async def _serve(self, reader, writer):
+            write = writer.write
+
+            def later(octets: bytes) -> None:
+                delay_s = 0.02 * len(self.received)
+                asyncio.get_running_loop().call_later(delay_s, write, octets)
+
+            writer.write = later
+            await super()._serve(reader, writer)
+
+    async def work():
+        broker = Slow(lambda number: True)
+        async with publishing(tmp_path, [await broker.start()], 80) as (spool, _):
+            await until(lambda: spool.depth == 0, "all is acknowledged")
+        assert broker.connections == 1
+        assert broker.received == list(range(80))
+
+    run(work())
+
+
+def test_it_returns_to_the_first_broker(mosquitto, make_reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(publish_module, "RETURN_AFTER_S", 0.3)
+    reader = make_reader(mosquitto.url)
+
+    async def work():
+        second = Answering(lambda number: True)
+        relay = await relay_to(mosquitto.port)
+        async with publishing(tmp_path, [relay.url, await second.start()], 5) as (spool, publisher):
+            await until(lambda: publisher.connected_to == relay.url, "the first is there")
+            await relay.stop()
+            await add(spool, [5])
+            await until(lambda: 5 in second.received or 5 in numbers(reader), "the second helps out")
+            await until(lambda: second.connections, "the second was asked")
+            await relay.start()
+            await until(lambda: publisher.connected_to == relay.url, "and goes back to the first")
+            await add(spool, [6])
+            await until(lambda: 6 in numbers(reader), "which takes what comes")
+
+    run(work())
+
+
+class _Relay:
+    """A TCP relay in the same loop, at one port for all its lives."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._port = free_port()
+        self.url = f"mqtt://127.0.0.1:{self._port}"
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+
+    async def stop(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        self._writers += [writer, far_writer]
+        await asyncio.gather(self._pass_on(reader, far_writer), self._pass_on(far_reader, writer))
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while octets := await reader.read(65536):
+                writer.write(octets)
+        writer.close()
+
+
+async def relay_to(target_port: int) -> _Relay:
+    relay = _Relay(target_port)
+    await relay.start()
+    return relay
 
 
 # ------------------------------------------------------------------ the way must be proved
