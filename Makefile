@@ -7,12 +7,13 @@ EXTRAS := gateway,kiosk,sim,tech
 # Most tests wait for wires and brokers: three at a time keep two cores busy, and leave the timed ones room.
 WORKERS := -n 3 --dist worksteal
 
-.PHONY: help demo test quick nightly lint types pytest system-packages install clean
+.PHONY: help demo test quick nightly bench lint types pytest system-packages install clean
 
 help:
 	@echo "make demo    a city corner on this machine, no hardware (Ctrl-C ends it); ARGS='--for 60' is passed on"
 	@echo "make test    lint, types and every test, installing what they need"
 	@echo "make nightly PART=engine|devices|firmware|kiosk   the same checks with many more examples"
+	@echo "make bench   what the gateway must hold, measured beside a floor, about 20 minutes; ARGS='load most' measures some"
 	@echo "make quick   lint, types and the tests that take no more than five seconds each"
 
 # The demo needs no root: what is missing is said by the demo, and the rest comes up.
@@ -50,6 +51,10 @@ NIGHTLY_kiosk := $(wildcard tests/test_kiosk_*.py) tests/test_look.py
 nightly: $(VENV)/.installed-test system-packages
 	@[ -n "$(NIGHTLY_$(PART))" ] || { echo "name a part: make nightly PART=engine|devices|firmware|kiosk"; exit 1; }
 	@BEGA_PROFILE=nightly $(BIN)/python -m pytest $(WORKERS) --timeout 1200 $(NIGHTLY_$(PART))
+
+# On an idle machine, or the figures say little. The bytes on flash need root for their loop mounts.
+bench: install
+	@$(BIN)/bega bench $(ARGS)
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check .

@@ -18,6 +18,7 @@ PURPOSES = {
     "gateway": "run or check a gateway; load a history into its public feed",
     "kiosk": "run a kiosk's pages",
     "sim": "put simulated devices on real wires",
+    "bench": "measure what the gateway must hold, beside a floor",
     "demo": "a city corner on this machine, no hardware",
 }
 

@@ -1,0 +1,59 @@
+"""Curves as SVG, for figures that people would rather look at than read. No script, no style sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+WIDTH_PX, HEIGHT_PX, FONT_PX = 720, 360, 14
+LEFT, RIGHT, TOP, BOTTOM = 90, 20, 40, 50
+COLOURS = ("#0b5394", "#b45f06", "#38761d", "#741b47")  # dark on white, and apart for who sees no red and green
+MARKS = 5
+
+
+class Series(NamedTuple):
+    """One curve: points in order of x."""
+
+    words: str
+    points: Sequence[tuple[float, float]]
+
+
+def plot(title: str, series: Sequence[Series], x_words: str, y_words: str) -> str:
+    """Return a whole SVG document with all curves over one pair of axes that begin at 0."""
+    right = max((x for one in series for x, _ in one.points), default=1.0) or 1.0
+    top = 1.08 * max((y for one in series for _, y in one.points), default=1.0) or 1.0
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            LEFT + x / right * (WIDTH_PX - LEFT - RIGHT),
+            HEIGHT_PX - BOTTOM - y / top * (HEIGHT_PX - TOP - BOTTOM),
+        )
+
+    body = [_text(LEFT, TOP - 16, title, "start", "bold")]
+    for step in range(MARKS + 1):
+        x, bottom = place(right * step / MARKS, 0)
+        _, y = place(0, top * step / MARKS)
+        body.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH_PX - RIGHT}" y2="{y:.1f}" stroke="#ddd"/>')
+        body.append(_text(LEFT - 8, y + 5, _number(top * step / MARKS), "end"))
+        body.append(_text(x, bottom + 18, _number(right * step / MARKS), "middle"))
+    body.append(_text((LEFT + WIDTH_PX - RIGHT) / 2, HEIGHT_PX - 10, x_words, "middle"))
+    body.append(_text(WIDTH_PX - RIGHT, TOP - 16, y_words, "end"))
+    for index, one in enumerate(series):
+        colour = COLOURS[index % len(COLOURS)]
+        where = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in one.points)
+        body.append(f'<polyline points="{where}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        body.append(_text(LEFT + 12, TOP + 18 + 20 * index, one.words, "start", "bold", colour))
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH_PX}" height="{HEIGHT_PX}" role="img"'
+    ground = '<rect width="100%" height="100%" fill="#fff"/>'
+    font = f'aria-label="{escape(title)}" font-family="sans-serif" font-size="{FONT_PX}">'
+    return "\n".join([f"{head} {font}", ground, *body, "</svg>\n"])
+
+
+def _text(x: float, y: float, words: str, anchor: str, weight: str = "normal", colour: str = "#222") -> str:
+    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" fill="{colour}"'
+    return f"<text {where}>{escape(words)}</text>"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.2g}"
