@@ -49,6 +49,7 @@ class Spool:
         self._executor = executor
         self._window_s = window_s
         self._waiting: list[_Waiting] = []
+        self._in_hand = 0  # of these, how many a commit that is under way has taken
         self._heads: list[Head] = []  # that wait for a commit without a message
         self._leaving: set[int] = set()  # what `forget` was told of and no commit has deleted yet
         self._deletion: asyncio.TimerHandle | None = None
@@ -66,6 +67,7 @@ class Spool:
         self.last_id = file.last_id  # of the newest stored message; 0 if there was none
         self.committed = 0  # messages stored since the start
         self.commits = 0  # rises with each successful commit
+        self.tries = 0  # rises with each commit that came to an end, good or bad
         self.set_aside = 0  # messages moved to the table `aside`: refused by whoever they were for, or damaged
         self.failing = False  # the disk takes nothing at the moment
 
@@ -164,6 +166,11 @@ class Spool:
         if moved:
             log.error("message refused, set aside in the spool's table `aside` id=%d reason=%s", row_id, reason)
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are not yet committed."""
+        return self._in_hand + len(self._waiting)
+
     def has_room(self) -> bool:
         """Return whether another message may be added; `room` waits for it."""
         return self._room.is_set()
@@ -236,6 +243,7 @@ class Spool:
         if not (waiting or heads or sent):
             return True
         entries = [each.entry for each in waiting]
+        self._in_hand = len(waiting)
         try:
             outcome = await self._in_thread(lambda: self._file.commit(entries, heads, sent))
         except sqlite3.OperationalError as error:
@@ -248,6 +256,9 @@ class Spool:
         except BaseException:
             self._put_back(waiting, heads)
             raise
+        finally:
+            self._in_hand = 0
+            self.tries += 1
         if self.failing:
             log.info("spool stores again rows=%d", len(waiting))
         self.failing = False
