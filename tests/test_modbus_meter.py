@@ -20,7 +20,8 @@ from bega.devices import load_driver, profile_names, with_profile
 from bega_protocols.checks import crc16_modbus
 from bega_protocols.devices.modbus_meter.codec import float_in_units, number, registers, words_turned
 from bega_protocols.devices.modbus_meter.driver import Driver
-from bega_protocols.devices.modbus_meter.profile import plan, read_profile
+from bega_protocols.devices.modbus_meter.plan import Plan, plan
+from bega_protocols.devices.modbus_meter.profile import Profile, read_profile
 from bega_protocols.devices.modbus_meter.sim import Sim
 from bega_protocols.errors import ChecksumError, ConfigError, WireError
 from bega_protocols.modbus_rtu import RtuListener, characters_us, frame, silence_us, unframe
@@ -61,6 +62,10 @@ def small_profile(*given_rows: tuple[int, int], **changes: object) -> dict[str, 
     return {**paper, "registers": rows(*given_rows), **changes}
 
 
+def requests_of(read: Profile) -> list[object]:
+    return Plan(read.rows, read.max_registers, read.gap_registers, read.even).requests
+
+
 def answers(measurement: object, reply: object) -> list[list[Reading]]:
     """Drive one measurement, `reply(question)` being the device."""
     try:
@@ -74,12 +79,16 @@ def answers(measurement: object, reply: object) -> list[list[Reading]]:
 # Numbers.
 
 
+def bits(form: str, value: float) -> int:
+    return int.from_bytes(struct.pack(form, value))
+
+
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(-6, 6), st.integers(-6, 6))
 def test_float32_comes_out_as_decimal_arithmetic_rounds_it(value, scale, exponent):
     with localcontext() as context:
         context.prec = 400
         exact = Decimal(value).scaleb(scale - exponent).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
-    assert number(struct.pack(">f", value), "float", scale, exponent) == (int(exact), exponent)
+    assert number(bits(">f", value), 4, "float", scale, exponent) == (int(exact), exponent)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers(-9, 9))
@@ -92,11 +101,11 @@ def test_float64_comes_out_as_decimal_arithmetic_rounds_it(value, exponent):
 
 @pytest.mark.parametrize("octets", ["7fc00000", "7f800000", "ff800000", "ffc00001", "7f800001"])
 def test_float_that_is_no_number_is_no_reading(octets):
-    assert number(bytes.fromhex(octets), "float", 0, -3) is None
+    assert number(int(octets, 16), 4, "float", 0, -3) is None
 
 
 def test_tie_goes_to_the_even_digit():
-    assert [number(struct.pack(">f", value), "float", 0, 0) for value in (0.5, 1.5, 2.5, -2.5)] == [
+    assert [number(bits(">f", value), 4, "float", 0, 0) for value in (0.5, 1.5, 2.5, -2.5)] == [
         (0, 0),
         (2, 0),
         (2, 0),
@@ -107,8 +116,8 @@ def test_tie_goes_to_the_even_digit():
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_whole_number_is_never_rounded(value):
     octets = struct.pack(">q", value)
-    assert number(octets, "signed", -3, 0) == (value, -3)
-    assert number(octets, "unsigned", -3, 0) == (value % 2**64, -3)
+    assert number(int.from_bytes(octets), 8, "signed", -3, 0) == (value, -3)
+    assert number(int.from_bytes(octets), 8, "unsigned", -3, 0) == (value % 2**64, -3)
     assert words_turned(words_turned(octets)) == octets
 
 
@@ -149,7 +158,7 @@ def test_meter_reads_as_its_display_shows(name):
 @pytest.mark.parametrize("name", profile_names())
 def test_profile_keeps_its_own_limits(name):
     table = profile(name)
-    requests = read_profile(table).requests
+    requests = requests_of(read_profile(table))
     for request in requests:
         assert request.length <= table["max_registers"]
         if table.get("even"):
@@ -168,8 +177,8 @@ def test_profile_keeps_its_own_limits(name):
 )
 def test_plan_reads_every_row_once_within_the_limits(starts, max_registers, gap, even):
     table = small_profile(*((2 * start, 2) for start in starts), max_registers=max_registers)
-    wanted = [row for request in read_profile(table).requests for row in request.rows]
-    requests = plan(wanted, max_registers, gap, even)
+    wanted = [row for request in requests_of(read_profile(table)) for row in request.rows]
+    requests = plan([sorted(wanted, key=lambda row: row.address)], max_registers, gap, even)
     planned = [row for request in requests for row in request.rows]
     assert sorted(planned) == sorted(wanted)
     for request in requests:
@@ -185,7 +194,7 @@ def test_plan_reads_every_row_once_within_the_limits(starts, max_registers, gap,
 def test_full_requests_in_a_row_differ_in_length():
     """RTU numbers no question: a late answer is told from the awaited one by its length alone."""
     table = small_profile(*((2 * index, 2) for index in range(100)), max_registers=60)
-    lengths = [request.length for request in read_profile(table).requests]
+    lengths = [request.length for request in requests_of(read_profile(table))]
     assert sum(lengths) == 200
     assert all(before != after for before, after in itertools.pairwise(lengths))
 
@@ -203,7 +212,7 @@ def test_full_requests_in_a_row_differ_in_length():
         ({"registers": []}, "registers"),
         ({"registers": ["voltage"]}, "row 1"),
         ({"registers": [{"address": 0, "quantity": "volts"}]}, "row 1: there is no quantity 'volts'"),
-        ({"registers": rows((0, 2), (1, 2))}, "overlaps"),
+        ({"registers": rows((0, 2), (1, 2))}, "row 2: .*overlaps"),
         ({"registers": [*rows((0, 2)), *rows((2, 2))]}, "row 2 repeats"),
         ({"registers": [{**rows((0, 2))[0], "adress": 3}]}, "row 1.*adress"),
         ({"registers": [{**rows((0, 2))[0], "address": 65535}]}, "row 1.*address"),
@@ -278,11 +287,11 @@ def test_refused_block_is_counted_and_costs_itself_alone():
     meter, listener = sim(), driver()
 
     def reply(question):
-        return b"\x84\x02" if question == bytes.fromhex("04015a000c") else meter.answer(question)
+        return b"\x84\x04" if question == bytes.fromhex("04015a000c") else meter.answer(question)
 
     groups = answers(listener.measure(0), reply)
     assert len(groups[0]) == 28
-    assert ["no such register" in str(error) for _, error in listener.damaged] == [True]
+    assert ["device failure" in str(error) for _, error in listener.damaged] == [True]
 
 
 @given(answer=st.binary(max_size=140), good=st.integers(0, 2))
@@ -441,3 +450,178 @@ def test_crc_agrees_with_one_reckoned_bit_by_bit(octets):
 def test_rounding_loses_less_than_half_of_its_place():
     raw = struct.unpack(">I", struct.pack(">f", math.pi))[0]
     assert float_in_units(raw, 4, -3) == 3142
+
+
+# What a device refuses.
+
+
+class Holed:
+    """A device whose registers from 0 on read as their address, but for its holes; its longest read may be limited."""
+
+    def __init__(self, holes: set[int], longest: int = 125, code: int = 2) -> None:
+        self.holes, self.longest, self.code = holes, longest, code
+        self.asked: list[tuple[int, int]] = []  # first register and count, since `poll`
+        self.refused: list[tuple[int, int]] = []
+
+    def answer(self, request: bytes) -> bytes:
+        function, first, count = struct.unpack(">BHH", request)
+        self.asked.append((first, count))
+        if count > self.longest or any(first <= hole < first + count for hole in self.holes):
+            self.refused.append((first, count))
+            return bytes([function | 0x80, self.code])
+        return struct.pack(f">BB{count}H", function, 2 * count, *range(first, first + count))
+
+    def poll(self, meter: Driver, now_ms: int = 0) -> set[int]:
+        """Return the values that one measurement gives."""
+        self.asked, self.refused = [], []
+        return {reading.value for group in answers(meter.measure(now_ms), self.answer) for reading in group}
+
+
+def tags(*addresses: int) -> list[dict[str, object]]:
+    return [{key: row[key] for key in ("address", "quantity", "part")} for row in rows(*((at, 1) for at in addresses))]
+
+
+def fewest(wanted: list[int], holes: set[int], gap: int, longest: int) -> int:
+    """Reckon how many requests the rows of one register need at least."""
+    count, start, before = 0, -1, -1
+    for at in sorted(wanted):
+        reaches = start >= 0 and at - start < longest and at - before - 1 <= gap
+        if not reaches or holes & set(range(before, at)):
+            count, start = count + 1, at
+        before = at
+    return count
+
+
+@given(
+    wanted=st.lists(st.integers(0, 150), min_size=1, max_size=30, unique=True),
+    holes=st.sets(st.integers(0, 150), max_size=40),
+    gap=st.integers(0, 20),
+    longest=st.integers(2, 125),
+)
+def test_every_tag_that_can_be_read_is_read_with_the_fewest_requests_whatever_holes_there_are(
+    wanted, holes, gap, longest
+):
+    meter = Driver({"tags": tags(*wanted), "address": 1, "gap_registers": gap, "max_registers": longest})
+    device, readable = Holed(holes), set(wanted) - holes
+    refused_before: set[tuple[int, int]] = set()
+    for _ in range(2 * len(wanted) + 2):
+        values = device.poll(meter)
+        assert values <= readable
+        assert all(count <= longest for _, count in device.asked)
+        assert not refused_before & set(device.refused), "the same question was refused twice in a row"
+        refused_before = set(device.refused)
+        if not device.refused:
+            break
+    assert values == readable
+    assert not device.refused
+    assert len(device.asked) == fewest(sorted(readable), holes, gap, longest)
+    assert len(meter.lacking()) == len(set(wanted) & holes)
+
+
+@given(
+    wanted=st.lists(st.integers(0, 150), min_size=1, max_size=12, unique=True),
+    holes=st.sets(st.integers(0, 150), max_size=40),
+)
+def test_few_tags_are_all_read_in_the_first_measurement_whatever_the_device_refuses(wanted, holes):
+    meter, device = Driver({"tags": tags(*wanted), "address": 1}), Holed(holes)
+    assert device.poll(meter) == set(wanted) - holes
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_device_that_takes_fewer_registers_than_its_papers_say_is_read_in_pieces(code):
+    meter, device = Driver({"tags": tags(*range(60)), "address": 1}), Holed(set(), longest=20, code=code)
+    for _ in range(4):
+        assert device.poll(meter) == set(range(60))
+    assert not device.refused
+    assert len(device.asked) <= 5
+
+
+def test_refused_registers_are_asked_for_again_after_a_minute_and_then_each_hour():
+    meter, device = Driver({"tags": tags(0, 1, 5), "address": 1}), Holed({1, 3})
+    minute_ms = 60_000
+    assert device.poll(meter, 0) == {0, 5}
+    asked_again = []
+    for minute in range(1, 600):
+        device.poll(meter, minute * minute_ms)
+        if device.refused:
+            asked_again.append(minute)
+    assert asked_again[:4] == [1, 3, 7, 15]
+    assert {after - before for before, after in itertools.pairwise(asked_again[6:])} == {60}
+    device.holes.clear()  # new firmware
+    assert any(device.poll(meter, (600 + minute) * minute_ms) == {0, 1, 5} for minute in range(61))
+    assert device.poll(meter, 661 * minute_ms) == {0, 1, 5}
+    assert len(device.asked) == 1
+
+
+def test_device_that_refuses_everything_while_it_starts_is_read_a_minute_later():
+    meter, device = Driver({"tags": tags(0, 2, 9), "address": 1}), Holed(set(range(20)))
+    assert device.poll(meter, 0) == set()
+    device.holes.clear()
+    assert device.poll(meter, 1000) == set()
+    assert device.poll(meter, 61_000) == {0, 2, 9}
+
+
+def test_device_that_loses_registers_while_it_runs_is_read_as_far_as_it_goes():
+    meter, device = Driver({"tags": tags(0, 1, 2, 3), "address": 1}), Holed(set())
+    assert device.poll(meter) == {0, 1, 2, 3}
+    device.holes = {2}
+    for _ in range(3):
+        assert device.poll(meter) == {0, 1, 3}
+    assert not device.refused
+
+
+def test_device_that_refuses_much_does_not_hold_the_bus():
+    device, meter = Holed(set(range(200))), Driver({"tags": tags(*range(0, 180, 3)), "address": 1})
+    for _ in range(20):
+        device.poll(meter)
+        assert len(device.asked) <= 24
+    assert device.asked == []
+
+
+def test_number_that_the_device_lacks_is_named_and_counted_once():
+    meter, device = Driver({"tags": tags(0, 1, 2), "address": 1}), Holed({1})
+    for _ in range(3):
+        device.poll(meter)
+    assert len(meter.lacking()) == 1
+    assert ["no such register" in str(error) for _, error in meter.damaged] == [True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "octets", "value"),
+    [
+        ("uint16", "high first", "fffe", 65534),
+        ("int16", "high first", "fffe", -2),
+        ("int32", "high first", "fffffffe", -2),
+        ("int32", "low first", "fffeffff", -2),
+        ("uint32", "low first", "00020001", 0x00010002),
+        ("int64", "low first", "fffeffffffffffff", -2),
+        ("float32", "low first", "000043e8", 464_000),
+        ("float64", "low first", "00000000d0004075", 349_000),
+        ("float64", "high first", "4075d00000000000", 349_000),
+    ],
+)
+def test_tag_of_each_type_and_word_order_reads_as_reckoned_by_hand(kind, words, octets, value):
+    row = {"address": 7, "type": kind, "words": words, "quantity": "co2"}
+    meter = Driver({"tags": [row], "address": 1})
+    answer = bytes([3, len(octets) // 2]) + bytes.fromhex(octets)
+    exponent = -3 if kind.startswith("float") else 0
+    assert answers(meter.measure(0), lambda question: answer) == [[Reading("co2", value, exponent)]]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"tags": []}, "tags must list at least one"),
+        ({"tags": {}}, "tags must list at least one"),
+        ({"tags": [{"address": 1}]}, r"tags\[0\]: there is no quantity None"),
+        ({"tags": [*tags(0), {**tags(1)[0], "function": 6}]}, r"tags\[1\].*repeats|tags\[1\].*function"),
+        ({"tags": [{**tags(0)[0], "typ": "int16"}]}, r"tags\[0\].*unknown key typ"),
+        ({"tags": [*tags(3), {**tags(3, 3)[1]}]}, r"tags\[1\]: .*overlaps"),
+        ({"gap_registers": 126}, "gap_registers"),
+        ({"profile": {}}, "profile"),
+        ({"speed": 1}, "speed"),
+    ],
+)
+def test_tags_that_cannot_be_are_refused_with_their_place(change, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        Driver({"tags": tags(0), "address": 1, **change})

@@ -1,8 +1,9 @@
 """What to ask a Modbus meter, and which readings its answers hold."""
 
-from bega_protocols.ask import Ask
-from bega_protocols.devices.modbus_meter.codec import number, question, registers, words_turned
-from bega_protocols.devices.modbus_meter.profile import Request, read_profile
+from bega_protocols.devices.modbus_meter.block import Block
+from bega_protocols.devices.modbus_meter.codec import registers
+from bega_protocols.devices.modbus_meter.plan import Plan
+from bega_protocols.devices.modbus_meter.profile import TAG_KEYS, Request, read_profile, read_tags
 from bega_protocols.errors import ConfigError, WireError
 from bega_protocols.modbus_rtu import EXCEPTION, RtuListener
 from bega_protocols.modbus_tcp import TcpListener
@@ -15,22 +16,29 @@ if TYPE_CHECKING:
     from bega_protocols.modbus_rtu import Exchange as Heard
 
 FRAMINGS = ("rtu", "tcp")
+TOO_MUCH = (2, 3)  # exceptions "no such register" and "value not allowed": a smaller stretch may be allowed
+MOST_REFUSALS = 24  # in one measurement, lest a device that refuses everything holds the bus
 
 
 class Driver:
-    """A meter whose numbers stand in registers, as its profile lays them out; it speaks when asked.
+    """A meter whose numbers stand in registers, as its profile or the user's tags lay them out; it speaks when asked.
 
-    settings: `profile` (the register map), `address` (unit 1 to 247), and for
+    settings: `profile` (the register map), or `tags` (rows of one's own) with
+    what a map says for all its rows; `address` (unit 1 to 247), and for
     captures `framing` ("rtu", or "tcp" with its header).
     """
 
     line = "modbus"
 
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:
-        only(settings, "profile", "address", "framing")
-        if not isinstance(settings.get("profile"), dict):
-            raise ConfigError("profile must name a register map")
-        self._profile = read_profile(settings["profile"])
+        if "tags" in settings:
+            only(settings, "tags", "address", "framing", *TAG_KEYS)
+            self._profile = read_tags(settings)
+        else:
+            only(settings, "profile", "address", "framing")
+            if not isinstance(settings.get("profile"), dict):
+                raise ConfigError("profile must name a register map; or list tags")
+            self._profile = read_profile(settings["profile"])
         self._address = whole_number(settings, "address", 1, 247)
         framing = settings.get("framing", "rtu")
         if framing not in FRAMINGS:
@@ -38,6 +46,13 @@ class Driver:
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {"maker": self._profile.maker}
         self._heard = TcpListener() if framing == "tcp" else RtuListener()
+        profile = self._profile
+        self._plan = Plan(profile.rows, profile.max_registers, profile.gap_registers, profile.even)
+        self._blocks = self._planned()
+
+    def lacking(self) -> "list[str]":
+        """Return the names of the numbers that the device refuses, each asked for by itself."""
+        return [(row.quantity + " " + row.part).rstrip() for row in self._plan.lacking()]
 
     def feed(self, chunk: bytes, now_ms: int) -> "list[list[Reading]]":
         """Return the readings of each answer of this unit that `chunk` completes; one answer is one group."""
@@ -48,23 +63,56 @@ class Driver:
         """Ask block by block; all readings of one measurement are one group.
 
         A block that is not answered ends the measurement with what is there.
-        A refusal costs that block alone: the meter lives, and this model may
-        lack those registers.
+        One that is refused as too much is asked for in halves, and what is
+        found out by that is heeded from then on; any other refusal costs that
+        block alone: the meter lives.
         """
+        if self._plan.recheck(now_ms):
+            self._blocks = self._planned()
         readings: list[Reading] = []
-        for request in self._profile.requests:
-            asked = question(request.function, request.address, request.length)
-            line = {"unit": self._address, "pause_ms": self._profile.pause_ms}
-            answer = yield Ask(asked, self._profile.wait_ms, 2 + 2 * request.length, **line)
+        refusals = 0
+        waiting = self._blocks[::-1]
+        while waiting and refusals < MOST_REFUSALS:
+            block = waiting.pop()
+            answer = yield block.ask
             if answer is None:
                 break
-            try:
-                readings += _readings(request, registers(asked, answer))
-            except WireError as error:
-                self.damaged.append((0, error))
-                if not answer or not answer[0] & EXCEPTION:
-                    break  # out of step: nothing that follows can be trusted
+            if answer[:2] == block.head and len(answer) == block.ask.read:
+                readings += block.readings(answer[2:])
+                if not block.is_known:
+                    self._plan.answered(block.request)
+                    block.is_known = True
+                continue
+            refusal = self._refusal(block, answer)
+            if refusal == 0:
+                break  # out of step: nothing that follows can be trusted
+            if refusal in TOO_MUCH:
+                refusals += 1
+                for half in self._plan.refused(block.request)[::-1]:
+                    waiting.append(self._block(half))
+        if self._plan.settle(now_ms):
+            self._blocks = self._planned()
         return [readings] if readings else []
+
+    def _refusal(self, block: Block, answer: bytes) -> int:
+        """Return the exception code of an answer that holds no registers, 0 if it has none, and count the damage.
+
+        Where halves are asked for next, nothing is lost yet.
+        """
+        try:
+            registers(block.asked, answer)
+        except WireError as error:
+            code = answer[1] if len(answer) == 2 and answer[0] & EXCEPTION else 0
+            if code not in TOO_MUCH or len(block.request.rows) == 1:
+                self.damaged.append((0, error))
+            return code
+        return 0
+
+    def _planned(self) -> "list[Block]":
+        return [self._block(request) for request in self._plan.requests]
+
+    def _block(self, request: Request) -> Block:
+        return Block(request, self._address, self._profile.wait_ms, self._profile.pause_ms)
 
     def _group(self, heard: "Heard") -> "list[Reading]":
         """Return what one heard answer holds; a capture may ask for other stretches than this driver does."""
@@ -78,23 +126,9 @@ class Driver:
         function = heard.question[0]
         first = heard.question[1] << 8 | heard.question[2]
         rows = []
-        for request in self._profile.requests:
-            for row in request.rows:
-                inside = first <= row.address and row.address + row.length <= first + len(octets) // 2
-                if row.function == function and inside:
-                    rows.append(row)
-        return _readings(Request(function, first, len(octets) // 2, tuple(rows)), octets)
-
-
-def _readings(request: Request, octets: bytes) -> "list[Reading]":
-    """Return the reading of each row of `request`; what the meter marks as absent, and NaN, give none."""
-    readings = []
-    for row in request.rows:
-        start = 2 * (row.address - request.address)
-        raw = octets[start : start + 2 * row.length]
-        if raw in row.absent:
-            continue
-        found = number(words_turned(raw) if row.low_word_first else raw, row.kind, row.scale, row.exponent)
-        if found is not None:
-            readings.append(Reading(row.quantity, found[0], found[1], row.part))
-    return readings
+        for row in self._profile.rows:
+            inside = first <= row.address and row.address + row.length <= first + len(octets) // 2
+            if row.function == function and inside:
+                rows.append(row)
+        rows.sort(key=lambda row: row.address)
+        return self._block(Request(function, first, len(octets) // 2, tuple(rows))).readings(octets)

@@ -1,4 +1,4 @@
-"""A register map of a meter: checked strictly, then planned into the fewest requests.
+"""A register map of a meter, from its profile or from the user's tags: checked strictly.
 
 The format is described in this folder's README, with profiles/sdm630.toml as
 the example. What arrives here is the parsed table: TOML is read by the host.
@@ -45,7 +45,10 @@ if TYPE_CHECKING:
         maker: str
         wait_ms: int  # how long an answer may take
         pause_ms: int  # rest that the meter needs between its answer and the next question
-        requests: tuple[Request, ...]
+        max_registers: int  # in one request
+        gap_registers: int  # so many unwanted registers are read along rather than asked for separately
+        even: bool  # start and count of a request must be even
+        rows: tuple[Row, ...]
 
 else:
     Row = namedtuple(
@@ -54,11 +57,19 @@ else:
         + ("absent", "quantity", "part", "scale", "exponent"),
     )
     Request = namedtuple("Request", ("function", "address", "length", "rows"))
-    Profile = namedtuple("Profile", ("part", "maker", "wait_ms", "pause_ms", "requests"))
+    Profile = namedtuple(
+        "Profile", ("part", "maker", "wait_ms", "pause_ms", "max_registers", "gap_registers", "even", "rows")
+    )
 
 MAP_KEYS = ("part", "maker", "document", "wait_ms", "pause_ms", "max_registers", "gap_registers", "even")
 DEFAULTS = {"function": None, "type": None, "words": "high first", "absent": ()}  # given once for all rows, or by row
 ROW_KEYS = ("address", "quantity", "part", "scale", "exponent")
+# What a user's tag need not say. Reading 16 registers along is as long on a serial line as a further question with its
+# silences; a thousandth is what most displays show.
+TAG_DEFAULTS = {"function": 3, "type": "uint16", "exponent": -3, "max_registers": MAX_COUNT, "gap_registers": 16}
+TAG_KEYS = ("function", "type", "words", "absent", "exponent") + (
+    "max_registers", "gap_registers", "even", "pause_ms", "wait_ms",
+)  # fmt: skip
 WORD_ORDERS = ("high first", "low first")
 
 
@@ -70,101 +81,65 @@ def read_profile(table: "Mapping[str, Any]") -> Profile:
     for key in ("part", "maker", "document"):
         if not isinstance(table.get(key), str) or not table[key]:
             raise ConfigError("profile: %s must be a text" % key)
-    rows = _read_rows(table)
-    max_registers = _whole(table, "profile", "max_registers", 1, MAX_COUNT, None)
-    for row in rows:
-        if row.length > max_registers:
-            raise ConfigError("profile: max_registers is less than %s %s needs" % (row.quantity, row.part))
+    rows = _read_rows(table, table.get("registers"), "profile: row %d", 1)
+    return _whole_profile(table, "profile", table["part"], table["maker"], rows)
+
+
+def read_tags(settings: "Mapping[str, Any]") -> Profile:
+    """Return the same of the rows under `tags`; raises ConfigError that names the tag if they cannot be.
+
+    A user's tag may leave out what a meter's profile must say: see TAG_DEFAULTS.
+    """
+    table = dict(TAG_DEFAULTS)
+    for key in settings:
+        if key in TAG_KEYS:
+            table[key] = settings[key]
+    rows = _read_rows(table, settings["tags"], "tags[%d]", 0)
+    return _whole_profile(table, "settings", "", "", rows)
+
+
+def _whole_profile(table: "Mapping[str, Any]", place: str, part: str, maker: str, rows: "list[Row]") -> Profile:
+    max_registers = _whole(table, place, "max_registers", 1, MAX_COUNT, None)
     even = table.get("even", False)
     if not isinstance(even, bool):
-        raise ConfigError("profile: even must be true or false")
-    gap_registers = _whole(table, "profile", "gap_registers", 0, MAX_COUNT, 0)
+        raise ConfigError("%s: even must be true or false" % place)
+    for row in rows:
+        if row.length > max_registers:
+            raise ConfigError("%s: max_registers is less than %s %s needs" % (place, row.quantity, row.part))
     return Profile(
-        table["part"],
-        table["maker"],
-        _whole(table, "profile", "wait_ms", 1, 60000, 1000),
-        _whole(table, "profile", "pause_ms", 0, 60000, 0),
-        tuple(plan(rows, max_registers, gap_registers, even)),
+        part,
+        maker,
+        _whole(table, place, "wait_ms", 1, 60000, 1000),
+        _whole(table, place, "pause_ms", 0, 60000, 0),
+        max_registers,
+        _whole(table, place, "gap_registers", 0, MAX_COUNT, 0),
+        even,
+        tuple(rows),
     )
 
 
-def plan(rows: "list[Row]", max_registers: int, gap_registers: int, even: bool) -> "list[Request]":
-    """Return the fewest requests that read all `rows`, in the order in which to ask.
-
-    gap_registers: at most so many registers that nobody wants are read along to save a request
-    even: first register and count must be even
-    """
-    requests: list[Request] = []
-    pending = sorted(rows, key=lambda row: (row.function, row.address))
-    while pending:
-        taken = 1
-        while taken < len(pending) and _fits(pending[: taken + 1], max_registers, gap_registers, even):
-            taken += 1
-        request = _request(pending[:taken], even)
-        full = taken < len(pending) and _fits(pending[: taken + 1], MAX_COUNT, gap_registers, even)
-        if full and taken > 1 and requests and requests[-1].length == request.length:
-            taken -= 1  # two full requests in a row would have answers of one length
-            request = _request(pending[:taken], even)
-        requests.append(request)
-        pending = pending[taken:]
-    return _apart(requests)
-
-
-def _apart(requests: "list[Request]") -> "list[Request]":
-    """Return `requests` so that neighbours differ in length where that can be.
-
-    A late answer then never has the length of the one that is waited for.
-    After a time-out the measurement ends, so the next question is the first
-    one: it gets the rarest length.
-    """
-    left = list(requests)
-    ordered: list[Request] = []
-    while left:
-        counts = [request.length for request in left]
-        if ordered:
-            others = [request for request in left if request.length != ordered[-1].length] or left
-            chosen = max(others, key=lambda request: (counts.count(request.length), -request.address))
-        else:
-            chosen = min(left, key=lambda request: (counts.count(request.length), request.address))
-        ordered.append(chosen)
-        left.remove(chosen)
-    return ordered
-
-
-def _fits(rows: "list[Row]", max_registers: int, gap_registers: int, even: bool) -> bool:
-    """Return whether one request may read all `rows`; only the last of them is new."""
-    before, last = rows[-2], rows[-1]
-    if last.function != before.function or last.address - (before.address + before.length) > gap_registers:
-        return False
-    return _request(rows, even).length <= max_registers
-
-
-def _request(rows: "list[Row]", even: bool) -> Request:
-    first = rows[0].address
-    end = rows[-1].address + rows[-1].length
-    if even:
-        first -= first % 2
-        end += end % 2
-    return Request(rows[0].function, first, end - first, tuple(rows))
-
-
-def _read_rows(table: "Mapping[str, Any]") -> "list[Row]":
-    entries = table.get("registers")
-    if not isinstance(entries, list) or not entries:
-        raise ConfigError("profile: registers must list at least one row")
+def _read_rows(table: "Mapping[str, Any]", entries: "Any", place: str, first: int) -> "list[Row]":
+    """place: what an entry is called, with its number, which is counted from `first`."""
+    if not isinstance(entries, (list, tuple)) or not entries:
+        what = "profile: registers must list at least one row" if first else "tags must list at least one"
+        raise ConfigError(what)
     rows = []
-    names = []
+    places: dict[tuple[str, str], str] = {}
     for index, entry in enumerate(entries):
-        row = _read_row(table, entry, "profile: row %d" % (index + 1))
-        if (row.quantity, row.part) in names:
-            raise ConfigError("profile: row %d repeats %s %s" % (index + 1, row.quantity, row.part))
-        names.append((row.quantity, row.part))
+        here = place % (index + first)
+        row = _read_row(table, entry, here)
+        name = (row.quantity, row.part)
+        if name in places:
+            raise ConfigError("%s repeats %s %s; `part` tells two apart" % (here, row.quantity, row.part))
+        places[name] = here
         rows.append(row)
     in_order = sorted(rows, key=lambda row: (row.function, row.address))
     for index in range(1, len(in_order)):
         before, row = in_order[index - 1], in_order[index]
         if row.function == before.function and row.address < before.address + before.length:
-            raise ConfigError("profile: %s %s overlaps %s %s" % (row.quantity, row.part, before.quantity, before.part))
+            here = places[row.quantity, row.part]
+            names = (here, row.quantity, row.part, before.quantity, before.part)
+            raise ConfigError("%s: %s %s overlaps %s %s" % names)
     return rows
 
 
@@ -202,7 +177,7 @@ def _read_row(table: "Mapping[str, Any]", entry: "Any", place: str) -> Row:
         quantity,
         part,
         _whole(entry, place, "scale", -18, 18, 0),
-        _whole(entry, place, "exponent", -18, 18, None) if kind == FLOAT else 0,
+        _whole(entry, place, "exponent", -18, 18, table.get("exponent")) if kind == FLOAT else 0,
     )
 
 
