@@ -131,7 +131,7 @@ def test_a_profile_of_ones_own_lies_beside_the_configuration(path, monkeypatch, 
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     config, found = examine(path)
     assert found == []
-    assert config.devices["hall"].settings["profile"] == str(path.parent / "mine.toml")
+    assert config.devices["hall"].settings["profile"] == tomllib.loads(own)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
+from functools import partial
 from pathlib import Path
 
 from bega.clock import mono_ms, wall_ms
@@ -32,14 +34,27 @@ def check(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run until SIGTERM or SIGINT."""
+    """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
     from bega_gateway import app
 
     log_to_stderr(args.verbose, "pymodbus", "asyncio", "bleak", "dbus_fast")
+    examine = partial(settings.examine, args.config, parse_assignments(args.set))
     config = settings.load(args.config, parse_assignments(args.set))
     clocks = app.Clocks(wall_ms, mono_ms)
-    asyncio.run(until_signalled(lambda stop: app.run(config, clocks, args.ready_file, stop)))
+    asyncio.run(until_signalled(lambda stop: app.run(config, examine, clocks, args.ready_file, stop)))
     return 0
+
+
+def reload(args: argparse.Namespace) -> int:
+    """Have the gateway that runs read its configuration again; 1 if it refuses it, and then nothing has changed."""
+    from bega_gateway.control import ask_reload
+
+    config, problems = settings.examine(args.config, parse_assignments(args.set))
+    if config is None:
+        return report(problems)
+    outcome = ask_reload(Path(config.gateway.state_dir))
+    print("\n".join(outcome.said), file=sys.stdout if outcome.applied else sys.stderr)
+    return 0 if outcome.applied else 1
 
 
 def backfill(args: argparse.Namespace) -> int:
@@ -56,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser, verbs = command_line("bega gateway", __doc__, EXAMPLES)
     add_verb(verbs, "check", check, "say whether a configuration is good, with every problem and its place")
     add_run(verbs, run, "run the gateway until it is told to stop")
+    add_verb(verbs, "reload", reload, "have the gateway that runs read its configuration again")
     filler = add_verb(verbs, "backfill", backfill, "load a history into the public feed")
     filler.add_argument(
         "--from", dest="source", type=Path, required=True, metavar="FILE", help="SenML packs, one a line"

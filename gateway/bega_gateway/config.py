@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bega import tables
-from bega.devices import driver_class, load_driver, wire_of
+from bega.devices import driver_class, load_driver, wire_of, with_profile
 from bega.tables import LARGEST_PORT, NAME_RULE, Name, Problem, Table, Tables, is_address, shown, table_problems
 from bega_protocols.errors import ConfigError
 
@@ -192,6 +192,11 @@ def examine(path: Path, assignments: Mapping[str, Any] | None = None) -> tuple[C
     )
 
 
+def problems(config: Config) -> list[str]:
+    """Return what makes no sense in a configuration that was put together of two, each with its place."""
+    return [f"{place}: {why}" for place, why in _sense_problems(config)]
+
+
 def _shape_problems(whole: Tables) -> Iterator[Problem]:
     whole = _accept_single_broker(whole)
     for key in whole.keys() - {*SECTIONS, *NAMED, "lines"}:
@@ -238,6 +243,7 @@ def _accept_single_broker(whole: Tables) -> Tables:
 
 def _convert(whole: Tables, folder: Path) -> Config:
     whole = _accept_single_broker(whole)
+    profiles: dict[str, Any] = {}
     lines = {
         name: msgspec.convert({key: value for key, value in row.items() if key != "kind"}, LINES[row["kind"]])
         for name, row in whole.get("lines", {}).items()
@@ -248,7 +254,7 @@ def _convert(whole: Tables, folder: Path) -> Config:
         feed=msgspec.convert(whole["feed"], Feed) if "feed" in whole else None,
         lines=lines,
         devices={
-            name: _with_profile_beside(msgspec.convert(row, Device), folder)
+            name: _with_profile(msgspec.convert(row, Device), folder, profiles)
             for name, row in whole.get("devices", {}).items()
         },
         nodes=msgspec.convert(whole.get("nodes", {}), dict[str, Node]),
@@ -256,12 +262,22 @@ def _convert(whole: Tables, folder: Path) -> Config:
     )
 
 
-def _with_profile_beside(device: Device, folder: Path) -> Device:
-    """A profile of one's own lies beside the configuration, wherever the gateway is started."""
-    profile = device.settings.get("profile")
-    if not isinstance(profile, str) or not profile.endswith(".toml"):
+def _with_profile(device: Device, folder: Path, profiles: dict[str, Any]) -> Device:
+    """Put the register map in the place of its name. One of one's own lies beside the configuration.
+
+    Devices of one kind share it (`profiles`), and a reload sees what changed in it. Where it cannot be read its name
+    stays, and whoever loads the driver says why.
+    """
+    name = device.settings.get("profile")
+    if not isinstance(name, str):
         return device
-    return msgspec.structs.replace(device, settings={**device.settings, "profile": str(folder / profile)})
+    place = str(folder / name) if name.endswith(".toml") else name
+    if place not in profiles:
+        try:
+            profiles[place] = with_profile({"profile": place})["profile"]
+        except ConfigError:
+            profiles[place] = place
+    return msgspec.structs.replace(device, settings={**device.settings, "profile": profiles[place]})
 
 
 def _sense_problems(config: Config) -> Iterator[Problem]:

@@ -1,50 +1,81 @@
-"""Who was heard last, and what was counted. Said on the change, not on every beat."""
+"""Who was heard last. Said on the change, not on every beat."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from bega.clock import Clock
-from bega_gateway.lines.station import Station
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
 SILENT_AFTER_PERIODS = 3
 SHORTEST_SILENCE_S = 10.0  # a device that speaks each second may catch its breath
+NODE_SILENCE_S = 600.0  # a node says itself how often it speaks, and never to us; none speaks as rarely as this
+
+
+def quiet_after_s(every_s: float) -> float:
+    """Return after how many seconds a device that is read every `every_s` counts as silent."""
+    return max(SHORTEST_SILENCE_S, SILENT_AFTER_PERIODS * every_s)
+
+
+def _none() -> int:
+    return 0
+
+
+@dataclass
+class Watched:
+    """Somebody who should be heard."""
+
+    line: str
+    kind: str  # "device" or "node"
+    name: str
+    quiet_after_s: float
+    heard_mono_ms: Callable[[], int | None]
+    damaged: Callable[[], int] = _none
+    since_ms: int = 0  # watched since
+    silent: bool = False
 
 
 class Health:
-    """Watches stations and says once when one falls silent, once when it is back."""
+    """Watches devices and nodes, and says once when one falls silent, once when it is back."""
 
     def __init__(self, mono_ms: Clock) -> None:
         self._mono_ms = mono_ms
-        self._watched: list[tuple[str, Station]] = []
-        self._silent: set[str] = set()
+        self.watched: list[Watched] = []
 
-    def watch(self, line: str, station: Station) -> None:
-        """Watch one device of a line."""
-        self._watched.append((line, station))
+    def watch(self, who: Watched) -> None:
+        """Watch somebody from now on."""
+        who.since_ms = self._mono_ms()
+        self.watched.append(who)
+
+    def forget(self, line: str) -> None:
+        """Watch nobody of a line any longer."""
+        self.watched = [who for who in self.watched if who.line != line]
+
+    def heard(self) -> int:
+        """Return how many of those who are watched were heard and are not silent."""
+        return sum(who.heard_mono_ms() is not None and not who.silent for who in self.watched)
 
     async def run(self) -> None:
-        """Look at all devices again and again, until cancelled."""
-        started_ms = self._mono_ms()
+        """Look at all of them again and again, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            for line, station in self._watched:
-                self._look(line, station, started_ms)
+            for who in self.watched:
+                self._look(who)
 
-    def _look(self, line: str, station: Station, started_ms: int) -> None:
-        heard_ms = station.heard_mono_ms if station.heard_mono_ms is not None else started_ms
-        quiet_s = (self._mono_ms() - heard_ms) / 1000
-        silent = quiet_s > max(SHORTEST_SILENCE_S, SILENT_AFTER_PERIODS * station.every_s)
-        if silent and station.name not in self._silent:
-            self._silent.add(station.name)
+    def _look(self, who: Watched) -> None:
+        heard_ms = who.heard_mono_ms()
+        quiet_s = (self._mono_ms() - (who.since_ms if heard_ms is None else heard_ms)) / 1000
+        silent = quiet_s > who.quiet_after_s
+        if silent and not who.silent:
             log.warning(
-                "device silent line=%s device=%s for_s=%d damaged=%d",
-                line, station.name, quiet_s, station.counters.damaged,
+                "%s silent line=%s %s=%s for_s=%d damaged=%d",
+                who.kind, who.line, who.kind, who.name, quiet_s, who.damaged(),
             )  # fmt: skip
-        if not silent and station.name in self._silent:
-            self._silent.discard(station.name)
-            log.info("device back line=%s device=%s", line, station.name)
+        if who.silent and not silent:
+            log.info("%s back line=%s %s=%s", who.kind, who.line, who.kind, who.name)
+        who.silent = silent

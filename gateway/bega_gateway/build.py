@@ -1,0 +1,243 @@
+"""From a configuration to tasks: the publisher, and a part for each line and each index. Nothing is opened here.
+
+Each kind of line is imported only where one is configured: what a gateway does not use costs it no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bega import mqtt
+from bega.clock import CLOCK_FLOOR_MS, Clock
+from bega.devices import load_driver, must_be_asked
+from bega.outbox.publish import Publisher
+from bega.outbox.spool import Spool
+from bega_gateway import config as settings
+from bega_gateway.config import Config
+from bega_gateway.edge.air_index import BANDS_UGM3, HOUR_MS, ParticulateHour
+from bega_gateway.feed_store import FeedStore
+from bega_gateway.health import NODE_SILENCE_S, Health, Watched, quiet_after_s
+from bega_gateway.lines.station import Station
+from bega_gateway.lines.window import Window
+from bega_gateway.progress import Sight
+from bega_gateway.recorder import Recorder
+from bega_protocols.reading import GOOD, Reading, parse_decimal
+from bega_protocols.record import Record
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+# A line that is asked every second and one that is down have done nothing for at most: its longest pause between
+# attempts to open (30 s), or one between tries of silent devices (22 times the time that it gives them).
+LINE_PATIENCE_S = 60.0
+PAUSES_OF_SILENT = 30
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """The two clocks, passed in so that a test can bring its own."""
+
+    wall_ms: Clock
+    mono_ms: Clock
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every part stands on. It outlives every reload."""
+
+    clocks: Clocks
+    boot: int
+    spool: Spool
+    feed_store: FeedStore | None
+    recorder: Recorder
+    health: Health
+
+
+class Line(Protocol):
+    """What drives a wire."""
+
+    tries: int  # to open the wire, since the start
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+
+
+@dataclass
+class Part:
+    """What begins and ends together: a line with its devices, or an index."""
+
+    works: list[tuple[str, Work]]  # by name
+    line: Line | None = None
+    stations: list[Station] = field(default_factory=list)
+    patience_s: float = LINE_PATIENCE_S  # so long may it do nothing
+    let_go: Callable[[], None] = lambda: None  # called when all of its works have ended
+
+    def sight(self, place: str) -> Sight | None:
+        """Return how far it is with what must be asked; None for what waits to be spoken to, as a radio does."""
+        asked = [station for station in self.stations if must_be_asked(station.driver)]
+        if not asked or self.line is None:
+            return None
+        counters = [station.counters for station in asked]
+        done = self.line.tries + sum(each.asked + each.skipped for each in counters)
+        return Sight(place, done, True, self.patience_s)
+
+
+def publisher(config: Config, spool: Spool, clocks: Clocks) -> Publisher:
+    """Return what sends the spool's records to the first of the brokers that answers."""
+    name = config.gateway.name
+    uplink = config.uplink
+    credentials = _credentials(uplink.ca_file, uplink.cert_file, uplink.key_file)
+
+    def connect(broker: str) -> AbstractAsyncContextManager[mqtt.Session]:
+        return mqtt.connect(broker, name, credentials)
+
+    probe_topic = f"city/{config.gateway.city}/{name}/probe"
+    return Publisher(spool, uplink.brokers, connect, probe_topic, clocks.mono_ms)
+
+
+async def part(ground: Ground, config: Config, place: str, states: dict[str, bytes]) -> Part:
+    """Return the part at `place` ("lines.cellar", "air_index.air") of a configuration that is known to be good.
+
+    states: what each device's driver asked to keep.
+    """
+    table, _, name = place.partition(".")
+    if table == "air_index":
+        return await _air_index(ground, config, name)
+    line = config.lines[name]
+    if isinstance(line, settings.MqttLine):
+        return await _node_line(ground, config, name, line)
+    return _device_line(ground, config, name, line, states)
+
+
+def _device_line(ground: Ground, config: Config, name: str, line: settings.Line, states: dict[str, bytes]) -> Part:
+    talks = isinstance(line, settings.SerialLine | settings.BleLine)
+    works: list[tuple[str, Work]] = []
+    stations = []
+    for device_name, device in config.devices.items():
+        if device.line != name:
+            continue
+        station, window = _station(ground.recorder, device_name, device, states.get(device_name, b""), talks)
+        stations.append(station)
+        ground.health.watch(_watched(name, station))
+        if window:
+            works.append((device_name, window.run))
+    driven = _driven(name, line, stations, ground.clocks)
+    works.append((name, driven.run))
+    longest_wait_s = line.timeout_s if isinstance(line, settings.ModbusRtuLine | settings.ModbusTcpLine) else 0.0
+    shortest_period_s = min(station.every_s for station in stations)
+    patience_s = LINE_PATIENCE_S + PAUSES_OF_SILENT * longest_wait_s + 2 * shortest_period_s
+    return Part(works, driven, stations, patience_s, let_go=lambda: ground.health.forget(name))
+
+
+def _watched(line: str, station: Station) -> Watched:
+    return Watched(
+        line,
+        "device",
+        station.name,
+        quiet_after_s(station.every_s),
+        heard_mono_ms=lambda: station.heard_mono_ms,
+        damaged=lambda: station.counters.damaged,
+    )
+
+
+def _station(
+    recorder: Recorder, name: str, device: settings.Device, state: bytes, talks: bool
+) -> tuple[Station, Window | None]:
+    driver = load_driver(device.driver, device.settings, state)
+
+    async def deliver(groups: list[list[Reading]], wall_ms: int) -> None:
+        await recorder.record(name, groups, wall_ms, driver=driver)
+
+    if not talks:
+        return Station(name, driver, device.every_s, deliver), None
+    window = Window(device.every_s, deliver)
+    return Station(name, driver, device.every_s, window.take), window
+
+
+def _driven(name: str, line: settings.Line, stations: list[Station], clocks: Clocks) -> Line:
+    if isinstance(line, settings.SerialLine):
+        from bega_gateway.lines.serial import SerialLine
+
+        return SerialLine(name, line, stations, clocks.mono_ms, clocks.wall_ms)
+    if isinstance(line, settings.BleLine):
+        from bega_gateway.lines.ble import BleLine
+
+        return BleLine(name, line, stations, clocks.mono_ms, clocks.wall_ms)
+    assert isinstance(line, settings.ModbusRtuLine | settings.ModbusTcpLine)
+    from bega_gateway.lines.modbus import ModbusLine
+
+    return ModbusLine(name, line, stations, clocks.mono_ms, clocks.wall_ms)
+
+
+async def _node_line(ground: Ground, config: Config, name: str, line: settings.MqttLine) -> Part:
+    """Return the line of our own nodes.
+
+    It begins with the heads that the spool has committed. A record that the line before it took and that is not
+    committed yet may so come a second time, with its number; none is ever acknowledged too early.
+    """
+    from bega_gateway.lines.mqtt import NodeLine
+
+    clocks, spool, recorder = ground.clocks, ground.spool, ground.recorder
+    nodes = [node for node, table in config.nodes.items() if table.line == name]
+    credentials = _credentials(line.ca_file, line.cert_file, line.key_file)
+    client_id = f"{config.gateway.name}-{name}"  # the uplink's session on the same broker has the plain name
+
+    def trusted_wall_ms() -> int | None:
+        wall_ms = clocks.wall_ms()
+        return wall_ms if wall_ms >= CLOCK_FLOOR_MS else None
+
+    node_line = NodeLine(
+        name,
+        nodes,
+        connect=lambda: mqtt.connect(line.broker, client_id, credentials),
+        store=lambda record, pack, head: recorder.record_of_node(record, pack, head, clocks.wall_ms()),
+        skip_to=spool.set_head,
+        heads=await spool.heads(),
+        wall_ms=trusted_wall_ms,
+        mono_ms=clocks.mono_ms,
+        has_room=spool.has_room,
+    )
+    for node in nodes:
+        heard = _heard(node_line.heard_mono_ms, node)
+        ground.health.watch(Watched(name, "node", node, NODE_SILENCE_S, heard_mono_ms=heard))
+    return Part([(name, node_line.run)], node_line, let_go=lambda: ground.health.forget(name))
+
+
+def _heard(heard_mono_ms: dict[str, int], node: str) -> Callable[[], int | None]:
+    return lambda: heard_mono_ms.get(node)
+
+
+async def _air_index(ground: Ground, config: Config, name: str) -> Part:
+    """Return what gives the index of some devices, beginning with the hour that the feed remembers."""
+    table = config.air_index[name]
+    clocks, feed_store = ground.clocks, ground.feed_store
+    inputs = [config.input_of(given) for given in table.inputs]
+    hour = ParticulateHour()
+    simulated_until_ms = 0
+    since_ms = clocks.wall_ms() - HOUR_MS
+    for source, device in inputs if feed_store else []:
+        assert feed_store
+        for quantity, point in await feed_store.points(source, device, since_ms):
+            if quantity in BANDS_UGM3 and point.value is not None and point.quality == GOOD:
+                hour.add(point.time_ms, [Reading(quantity, *parse_decimal(point.value))])
+                simulated_until_ms = max(simulated_until_ms, point.time_ms * point.simulated)
+
+    def take(record: Record, arrival_ms: int, simulated: bool) -> None:
+        if (record.source, record.device) in inputs:
+            hour.add(arrival_ms if record.time_ms is None else record.time_ms, record.readings)
+
+    async def give() -> None:
+        while True:
+            now_ms = clocks.wall_ms()
+            simulated = now_ms - simulated_until_ms < HOUR_MS
+            await ground.recorder.record(name, [hour.readings(now_ms)], now_ms, simulated=simulated)
+            await asyncio.sleep(table.every_s)
+
+    return Part([(name, give)], let_go=ground.recorder.listen(take))
+
+
+def _credentials(ca_file: str | None, cert_file: str | None, key_file: str | None) -> mqtt.Credentials | None:
+    return mqtt.Credentials(ca_file, cert_file, key_file) if ca_file or cert_file else None

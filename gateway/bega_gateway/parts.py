@@ -1,0 +1,117 @@
+"""The parts of a gateway that run: its lines and indices, each a few tasks that begin and end together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from bega_gateway.build import Ground, Part, Work, part
+from bega_gateway.config import Config
+from bega_gateway.lines.station import Station
+from bega_gateway.progress import Sight
+from bega_gateway.reload import Plan, parts
+
+log = logging.getLogger(__name__)
+
+FIRST_REST_S, LONGEST_REST_S = 1.0, 60.0  # before a task that a defect ended is begun again
+FINISH_WITHIN_S = 5.0  # an exchange in hand may take so long; then it is cut off
+
+
+@dataclass
+class _Running:
+    part: Part
+    tasks: list[asyncio.Task[None]]
+
+
+class Parts:
+    """Owns the tasks of all parts, by the part's place in the file."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._group = asyncio.TaskGroup()
+        self._running: dict[str, _Running] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Own them while the block runs, and end them with it; a damaged spool ends the block."""
+        async with self._group:
+            yield
+            for running in self._running.values():
+                for task in running.tasks:
+                    task.cancel()
+
+    async def begin_all(self, config: Config) -> None:
+        """Begin every part of `config`."""
+        states = await self._ground.spool.driver_states()
+        for place in parts(config):
+            await self._begin(place, config, states)
+
+    async def change(self, plan: Plan, config: Config) -> None:
+        """End and begin what `plan` says; the others are not touched."""
+        kept = [station for place in plan.end for station in self._running[place].part.stations]
+        await asyncio.gather(*map(self._end, plan.end))
+        states = await self._ground.spool.driver_states()
+        states |= {station.name: station.driver.state() for station in kept if hasattr(station.driver, "state")}
+        for place in plan.begin:
+            await self._begin(place, config, states)
+
+    def stations(self) -> list[tuple[str, Station]]:
+        """Return every device that is read, with the place of its line."""
+        return [(place, station) for place, running in self._running.items() for station in running.part.stations]
+
+    def sights(self) -> list[Sight]:
+        """Return how far each line is with what it must ask."""
+        found = [running.part.sight(place) for place, running in self._running.items()]
+        return [sight for sight in found if sight]
+
+    async def _begin(self, place: str, config: Config, states: dict[str, bytes]) -> None:
+        made = await part(self._ground, config, place, states)
+        tasks = [self._group.create_task(kept_up(name, work)(), name=name) for name, work in made.works]
+        self._running[place] = _Running(made, tasks)
+
+    async def _end(self, place: str) -> None:
+        """End a part after the exchange in hand, if it has one and that is soon over."""
+        running = self._running.pop(place)
+        finish = getattr(running.part.line, "finish", None)
+        if finish:
+            try:
+                async with asyncio.timeout(FINISH_WITHIN_S):
+                    await finish()
+            except TimeoutError:
+                log.debug("exchange in hand cut off place=%s", place)
+        for task in running.tasks:
+            task.cancel()
+        await asyncio.wait(running.tasks)
+        running.part.let_go()
+
+
+def kept_up(name: str, work: Work) -> Work:
+    """Return `work` so that a defect in it is logged and costs only a pause: the other lines must not fall with it.
+
+    Only a damaged spool ends the gateway: the next start sets it aside.
+    """
+
+    async def run() -> None:
+        rest_s = FIRST_REST_S
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                if _is_damage(error):
+                    log.exception("task failed name=%s", name)
+                    raise
+                log.exception("task failed, it is begun again name=%s after_s=%d", name, rest_s)
+            await asyncio.sleep(rest_s)
+            rest_s = min(2 * rest_s, LONGEST_REST_S)
+
+    return run
+
+
+def _is_damage(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_damage, error.exceptions))
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
