@@ -44,6 +44,12 @@ class Scenario(NamedTuple):
 SCENARIOS = {
     "load": Scenario("load", "load", "100 meters x 30 values x 1 Hz: CPU beside the floor, latency, memory"),
     "most": Scenario("load", "most", "the most values a second, and what happens beyond"),
+    "outages": Scenario("outages", "outages", "broker stopped, black hole, gateway killed twice: what arrives"),
+    "dead-unit": Scenario("dead_unit", "dead_unit", "one silent meter of ten on one connection, and its return"),
+    "rs485": Scenario("rs485", "rs485", "three meters on a bus: how well the wire is used, and whether faults lie"),
+    "drain": Scenario("drain", "drain", "a day of records waits: how fast they go, and how late live ones are"),
+    "flash": Scenario("flash", "flash", "bytes on flash a record, for four commit windows (needs root)"),
+    "million": Scenario("million", "million", "a million records: memory and descriptors (long)", is_long=True),
 }
 
 

@@ -70,10 +70,10 @@ class Process:
         heard: dict[str, Any] = json.loads(line)
         return heard
 
-    def ask(self, verb: str) -> dict[str, Any]:
+    def ask(self, verb: str, **facts: Any) -> dict[str, Any]:
         """Return its answer to `verb`."""
         assert self._child.stdin
-        self._child.stdin.write(json.dumps({"verb": verb}).encode() + b"\n")
+        self._child.stdin.write(json.dumps({"verb": verb, **facts}).encode() + b"\n")
         self._child.stdin.flush()
         return self.hear()
 

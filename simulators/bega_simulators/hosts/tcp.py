@@ -39,6 +39,7 @@ class ModbusTcpServer:
         self.sims = sims
         self.faults: set[str] = set()
         self.late_s = 0.0  # each answer comes so much later
+        self.silence_s = 0.0  # a converter waits so long for a silent device, and lets no other question pass
         self.questions = 0
         self.functions: set[int] = set()
         self._server: asyncio.Server | None = None
@@ -61,7 +62,7 @@ class ModbusTcpServer:
             self._server = None
         # Exchanges that were cut off end here: cancelled with the loop, each would leave a traceback.
         if ending := [task for task in self._serving if task]:
-            await asyncio.wait(ending, timeout=END_S + self.late_s)
+            await asyncio.wait(ending, timeout=END_S + self.late_s + self.silence_s)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -84,6 +85,7 @@ class ModbusTcpServer:
         request = await reader.readexactly(length - 1)
         response = self._answer(header[6], request)
         if response is None:
+            await asyncio.sleep(self.silence_s)
             return True
         if self.late_s:
             await asyncio.sleep(self.late_s)
