@@ -13,7 +13,8 @@ import msgspec
 from bega_gateway.config import Config, Device, MqttLine, Node
 
 # What is put to use without a new start; all else of [gateway], and these tables, are bound at the start.
-LIVE_KEYS = ("commit_window_s", "quota_bytes")
+LIVE_KEYS = ("commit_window_s", "spool_quota_mb")
+LOOKED_UP = ("audience", "label", "storage_class")  # for each record, by feed and recorder
 BOUND_TABLES = ("uplink", "feed", "metrics")
 
 
@@ -38,7 +39,7 @@ def plan(before: Config, after: Config) -> Plan:
 def parts(config: Config) -> dict[str, Any]:
     """Return every part of a gateway that runs by `config`, each with all that it depends on.
 
-    Audience and label are no part's affair: feed and recorder look them up for each record.
+    Audience, label and storage class are no part's affair: feed and recorder look them up for each record.
     """
     found: dict[str, Any] = {}
     for name, line in config.lines.items():
@@ -70,7 +71,7 @@ def settled(before: Config, after: Config) -> tuple[Config, list[str]]:
 
 
 def _unseen(row: Device | Node) -> Device | Node:
-    return msgspec.structs.replace(row, audience="operator", label="")
+    return msgspec.structs.replace(row, **{key: "" for key in LOOKED_UP if hasattr(row, key)})
 
 
 def _changed(place: str, before: Any, after: Any, live: tuple[str, ...] = ()) -> list[str]:

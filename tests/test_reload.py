@@ -1,0 +1,283 @@
+"""Another configuration in a gateway that runs: what did not change goes on, what is wrong changes nothing."""
+
+import contextlib
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bega_gateway.config import Config, examine
+from bega_gateway.control import NAME
+from bega_gateway.reload import parts, plan, settled
+from bega_protocols import senml
+
+# ------------------------------------------------------------------ the plan
+
+AUDIENCES = ("public", "operator", "personal")
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> dict[str, Any]:
+    """The tables of a small file; so small that two of them often have much in common."""
+    kinds = {"serial": "pms5003", "modbus-rtu": "modbus_meter", "modbus-tcp": "modbus_meter", "mqtt": ""}
+    lines: dict[str, Any] = {}
+    devices: dict[str, Any] = {}
+    nodes: dict[str, Any] = {}
+    for name in draw(st.sets(st.sampled_from(["a", "b", "c"]))):
+        kind = draw(st.sampled_from(sorted(kinds)))
+        lines[name] = {"kind": kind}
+        if kind in ("serial", "modbus-rtu"):
+            lines[name]["port"] = f"/dev/{name}{draw(st.integers(1, 2))}"
+        if kind == "modbus-tcp":
+            lines[name]["host"] = draw(st.sampled_from(["h1", "h2"]))
+        if kind == "mqtt":
+            lines[name]["broker"] = draw(st.sampled_from(["mqtt://h1", "mqtt://h2"]))
+        for number in draw(st.sets(st.integers(1, 2))):
+            row: dict[str, Any] = {"line": name, "audience": draw(st.sampled_from(AUDIENCES))}
+            row["label"] = draw(st.sampled_from(["", "Piața Victoriei"]))
+            if kind == "mqtt":
+                nodes[f"n{name}{number}"] = row
+            elif kind != "serial" or number == 1:
+                profile = draw(st.sampled_from(["sdm630", "iem3155"]))
+                row |= {"driver": kinds[kind], "every_s": draw(st.sampled_from([1.0, 2.0]))}
+                row["settings"] = {} if kind == "serial" else {"profile": profile, "address": number}
+                devices[f"d{name}{number}"] = row
+    whole: dict[str, Any] = {
+        "gateway": {"name": draw(st.sampled_from(["gw", "other"])), "city": "timisoara"},
+        "uplink": {"brokers": draw(st.sampled_from([["mqtt://h1"], ["mqtt://h1", "mqtt://h2"]]))},
+        "lines": lines,
+        "devices": devices,
+        "nodes": nodes,
+    }
+    whole["gateway"]["commit_window_s"] = draw(st.sampled_from([1.0, 2.0]))
+    if devices and draw(st.booleans()):
+        whole["air_index"] = {"air": {"inputs": [min(devices)], "label": draw(st.sampled_from(["", "x"]))}}
+    if draw(st.booleans()):
+        whole["feed"] = {"listen": draw(st.sampled_from(["127.0.0.1:0", "127.0.0.1:1"]))}
+    return whole
+
+
+def config_of(whole: dict[str, Any]) -> Config:
+    config, found = examine(Path("/dev/null"), whole)
+    assert config, found
+    return config
+
+
+def what_it_reads(whole: dict[str, Any]) -> dict[str, Any]:
+    """Return {place: all that decides what is read there}, from the tables alone."""
+    found = {}
+    for name, line in whole["lines"].items():
+        rows = {
+            key: {word: value for word, value in row.items() if word not in ("audience", "label")}
+            for table in ("devices", "nodes")
+            for key, row in whole[table].items()
+            if row["line"] == name
+        }
+        if rows or line["kind"] == "mqtt":
+            found[f"lines.{name}"] = (line, rows, list(rows))
+    for name, table in whole.get("air_index", {}).items():
+        # whose readings they are is part of it: a gateway of another name is another source, after a restart
+        found[f"air_index.{name}"] = table["inputs"]
+    return found
+
+
+@given(first=tables(), second=tables())
+def test_a_part_goes_on_exactly_if_all_that_decides_what_it_reads_is_the_same(first, second):
+    second["gateway"]["name"] = first["gateway"]["name"]
+    before, after = what_it_reads(first), what_it_reads(second)
+    made = plan(config_of(first), config_of(second))
+    assert set(made.keep) == {place for place in before if place in after and before[place] == after[place]}
+    assert set(made.end) == set(before) - set(made.keep)
+    assert set(made.begin) == set(after) - set(made.keep)
+
+
+@given(first=tables(), second=tables())
+def test_what_runs_after_a_reload_is_the_new_file_but_for_what_it_says_waits(first, second):
+    before, wanted = config_of(first), config_of(second)
+    after, waiting = settled(before, wanted)
+    assert (after.uplink, after.feed, after.gateway.name) == (before.uplink, before.feed, before.gateway.name)
+    assert after.gateway.commit_window_s == wanted.gateway.commit_window_s
+    assert (after.lines, after.devices, after.nodes) == (wanted.lines, wanted.devices, wanted.nodes)
+    assert ("gateway.name" in waiting) == (before.gateway.name != wanted.gateway.name)
+    assert ("uplink.brokers" in waiting) == (before.uplink != wanted.uplink)
+    assert any(place.startswith("feed") for place in waiting) == (before.feed != wanted.feed)
+    assert settled(after, wanted) == (after, waiting), "a second reload of the same file changes nothing"
+    assert plan(after, after) == (list(parts(after)), [], [])
+
+
+def test_a_profile_whose_contents_changed_changes_its_line(tmp_path):
+    from importlib.resources import files
+
+    own = files("bega_protocols").joinpath("profiles", "sdm630.toml").read_text(encoding="utf-8")
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        '[gateway]\nname = "gw"\ncity = "t"\n[uplink]\nbrokers = ["mqtt://h"]\n'
+        '[lines.hall]\nkind = "modbus-tcp"\nhost = "h"\n'
+        '[devices.hall]\nline = "hall"\ndriver = "modbus_meter"\nsettings = { profile = "mine.toml", address = 1 }\n'
+    )
+    (tmp_path / "mine.toml").write_text(own)
+    before, _ = examine(file)
+    (tmp_path / "mine.toml").write_text(own + "\n# only a remark\n")
+    same, _ = examine(file)
+    (tmp_path / "mine.toml").write_text(own.replace("exponent = -1", "exponent = -2", 1))
+    other, found = examine(file)
+    assert before and same and other, found
+    assert plan(before, same).keep == ["lines.hall"]
+    assert other != before
+    assert plan(before, other) == ([], ["lines.hall"], ["lines.hall"])
+
+
+# ------------------------------------------------------------------ the gateway itself
+
+CONFIGURATION = """
+[gateway]
+name = "gw-corner"
+city = "timisoara"
+commit_window_s = 0.05
+[uplink]
+brokers = ["mqtt://127.0.0.1:1"]
+[lines.pms]
+kind = "serial"
+port = "{port}"
+[devices.roadside-air]
+line = "pms"
+driver = "pms5003"
+every_s = 0.001
+[lines.second]
+kind = "serial"
+port = "{second}"
+[devices.second-air]
+line = "second"
+driver = "pms5003"
+"""
+
+
+def reload(process, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bega", "gateway", "reload", "--config", str(process.config)]
+    state = ["--set", f"gateway.state_dir={process.state}"]
+    return subprocess.run([*command, *state, *more], capture_output=True, text=True, timeout=30)
+
+
+def frames(state: Path) -> list[int]:
+    """Return the numbers of the sensor's frames, in the order in which they were stored."""
+    with contextlib.closing(sqlite3.connect(f"file:{state}/spool.db?mode=ro", uri=True)) as database:
+        records = [senml.decode(payload) for (payload,) in database.execute("SELECT payload FROM outbox ORDER BY id")]
+    return [
+        reading.value for record in records for reading in record.readings
+        if record.device == "roadside-air" and reading.quantity == "pm2_5"
+    ]  # fmt: skip
+
+
+def test_a_device_that_counts_loses_no_frame_while_another_line_changes(sensor, make_gateway, tmp_path, eventually):
+    text = CONFIGURATION.format(port=sensor.port, second=tmp_path / "none")
+    process = make_gateway(text)
+    process.start()
+    eventually(lambda: len(frames(process.state)) > 20, "frames are stored")
+    for round_ in range(3):
+        process.config.write_text(text.replace("none", f"none-{round_}"))
+        told = reload(process)
+        assert (told.returncode, told.stderr) == (0, "")
+        assert told.stdout.splitlines() == ["changed place=lines.second", "done kept=1 ended=1 begun=1"]
+    before = len(frames(process.state))
+    eventually(lambda: len(frames(process.state)) > before + 20, "and go on")
+    assert process.stop() == 0
+    numbers = frames(process.state)
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "none missing, none twice, in order"
+    log = process.log.read_text()
+    assert "Traceback" not in log
+    assert f"{tmp_path}/none-2 is not there" in log
+
+
+def test_a_line_of_its_own_is_ended_begun_and_reads_again(sensor, make_gateway, tmp_path, eventually):
+    text = CONFIGURATION.format(port=sensor.port, second=tmp_path / "none")
+    process = make_gateway(text)
+    process.start()
+    eventually(lambda: len(frames(process.state)) > 5, "frames are stored")
+    begun = text.index("[lines.pms]")
+    process.config.write_text(text[:begun] + text[text.index("[lines.second]") :])
+    assert reload(process).stdout.splitlines() == ["ended place=lines.pms", "done kept=1 ended=1 begun=0"]
+    rest = len(frames(process.state))
+    time.sleep(0.5)
+    assert len(frames(process.state)) <= rest + 2, "what was under way is stored, and nothing after it"
+    process.config.write_text(text)
+    assert reload(process).stdout.splitlines() == ["begun place=lines.pms", "done kept=1 ended=0 begun=1"]
+    eventually(lambda: len(frames(process.state)) > rest + 10, "it reads again")
+    assert process.stop() == 0
+    assert "Traceback" not in process.log.read_text()
+
+
+def test_a_file_with_problems_changes_nothing_and_all_of_them_are_said(sensor, make_gateway, tmp_path, eventually):
+    text = CONFIGURATION.format(port=sensor.port, second=tmp_path / "none")
+    process = make_gateway(text)
+    process.start()
+    eventually(lambda: len(frames(process.state)) > 5, "frames are stored")
+    process.config.write_text(text.replace("[lines.second]\nkind", "[lines.second]\nkin"))
+    told = reload(process)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "lines.second.kind: must be one of serial" in told.stderr
+    assert told.stderr.splitlines()[-1] == "1 problem"
+    os.kill(process._child.pid, signal.SIGHUP)
+    eventually(lambda: "reload refused error=" in process.log.read_text(), "by signal it is in the log")
+    before = len(frames(process.state))
+    eventually(lambda: len(frames(process.state)) > before + 5, "and what ran runs on")
+    process.config.write_text(text)
+    assert reload(process).stdout == "done kept=2 ended=0 begun=0\n"
+
+
+def test_what_needs_a_restart_is_named_and_the_rest_is_applied(sensor, make_gateway, tmp_path, eventually):
+    text = CONFIGURATION.format(port=sensor.port, second=tmp_path / "none")
+    process = make_gateway(text)
+    process.start()
+    eventually(lambda: len(frames(process.state)) > 5, "frames are stored")
+    other = text.replace("gw-corner", "gw-other").replace("127.0.0.1:1", "127.0.0.1:2").replace("0.05", "0.1")
+    process.config.write_text(other.replace("/none", "/nothing"))
+    told = reload(process)
+    assert told.returncode == 0
+    assert told.stdout.splitlines() == [
+        "waits for a restart place=gateway.name",
+        "waits for a restart place=uplink.brokers",
+        "changed place=lines.second",
+        "done kept=1 ended=1 begun=1",
+    ]
+    log = process.log.read_text()
+    assert "reload waits for a restart place=gateway.name" in log
+
+
+def test_a_gateway_that_does_not_run_is_told_from_one_that_does(sensor, make_gateway, tmp_path):
+    process = make_gateway(CONFIGURATION.format(port=sensor.port, second=tmp_path / "none"))
+    told = reload(process)
+    assert told.returncode == 1
+    assert told.stderr.startswith(f"bega gateway reload: no gateway runs with the state in {process.state}")
+    process.start()
+    assert reload(process).returncode == 0
+    process.kill()
+    assert "no gateway runs" in reload(process).stderr, "a socket that was left behind is no gateway"
+    process.start()
+    assert reload(process).returncode == 0
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"\n", b"reload", b"stop\n", b"x" * 100_000, b"\xff\xfe\n"])
+def test_nonsense_on_the_control_socket_is_let_go(nonsense, sensor, make_gateway, tmp_path, monkeypatch):
+    process = make_gateway(CONFIGURATION.format(port=sensor.port, second=tmp_path / "none"))
+    process.start()
+    assert (process.state / NAME).stat().st_mode & 0o777 == 0o600
+    monkeypatch.chdir(process.state)
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(NAME)
+        stranger.settimeout(10)
+        with contextlib.suppress(OSError):
+            stranger.sendall(nonsense)
+            stranger.shutdown(socket.SHUT_WR)
+            assert stranger.recv(100) == b""
+    assert reload(process).returncode == 0
+    assert process.stop() == 0
+    assert "Traceback" not in process.log.read_text()
