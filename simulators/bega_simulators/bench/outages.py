@@ -87,7 +87,7 @@ def _kill_twice(scene: Scene) -> None:
 def _case(bench: Bench, name: str, act: Callable[[Scene], None]) -> tuple[Fate, dict[str, Any]]:
     every_s = bench.seconds(EVERY_S, 0.2)
     with Programs(bench.directory / name) as programs:
-        broker = programs.broker()
+        broker = programs.broker(at_each_change=True)
         farm, ports = programs.farm(METERS, FLOATS, keep_times=True)
         subscriber = programs.subscriber(broker.port, FLOATS)
         relay = Relay(broker.port)

@@ -73,11 +73,11 @@ class Window:
 class Stage:
     """Brings up what stays the same for all programs: use as a block."""
 
-    def __init__(self, programs: Programs, meters: int, floats: int) -> None:
+    def __init__(self, programs: Programs, meters: int, floats: int, at_each_change: bool = False) -> None:
         self.programs = programs
         self.meters = meters
         self.floats = floats
-        self.broker = programs.broker()
+        self.broker = programs.broker(at_each_change)
         self.farm, self.ports = programs.farm(meters, floats)
         self.subscriber = programs.subscriber(self.broker.port, floats)
 
