@@ -147,11 +147,6 @@ def test_state_that_cannot_be_written_is_named(tmp_path):
     assert "cannot be made (Not a directory); give a place that the gateway's user may write" in said
 
 
-def test_spool_that_cannot_be_opened_is_named(tmp_path):
-    (tmp_path / "state" / "spool.db").mkdir(parents=True)
-    assert refused(tmp_path).startswith(f"gateway.state_dir: {tmp_path}/state/spool.db cannot be opened")
-
-
 def test_boot_number_that_cannot_be_kept_is_named(tmp_path):
     (tmp_path / "state" / "boot.a").mkdir(parents=True)
     assert "the boot number cannot be kept" in refused(tmp_path)

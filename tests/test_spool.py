@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bega.outbox import spool as spool_module
-from bega.outbox import spool_file
-from bega.outbox.spool import HEADS_KEPT, Head, Spool
+from bega.outbox import spool_recent, spool_rows, spool_salvage
+from bega.outbox.spool import HEADS_KEPT, Head, Spool, SpoolFull
 from bega.outbox.spool_file import SpoolFile
 
 TOPIC = "city/timisoara/gw/gw/air/up"
-SMALL_BYTES = 64 * spool_file.PAGE_BYTES  # the smallest quota
+SMALL_BYTES = 64 * spool_salvage.PAGE_BYTES  # the smallest quota
 
 
 @contextlib.asynccontextmanager
@@ -180,7 +180,7 @@ def test_next_commit_is_never_missed(path):
 
 def test_forgotten_messages_are_never_taken_again_whenever_their_deletion_is_committed(path, monkeypatch):
     """A publisher that reconnects between the acknowledgement and the delete would send them once more."""
-    monkeypatch.setattr(spool_module, "RECENT_ROWS", 0)  # from the file
+    monkeypatch.setattr(spool_recent, "RECENT_ROWS", 0)  # from the file
 
     async def work():
         async with opened(path, runs=False) as (spool, executor):
@@ -211,7 +211,7 @@ def count_of_file_reads(monkeypatch) -> list[int]:
 
 
 def test_what_was_just_committed_is_taken_from_memory_and_the_rest_from_the_file(path, monkeypatch):
-    monkeypatch.setattr(spool_module, "RECENT_ROWS", 100)
+    monkeypatch.setattr(spool_recent, "RECENT_ROWS", 100)
     reads = count_of_file_reads(monkeypatch)
 
     async def work():
@@ -228,7 +228,7 @@ def test_what_was_just_committed_is_taken_from_memory_and_the_rest_from_the_file
             assert [row.id for row in await spool.take(100, 1000)] == [*range(101, 151), 250]
             assert len(reads) == 2
             await add_all(spool, [bytes(100) for _ in range(300)])
-            assert (len(spool._recent), spool.depth) == (100, 451)
+            assert (len(spool._recent.rows), spool.depth) == (100, 451)
         async with opened(path) as (spool, _):
             assert (spool.last_id, spool.depth) == (550, 451)
             assert await spool.take(550, 100) == []
@@ -239,15 +239,15 @@ def test_what_was_just_committed_is_taken_from_memory_and_the_rest_from_the_file
 
 
 def test_memory_of_what_was_committed_is_bounded_in_bytes_too(path, monkeypatch):
-    monkeypatch.setattr(spool_module, "RECENT_BYTES", 10_000)
+    monkeypatch.setattr(spool_recent, "RECENT_BYTES", 10_000)
 
     async def work():
         async with opened(path) as (spool, _):
             await add_all(spool, [bytes(1000) for _ in range(50)])
-            assert sum(len(row.payload) for row in spool._recent.values()) == 10_000
+            assert sum(len(row.payload) for row in spool._recent.rows.values()) == 10_000
             assert len(await payloads_of(spool)) == 50
             await spool.add(TOPIC, bytes(50_000))
-            assert spool._recent == {}
+            assert spool._recent.rows == {}
             assert len(await spool.take(50, 10)) == 1
 
     run(work())
@@ -307,7 +307,7 @@ def test_window_and_quota_change_while_it_runs(path):
     async def work():
         async with opened(path, window_s=60) as (spool, _):
             await spool.settle(0.01, 40_000_000)
-            assert spool.quota_bytes == 40_000_000
+            assert 39_990_000 < spool.quota_bytes <= 40_000_000
             await asyncio.wait_for(spool.add(TOPIC, b"one"), 5)
 
     run(work())
@@ -327,7 +327,7 @@ INSERT INTO head VALUES ('air-1', 1, 5);
 def test_a_file_of_the_first_release_is_brought_up_to_date(path):
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.executescript(FIRST_RELEASE)
-        crc = spool_file.crc_of(TOPIC.encode(), b"old")
+        crc = spool_rows.crc_of(TOPIC.encode(), b"old")
         database.execute("INSERT INTO outbox VALUES (7, ?, ?, ?)", (TOPIC, b"old", crc))
         database.commit()
     for _ in range(2):
@@ -467,51 +467,198 @@ def test_a_retry_does_not_wait_for_another_window(path, quick_retry):
     run(work())
 
 
-def test_a_full_spool_loses_nothing_refuses_nothing_and_drains(path, quick_retry):
+def test_full_of_billing_it_refuses_billing_and_takes_it_again_when_drained(path, caplog):
     """Deletes and new messages share a commit: were it all or nothing, a full spool could never become empty."""
-    payload = bytes(1000)
+    caplog.set_level("INFO")
 
     async def work():
         async with opened(path, quota_bytes=SMALL_BYTES) as (spool, _):
-            promised = []
-            for number in range(400):
-                stored = spool.add(TOPIC, b"%d " % number + payload)
-                promised.append(stored)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(stored), 0.1)
-                if not stored.done():
-                    break
-            full_at = len(promised) - 1
-            assert 50 < full_at < 399, "the quota was reached"
+            promised = [
+                spool.add(TOPIC, b"%d " % number + bytes(1000), storage_class="billing") for number in range(400)
+            ]
+            results = await asyncio.gather(*promised, return_exceptions=True)
+            stored = results.count(None)
+            assert 50 < stored < 200
+            assert all(isinstance(result, SpoolFull) for result in results[stored:]), "the newest are refused"
+            assert spool.refused == {"routine": 0, "billing": 400 - stored, "alarm": 0}
+            with pytest.raises(SpoolFull):
+                await spool.add(TOPIC, bytes(1000), storage_class="billing")
+            with pytest.raises(SpoolFull):
+                await spool.add(TOPIC, bytes(1000))
+            await spool.add(TOPIC, b"an alarm has a reserve" + bytes(1000), storage_class="alarm")
             assert path.stat().st_size <= SMALL_BYTES
-            more = [spool.add(TOPIC, b"%d " % number + payload) for number in range(full_at + 1, full_at + 40)]
-            drained: list[bytes] = []
-            while len(drained) < full_at + 40:
-                rows = await spool.take(0, 10)
-                drained += [row.payload for row in rows]
-                spool.forget([row.id for row in rows])
-                await asyncio.sleep(0.01)
-            await asyncio.gather(*promised, *more)
-            assert [int(row.split()[0]) for row in drained] == list(range(full_at + 40))
+            drained = await payloads_of(spool)
+            assert [int(row.split()[0]) for row in drained[:-1]] == list(range(stored))
+            assert spool.depth == len(drained) == stored + 1
+            spool.forget([row.id for row in await spool.take(0, 50)])
+            await spool.add(TOPIC, bytes(1000), storage_class="billing")
+            assert spool.depth == stored + 2 - 50
+
+    run(work())
+    assert caplog.text.count("billing records refused") == caplog.text.count("billing records are taken again") == 1
+    assert "messages are dropped" not in caplog.text
+
+
+def test_full_of_routine_it_drops_the_oldest_of_them_and_nothing_else(path, caplog):
+    caplog.set_level("INFO")
+
+    async def work():
+        async with opened(path, quota_bytes=4 * SMALL_BYTES) as (spool, _):
+            kinds = ["billing" if number % 10 == 0 else "routine" for number in range(1500)]
+            for begin in range(0, 1500, 100):
+                await asyncio.gather(
+                    *[
+                        spool.add(TOPIC, b"%d " % number + bytes(1000), storage_class=kinds[number])
+                        for number in range(begin, begin + 100)
+                    ]
+                )
+            held = [int(payload.split()[0]) for payload in await payloads_of(spool)]
+            assert [number for number in held if number % 10 == 0] == list(range(0, 1500, 10))
+            routine = [number for number in held if number % 10]
+            assert routine == [number for number in range(routine[0], 1500) if number % 10]
+            assert spool.dropped["routine"] == 1350 - len(routine) > 0
+            assert spool.depth == len(held) and spool.refused["billing"] == 0
+            assert spool.used_bytes <= spool.quota_bytes == 4 * SMALL_BYTES
+            spool.forget([row.id for row in await spool.take(0, 10_000)])
             await spool.add(TOPIC, b"last")
             assert await payloads_of(spool) == [b"last"]
-            assert spool.depth == 1
+
+    run(work())
+    assert caplog.text.count("messages are dropped") == caplog.text.count("has room again") == 1
+
+
+def test_what_was_dropped_on_its_way_out_counts_once(path):
+    async def work():
+        async with opened(path, quota_bytes=SMALL_BYTES) as (spool, _):
+            await add_all(spool, [bytes(1000) for _ in range(100)])
+            in_flight = [row.id for row in await spool.take(0, 20)]
+            await add_all(spool, [bytes(1000) for _ in range(100)])
+            assert spool.dropped["routine"] == 100
+            spool.forget(in_flight)
+            await spool.add(TOPIC, b"next")
+            assert spool.depth == len(await payloads_of(spool)) == 101
 
     run(work())
 
 
-def test_a_full_spool_is_drained_though_what_waits_is_more_than_the_drain_frees(path, quick_retry):
+def test_a_smaller_quota_holds_at_the_next_commit(path):
+    async def work():
+        async with opened(path, quota_bytes=8 * SMALL_BYTES) as (spool, _):
+            await add_all(spool, [bytes(1000) for _ in range(1200)])
+            await spool.settle(0, SMALL_BYTES)
+            await spool.add(TOPIC, b"next")
+            assert spool.used_bytes <= SMALL_BYTES
+            assert spool.depth == 1201 - spool.dropped["routine"]
+
+    run(work())
+
+
+def test_node_record_that_finds_no_room_leaves_its_head_and_its_followers_behind(path):
+    """The head says what is had: were a later record stored, the node would free the one that was not."""
+
     async def work():
         async with opened(path, quota_bytes=SMALL_BYTES) as (spool, _):
-            await add_all(spool, [bytes(1000) for _ in range(150)])
-            too_much = [spool.add(TOPIC, bytes(1000)) for _ in range(200)]
-            for drained in range(10, 60, 10):
-                spool.forget(list(range(drained - 9, drained + 1)))
+            full = [spool.add(TOPIC, bytes(1000), storage_class="billing") for _ in range(300)]
+            await asyncio.gather(*full, return_exceptions=True)
+            node = [
+                spool.add(TOPIC, bytes(size), storage_class="billing", head=Head("air-1", 1, seq), state=("park", b"1"))
+                for seq, size in ((1, 5_000), (2, 10), (3, 10))
+            ]
+            spool.set_head(Head("air-1", 1, 9))
+            other = spool.add(TOPIC, b"alarm", storage_class="alarm", head=Head("air-2", 1, 1))
+            results = await asyncio.gather(*node, return_exceptions=True)
+            assert all(isinstance(result, SpoolFull) for result in results)
+            await other
+            assert await spool.heads() == {("air-2", 1): 1}
+            assert await spool.driver_states() == {}
+            spool.forget([row.id for row in await spool.take(0, 60)])
+            await spool.add(TOPIC, b"makes the deletes happen", storage_class="alarm")
+            with pytest.raises(SpoolFull):
+                await spool.add(TOPIC, b"too early", head=Head("air-1", 1, 2))
+            await spool.add(TOPIC, b"again", head=Head("air-1", 1, 1))
+            await spool.add(TOPIC, b"and the next", head=Head("air-1", 1, 2))
+            assert await spool.heads() == {("air-1", 1): 2, ("air-2", 1): 1}
+
+    run(work())
+
+
+def test_followers_that_came_while_the_commit_refused_are_refused_too(path):
+    async def work():
+        async with opened(path, runs=False, quota_bytes=SMALL_BYTES) as (spool, executor):
+            full = [spool.add(TOPIC, bytes(1000), storage_class="billing") for _ in range(300)]
+            await spool._commit_whole()
+            await asyncio.gather(*full, return_exceptions=True)
+            gate = threading.Event()
+            executor.submit(gate.wait, 10)
+            first = spool.add(TOPIC, bytes(5000), head=Head("air-1", 1, 1))
+            committing = asyncio.create_task(spool._commit_whole())
+            await asyncio.sleep(0.02)
+            later = spool.add(TOPIC, b"small", head=Head("air-1", 1, 2), storage_class="alarm")
+            spool.set_head(Head("air-1", 1, 9))
+            gate.set()
+            await committing
+            assert isinstance(first.exception(), SpoolFull) and isinstance(later.exception(), SpoolFull)
+            await spool._commit_whole()
+            assert await spool.heads() == {}
+
+    run(work())
+
+
+@contextlib.asynccontextmanager
+async def locked(path, spool, executor):
+    """Let no commit succeed inside the block."""
+    await asyncio.wrap_future(executor.submit(spool._file._database.execute, "PRAGMA busy_timeout = 0"))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_while_the_disk_takes_nothing_memory_keeps_the_newest_and_nodes_are_told_to_keep_theirs(
+    path, quick_retry, monkeypatch, caplog
+):
+    monkeypatch.setattr(spool_module, "ROOM_ROWS", 100)
+
+    async def work():
+        async with opened(path) as (spool, executor):
+            async with locked(path, spool, executor):
+                billing = [spool.add(TOPIC, b"b%d" % number, storage_class="billing") for number in range(10)]
                 async with asyncio.timeout(5):
-                    while len(on_disk(path)) > 150 - drained:  # noqa: ASYNC110 - another reader's view has no event
+                    while not spool.failing:  # noqa: ASYNC110 - what the disk does has no event
                         await asyncio.sleep(0.01)
-            assert not any(stored.done() for stored in too_much)
-            assert spool.depth == 100
+                assert not spool.has_room()
+                routine = []
+                for number in range(1000):
+                    await asyncio.wait_for(spool.room(), 1)
+                    routine.append(spool.add(TOPIC, b"%d" % number))
+                    if number % 50 == 0:
+                        await asyncio.sleep(0.01)
+                assert spool.waiting <= 100
+                assert isinstance(routine[0].exception(), SpoolFull) and not routine[-1].done()
+            await asyncio.gather(*billing, routine[-1])
+            held = await payloads_of(spool)
+            kept = [int(payload) for payload in held[10:]]
+            assert kept == list(range(kept[0], 1000)) and 80 < len(kept) <= 90
+            assert spool.dropped == {"routine": 1000 - len(kept), "billing": 0, "alarm": 0}
+            assert spool.has_room()
+
+    run(work())
+    assert caplog.text.count("memory is full, the oldest routine messages are dropped") == 1
+
+
+def test_memory_full_of_billing_refuses_what_comes(path, quick_retry, monkeypatch):
+    monkeypatch.setattr(spool_module, "ROOM_BYTES", 10_000)
+
+    async def work():
+        async with opened(path) as (spool, executor):
+            async with locked(path, spool, executor):
+                billing = [spool.add(TOPIC, bytes(1000), storage_class="billing") for _ in range(5)]
+                await asyncio.sleep(0.1)
+                billing += [spool.add(TOPIC, bytes(1000), storage_class="billing") for _ in range(15)]
+                refused = [stored for stored in billing if stored.done()]
+                assert 10 < len(refused) < 13 and all(isinstance(each.exception(), SpoolFull) for each in refused)
+            results = await asyncio.gather(*billing, return_exceptions=True)
+            assert results.count(None) == spool.depth == 20 - len(refused)
 
     run(work())
 
@@ -537,7 +684,7 @@ import asyncio, resource, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from bega.outbox import spool as spool_module
-from bega.outbox import spool_file
+from bega.outbox import spool_recent, spool_rows, spool_salvage
 from bega.outbox.spool import Spool
 spool_module.RETRY_S = 0.02
 _, HARD = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -649,21 +796,27 @@ def reopen(path: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "least"),
     [
-        lambda octets: b"not a database at all, but long enough to be looked at " * 20,
-        lambda octets: octets[:5000],
-        lambda octets: octets[:4096] + bytes(8192) + octets[12288:],
-        lambda octets: bytes(100) + octets[100:],
-        lambda octets: octets[: len(octets) // 2],
+        (lambda octets: b"not a database at all, but long enough to be looked at " * 20, 0),
+        (lambda octets: octets[:5000], 0),
+        (lambda octets: octets[:4096] + bytes(8192) + octets[12288:], 250),
+        (lambda octets: octets[:40960] + bytes(8192) + octets[49152:], 250),
+        (lambda octets: bytes(100) + octets[100:], 300),
+        (lambda octets: octets[:18] + b"\x05" + octets[19:], 300),
+        (lambda octets: octets[: len(octets) // 2], 100),
     ],
-    ids=["text", "cut short", "pages of zeros", "no header", "half of it"],
+    ids=["text", "cut short", "tree of zeros", "rows of zeros", "no header", "marked read-only", "half of it"],
 )
-def test_a_damaged_file_is_set_aside_and_never_a_reason_to_stop(path, damage, caplog):
+def test_a_damaged_file_is_set_aside_and_salvaged_and_never_a_reason_to_stop(path, damage, least, caplog):
     fill(path)
+    whole = [row_number(payload) for payload in on_disk(path)]
     path.write_bytes(damage(path.read_bytes()))
     before = path.read_bytes()
-    assert reopen(path) == []
+    saved = [row_number(payload) for payload in reopen(path)]
+    assert saved == sorted(set(saved)) and set(saved) <= set(whole)
+    assert least <= len(saved) <= 300
+    assert f"saved={len(saved)} " in caplog.text
     aside = path.with_name("spool.db.damaged-1")
     assert aside.read_bytes() == before, "for whoever can still read it"
     assert str(aside) in caplog.text
@@ -671,6 +824,10 @@ def test_a_damaged_file_is_set_aside_and_never_a_reason_to_stop(path, damage, ca
     assert reopen(path) == []
     assert path.with_name("spool.db.damaged-2").exists()
     assert aside.read_bytes() == before
+
+
+def row_number(payload: bytes) -> int:
+    return int(payload.split()[0])
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -702,28 +859,184 @@ def test_message_whose_bytes_changed_on_the_card_is_set_aside_and_the_rest_is_se
         assert [row[0] for row in database.execute("SELECT id FROM aside ORDER BY id")] == [1, 3]
 
 
-def test_damage_found_while_running_ends_the_run_so_that_a_new_start_can_set_it_aside(path):
+def test_damage_found_while_running_is_mended_without_a_new_start(path, caplog):
     fill(path)
 
     async def work():
-        async with opened(path, runs=False) as (spool, executor):
-            spool.add(TOPIC, b"record")
+        async with opened(path) as (spool, executor):
+            first = await spool.add(TOPIC, b"301 in memory", head=Head("air-1", 1, 7))
             await asyncio.wrap_future(executor.submit(spool._file._database.execute, "PRAGMA shrink_memory"))
             octets = bytearray(path.read_bytes())
-            octets[4096:] = bytes(len(octets) - 4096)
+            octets[8192:] = bytes(len(octets) - 8192)
             path.write_bytes(octets)
+            await asyncio.wait_for(spool.add(TOPIC, b"302 next"), 10)
+            held = [row_number(payload) for payload in await payloads_of(spool)]
+            assert held[-2:] == [301, 302], "what was stored just now is stored again from memory"
+            assert spool.depth == len(held)
+            assert first is None
+
+    run(work())
+    assert "spool damaged, set aside" in caplog.text
+    reopen(path)
+
+
+def test_damage_found_by_the_reader_is_mended_too(path):
+    fill(path)
+
+    async def work():
+        async with opened(path) as (spool, executor):
+            await asyncio.wrap_future(executor.submit(spool._file._database.execute, "PRAGMA shrink_memory"))
+            octets = bytearray(path.read_bytes())
+            octets[4096:12288] = b"\xee" * 8192
+            path.write_bytes(octets)
+            held = [row_number(payload) for payload in await payloads_of(spool)]
+            assert len(held) > 200 and held == sorted(set(held))
+            assert spool.depth == len(held)
+
+    run(work())
+    assert path.with_name("spool.db.damaged-1").exists()
+
+
+def test_a_file_that_is_damaged_at_once_again_and_again_ends_the_run(path, monkeypatch):
+    def rotten(*_):
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr(SpoolFile, "commit", rotten)
+    monkeypatch.setattr(spool_module, "RETRY_S", 0.01)
+
+    async def work():
+        async with opened(path, runs=False) as (spool, _):
+            spool.add(TOPIC, b"record")
             with pytest.raises(sqlite3.DatabaseError, match="malformed"):
                 await spool.run()
 
     run(work())
+
+
+def test_head_that_grew_on_the_card_is_not_believed(path, caplog):
+    """It would acknowledge records that never came, and the node would free them."""
+
+    async def work(expected):
+        async with opened(path) as (spool, _):
+            assert await spool.heads() == expected
+            spool.set_head(Head("air-1", 1, 6))
+            await spool.add(TOPIC, b"x", head=Head("air-2", 1, 3), state=("park", b"\x01"))
+
+    run(work({}))
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE head SET seq = seq + 128 WHERE source = 'air-1'")
+        database.execute("UPDATE driver_state SET state = x'03'")
+        database.commit()
+
+    async def states():
+        async with opened(path) as (spool, _):
+            return await spool.driver_states()
+
+    assert run(states()) == {}
+    run(work({("air-2", 1): 3}))
+    assert "a node's head changed on the card" in caplog.text
+
+    async def heads():
+        async with opened(path) as (spool, _):
+            return await spool.heads()
+
+    assert run(heads()) == {("air-1", 1): 6, ("air-2", 1): 3}
+
+
+def test_a_directory_in_its_place_is_set_aside(path):
+    (path / "something").mkdir(parents=True)
+    assert reopen(path) == []
+    assert path.with_name("spool.db.damaged-1").is_dir()
+
+
+def test_an_empty_file_is_a_new_one(path):
+    path.touch()
+    assert reopen(path) == []
+    assert not path.with_name("spool.db.damaged-1").exists()
+
+
+def test_a_file_of_another_program_is_set_aside_untouched(path):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE history (url TEXT)")
+    before = path.read_bytes()
+    assert reopen(path) == []
+    assert path.with_name("spool.db.damaged-1").read_bytes() == before
+
+
+@pytest.mark.parametrize("left", [None, b""], ids=["the file is lost", "the file is empty"])
+def test_what_stands_in_the_journal_of_a_lost_file_is_saved(path, left):
+    """SQLite deletes such a journal without a word."""
+    child = subprocess.Popen([sys.executable, "-c", WRITER, path, "0", "1"], stdout=subprocess.PIPE, text=True)
+    while not child.stdout.readline().startswith("stored 36"):
+        pass
+    child.kill()
+    child.wait()
+    assert path.with_name("spool.db-wal").stat().st_size > 0
+    there = [int(payload) for payload in on_disk(path)]
+    path.unlink()
+    if left is not None:
+        path.write_bytes(left)
+    saved = [int(payload) for payload in reopen(path)]
+    assert len(there) > 10 and set(there[-10:]) <= set(saved)
+
+
+def test_journal_of_another_file_does_no_harm(path, tmp_path):
+    other = tmp_path / "other.db"
+    child = subprocess.Popen([sys.executable, "-c", WRITER, other, "0", "1"], stdout=subprocess.PIPE, text=True)
+    while not child.stdout.readline().startswith("stored 36"):
+        pass
+    child.kill()
+    child.wait()
+    fill(path)
+    other.with_name("other.db-wal").rename(path.with_name("spool.db-wal"))
     reopen(path)
 
 
-def test_a_place_that_cannot_be_opened_is_no_damage(tmp_path):
-    (tmp_path / "spool.db").mkdir()
-    with pytest.raises(sqlite3.OperationalError):
-        run(opened(tmp_path / "spool.db").__aenter__())
-    assert not (tmp_path / "spool.db.damaged-1").exists()
+@pytest.mark.parametrize("cut", range(1, 4))
+def test_power_cut_while_a_damaged_file_is_salvaged_costs_nothing_more(path, cut, monkeypatch):
+    """Cut before the damaged file is renamed, and between the renames."""
+    fill(path)
+    octets = path.read_bytes()
+    path.write_bytes(bytes(100) + octets[100:])
+    path.with_name("spool.db-wal").write_bytes(b"what belonged to it")
+    rename, calls = Path.rename, []
+
+    class PowerCut(BaseException):
+        pass
+
+    def cutting(self, target):
+        calls.append(1)
+        if len(calls) == cut:
+            raise PowerCut
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", cutting)
+        with pytest.raises(PowerCut):
+            SpoolFile(path, 1_000_000_000)
+    assert len(reopen(path)) == 300
+    assert not path.with_name("spool.db.new").exists()
+
+
+def test_only_the_last_damaged_files_are_kept(path):
+    for number in range(6):
+        path.write_bytes(b"%d is no spool at all" % number * 100)
+        reopen(path)
+    kept = sorted(file.name for file in path.parent.glob("*.damaged-*"))
+    assert kept == ["spool.db.damaged-4", "spool.db.damaged-5", "spool.db.damaged-6"]
+
+
+def test_rows_of_any_size_are_found_on_their_pages(path):
+    """Those larger than a page continue on overflow pages."""
+    sizes = [0, 1, 100, 3900, 4000, 4020, 4040, 4061, 4062, 4100, 5000, 8000, 8150, 20_000, 100_000]
+
+    async def work():
+        async with opened(path) as (spool, _):
+            await add_all(spool, [bytes([index]) * size for index, size in enumerate(sizes)])
+
+    run(work())
+    path.write_bytes(bytes(100) + path.read_bytes()[100:])
+    assert reopen(path) == [bytes([index]) * size for index, size in enumerate(sizes)]
 
 
 # ------------------------------------------------------------------ any history
@@ -737,7 +1050,7 @@ class AnyHistory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(spool_module, "RECENT_ROWS", self.recent_rows)
+        self._patch.setattr(spool_recent, "RECENT_ROWS", self.recent_rows)
         self._loop = asyncio.new_event_loop()
         self._directory = contextlib.ExitStack()
         folder = self._directory.enter_context(_folder())

@@ -7,108 +7,94 @@ mode, so the file has a quota of its own (`max_page_count`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
 
-from bega_protocols.checks import crc32
+from bega.outbox import spool_open
+from bega.outbox.spool_open import CHANGED, INSERT_HEAD, INSERT_MESSAGE, INSERT_STATE
+from bega.outbox.spool_rows import CLASSES, ROUTINE, Entry, Head, Row, StorageClass, ranges_of, row_of
+from bega.outbox.spool_salvage import heads_in, states_in
 
 log = logging.getLogger(__name__)
 
-StorageClass = Literal["routine", "billing", "alarm"]
-CLASSES: tuple[StorageClass, ...] = get_args(StorageClass)  # the file holds the place in this row: append only
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL,
-    crc INTEGER NOT NULL, class INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS aside (id INTEGER PRIMARY KEY, reason TEXT NOT NULL, topic, payload, crc);
-CREATE TABLE IF NOT EXISTS head (source TEXT, boot INTEGER, seq INTEGER NOT NULL, PRIMARY KEY (source, boot))
-    WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS driver_state (device TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
-"""
-PAGE_BYTES = 4096
 LEAST_PAGES = 64
+RESERVE = 50  # one page of so many stays free for alarms, heads and deletes
+DROP_ROWS = 100  # so many are dropped at once, so that the next commits find room
 HEADS_KEPT = 32  # boots of one source whose head is remembered; a node that holds older ones says so itself
 LARGEST_ID = 2**63 - 1
 
 
-class Row(NamedTuple):
-    """One message on its way out."""
-
-    id: int
-    topic: str
-    payload: bytes
-
-
-class Head(NamedTuple):
-    """Up to where the records of one boot of a node are stored."""
-
-    source: str
-    boot: int
-    seq: int
-
-
-class Entry(NamedTuple):
-    """One message to be stored, with what must be true together with it."""
-
-    topic: str
-    payload: bytes
-    storage_class: StorageClass
-    head: Head | None
-    state: tuple[str, bytes] | None  # (device, what its driver asked to keep)
-
-
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
     """What one commit did."""
 
-    first_id: int  # of the new messages; the others follow without a gap
-    deleted: int
+    first_id: int  # of the stored messages; the others follow without a gap
+    deleted: int = 0
+    refused: set[int] = field(default_factory=set)  # places in `entries` for which there was no room
+    dropped: dict[int, StorageClass] = field(default_factory=dict)  # ids that made room
 
 
 class SpoolFile:
     """Messages by rising id, node heads and driver states in one SQLite file."""
 
     def __init__(self, path: Path, quota_bytes: int) -> None:
-        """Open or make the file at `path`; a damaged one is set aside with its name said, never a reason to stop.
+        """Open or make the file at `path`; a damaged one is set aside and salvaged, never a reason to stop.
 
-        quota_bytes: the file grows to this and no further.
+        quota_bytes: the file grows to this and no further. Where the disk takes nothing, `writable` is False.
+        Raises sqlite3.OperationalError if the place cannot be used at all.
         """
         self._path = path
-        self._database = _open_or_set_aside(path)
-        self.quota_bytes = 0
-        self.used_bytes = 0
-        self.set_quota(quota_bytes)
-        self.rows = int(self._ask("SELECT count(*) FROM outbox"))
-        self.last_id = int(
-            self._ask("SELECT max(coalesce((SELECT max(id) FROM outbox), 0), coalesce((SELECT max(id) FROM aside), 0))")
-        )
+        self._quota_bytes = quota_bytes
+        self.quota_bytes = self.used_bytes = 0
+        self.last_id = 0
+        self._begin(*spool_open.open_spool(path))
+
+    def _begin(self, database: sqlite3.Connection, writable: bool) -> None:
+        self._database = database
+        self.writable = writable
+        self._routine_after = 0  # no routine message has a smaller id
+        self.set_quota(self._quota_bytes)
+        self.rows = self._ask("SELECT count(*) FROM outbox")
+        for table in ("outbox", "aside"):
+            newest = self._ask(f"SELECT coalesce(max(id), 0) FROM {table}")  # noqa: S608 - the two names above
+            self.last_id = max(self.last_id, newest)
 
     def set_quota(self, quota_bytes: int) -> None:
         """Let the file grow to `quota_bytes`; one that is larger already keeps its size and becomes empty inside."""
-        self._page_bytes = int(self._ask("PRAGMA page_size"))
-        self.quota_bytes = max(LEAST_PAGES * self._page_bytes, quota_bytes)
-        self._database.execute(f"PRAGMA max_page_count = {self.quota_bytes // self._page_bytes}")
+        self._quota_bytes = quota_bytes
+        self._page_bytes = self._ask("PRAGMA page_size")
+        self._most_pages = max(LEAST_PAGES, quota_bytes // self._page_bytes)
+        self.quota_bytes = self._most_pages * self._page_bytes
+        self._database.execute(f"PRAGMA max_page_count = {self._most_pages}")
         self._measure()
 
     def commit(self, entries: Sequence[Entry], heads: Iterable[Head], sent: Iterable[int]) -> Outcome:
-        """Store `entries` and `heads` and delete what was `sent`, all or nothing."""
-        first_id = self.last_id + 1
+        """Store `entries` and `heads` and delete what was `sent`, all or nothing, but for what finds no room."""
+        outcome = Outcome(self.last_id + 1)
         with self._transaction():
-            deleted = self._delete_rows(sent)  # first: what it frees, the new ones may use
-            self._insert(first_id, entries)
-            self._raise_heads([*heads, *[entry.head for entry in entries if entry.head]])
-            states = dict(entry.state for entry in entries if entry.state)
-            if states:
-                self._database.executemany("REPLACE INTO driver_state VALUES (?, ?)", states.items())
-        self.last_id += len(entries)
-        self.rows += len(entries) - deleted
+            outcome.deleted = self._delete_rows(sent)  # first: what it frees, the new ones may use
+            self._make_room(entries, outcome)
+            kept = entries
+            if outcome.refused:
+                kept = [entry for place, entry in enumerate(entries) if place not in outcome.refused]
+                lost = {head.key for place in outcome.refused if (head := entries[place].head)}
+                heads = [head for head in heads if head.key not in lost]  # they count what lies below as had
+            self._insert(outcome.first_id, kept)
+            self._raise_heads([*heads, *[entry.head for entry in kept if entry.head]])
+            states = dict(entry.state for entry in kept if entry.state)
+            self._database.executemany(INSERT_STATE, [spool_open.state_fields(*state) for state in states.items()])
+        self.last_id += len(kept)
+        self.rows += len(kept) - outcome.deleted - len(outcome.dropped)
+        if outcome.dropped:
+            self._routine_after = max(outcome.dropped)
         self._measure()
-        return Outcome(first_id, deleted)
+        return outcome
 
     def delete(self, ids: Iterable[int]) -> int:
         """Delete messages, all or none; return how many there were."""
@@ -126,16 +112,15 @@ class SpoolFile:
         aside = 0
         while True:
             found = self._database.execute(
-                "SELECT id, CAST(topic AS BLOB), payload, crc FROM outbox WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+                "SELECT id, CAST(topic AS BLOB), payload, crc, class FROM outbox"
+                " WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
                 (after_id, LARGEST_ID if up_to_id is None else up_to_id, limit),
             ).fetchall()
-            rows = [
-                Row(id_, topic.decode(), payload) for id_, topic, payload, crc in found if fits(topic, payload, crc)
-            ]
-            if len(rows) == len(found):
+            rows = [row for row in (row_of(*fields) for fields in found) if row]
+            if len(rows) == len(found) or not self.writable:
                 return rows, aside
-            damaged = {row[0] for row in found} - {row.id for row in rows}
-            aside += self.set_aside(sorted(damaged), "its bytes changed on the card")
+            damaged = {fields[0] for fields in found} - {row.id for row in rows}
+            aside += self.set_aside(sorted(damaged), CHANGED)
             log.error("messages damaged in the spool, set aside in its table `aside` count=%d", len(damaged))
 
     def set_aside(self, ids: Sequence[int], reason: str) -> int:
@@ -143,38 +128,122 @@ class SpoolFile:
         with self._transaction():
             for id_ in ids:
                 self._database.execute(
-                    "REPLACE INTO aside SELECT id, ?, topic, payload, crc FROM outbox WHERE id = ?", (reason, id_)
+                    "REPLACE INTO aside (id, reason, topic, payload, crc)"
+                    " SELECT id, ?, topic, payload, crc FROM outbox WHERE id = ?",
+                    (reason, id_),
                 )
             deleted = self._delete_rows(ids)
         self.rows -= deleted
         return deleted
 
     def heads(self) -> dict[tuple[str, int], int]:
-        """Return {(source, boot): seq} of all nodes."""
-        rows = self._database.execute("SELECT source, boot, seq FROM head ORDER BY source, boot")
-        return {(source, boot): seq for source, boot, seq in rows}
+        """Return {(source, boot): seq} of all nodes; one that changed on the card is not there, the node helps."""
+        return {head.key: head.seq for head in heads_in(self._database)}
 
     def driver_states(self) -> dict[str, bytes]:
         """Return what each driver asked to keep."""
-        return dict(self._database.execute("SELECT device, state FROM driver_state"))
+        return states_in(self._database)
+
+    def reopen(self, remembered: Iterable[Row], damaged: Exception | None) -> int:
+        """Close the file, open it again from the medium, and store again what of `remembered` is not in it.
+
+        damaged: what shows that the file itself is bad, so that it is set aside and salvaged first. Returns how many
+        messages were missing. Raises sqlite3.OperationalError while the disk takes nothing.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            self._database.close()
+        try:
+            spool_open.forget_cached(self._path)
+            if damaged:
+                spool_open.set_aside(self._path, damaged)
+            database, writable = spool_open.open_spool(self._path)
+        except (OSError, sqlite3.OperationalError) as error:
+            self._database, self.writable = spool_open.substitute(self._path), False
+            raise sqlite3.OperationalError(str(error)) from None
+        self._begin(database, writable)
+        if not self.writable:
+            raise sqlite3.OperationalError("the disk takes nothing")
+        with self._transaction():
+            missing = [row for row in remembered if not self._holds(row)]
+            for row in missing:
+                self._database.execute("DELETE FROM outbox WHERE id = ?", (row.id,))
+            self._database.executemany(INSERT_MESSAGE, [spool_open.message_fields(*row) for row in missing])
+        self._begin(self._database, True)
+        return len(missing)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
+    def _holds(self, row: Row) -> bool:
+        fields = self._database.execute(
+            "SELECT id, CAST(topic AS BLOB), payload, crc, class FROM outbox WHERE id = ?", (row.id,)
+        ).fetchone()
+        return fields is not None and row_of(*fields) == row
+
+    def _make_room(self, entries: Sequence[Entry], outcome: Outcome) -> None:
+        """Drop the oldest routine messages for new ones; what finds no room even so is refused.
+
+        Billing and alarms are never dropped for others, and find room before what is routine.
+        """
+        if 2 * sum(entry.size_bytes for entry in entries) + LEAST_PAGES // 4 * self._page_bytes < self._room_bytes(
+            "routine"
+        ):
+            return  # twice: a page may be left half empty
+        need_bytes = sum(map(self._cost_bytes, entries))
+        while need_bytes > self._room_bytes("routine") and self._drop_routine(outcome):
+            pass
+        taken_bytes = 0
+        without: set[tuple[str, int]] = set()  # a node's records come in order: no later one in the place of a lost one
+        places = sorted(range(len(entries)), key=lambda place: -CLASSES.index(entries[place].storage_class))
+        for place in places:
+            entry = entries[place]
+            cost_bytes = self._cost_bytes(entry)
+            fits = taken_bytes + cost_bytes <= self._room_bytes(entry.storage_class)
+            if fits and not (entry.head and entry.head.key in without):
+                taken_bytes += cost_bytes
+                continue
+            outcome.refused.add(place)
+            if entry.head:
+                without.add(entry.head.key)
+
+    def _drop_routine(self, outcome: Outcome) -> bool:
+        after_id = max(outcome.dropped, default=self._routine_after)
+        ids = [
+            row[0]
+            for row in self._database.execute(
+                "SELECT id FROM outbox WHERE id > ? AND class = ? ORDER BY id LIMIT ?", (after_id, ROUTINE, DROP_ROWS)
+            )
+        ]
+        self._delete_rows(ids)
+        outcome.dropped.update(dict.fromkeys(ids, CLASSES[ROUTINE]))
+        return bool(ids)
+
+    def _room_bytes(self, storage_class: StorageClass) -> int:
+        reserve = 0 if storage_class == "alarm" else max(8, self._most_pages // RESERVE)
+        used = self._ask("PRAGMA page_count") - self._ask("PRAGMA freelist_count")
+        return (self._most_pages - reserve - used) * self._page_bytes
+
+    def _cost_bytes(self, entry: Entry) -> int:
+        """Return what an entry takes of pages, at most."""
+        body_bytes = self._page_bytes - 48
+        if entry.size_bytes > body_bytes:
+            return (2 + entry.size_bytes // body_bytes) * self._page_bytes
+        return self._page_bytes // (body_bytes // entry.size_bytes)
+
     def _insert(self, first_id: int, entries: Sequence[Entry]) -> None:
         rows = (
-            (id_, topic, payload, crc_of(topic.encode(), payload), CLASSES.index(storage_class))
-            for id_, (topic, payload, storage_class, _, _) in enumerate(entries, first_id)
+            spool_open.message_fields(id_, entry.topic, entry.payload, entry.storage_class)
+            for id_, entry in enumerate(entries, first_id)
         )
-        self._database.executemany("INSERT INTO outbox (id, topic, payload, crc, class) VALUES (?, ?, ?, ?, ?)", rows)
+        self._database.executemany(INSERT_MESSAGE, rows)
 
     def _raise_heads(self, heads: Sequence[Head]) -> None:
+        highest: dict[tuple[str, int], Head] = {}
         for head in heads:
-            self._database.execute(
-                "INSERT INTO head VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)", head
-            )
-        for source in {head.source for head in heads}:
+            highest[head.key] = max(head, highest.get(head.key, head))
+        self._database.executemany(INSERT_HEAD, [spool_open.head_fields(head) for head in highest.values()])
+        for source in Counter(head.source for head in heads):
             self._database.execute(
                 "DELETE FROM head WHERE source = ?1 AND boot NOT IN"
                 " (SELECT boot FROM head WHERE source = ?1 ORDER BY boot DESC LIMIT ?2)",
@@ -183,16 +252,15 @@ class SpoolFile:
 
     def _delete_rows(self, ids: Iterable[int]) -> int:
         before = self._database.total_changes
-        self._database.executemany("DELETE FROM outbox WHERE id BETWEEN ? AND ?", _ranges(ids))
+        self._database.executemany("DELETE FROM outbox WHERE id BETWEEN ? AND ?", ranges_of(ids))
         return self._database.total_changes - before
 
     def _measure(self) -> None:
-        pages = int(self._ask("PRAGMA page_count")) - int(self._ask("PRAGMA freelist_count"))
+        pages = self._ask("PRAGMA page_count") - self._ask("PRAGMA freelist_count")
         self.used_bytes = pages * self._page_bytes
 
     def _ask(self, question: str) -> int:
-        answer: int = self._database.execute(question).fetchone()[0]
-        return answer
+        return int(self._database.execute(question).fetchone()[0])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -201,90 +269,3 @@ class SpoolFile:
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             yield
-
-
-def crc_of(topic: bytes, payload: bytes) -> int:
-    """Return the check value of a row."""
-    return crc32(payload, crc32(topic))
-
-
-def fits(topic: object, payload: object, crc: object) -> bool:
-    """Return whether a row is as it was stored; what no row of ours can hold is not."""
-    return isinstance(topic, bytes) and isinstance(payload, bytes) and crc == crc_of(topic, payload)
-
-
-def _ranges(ids: Iterable[int]) -> list[tuple[int, int]]:
-    """Return `ids` as closed ranges, so that neighbours go in one statement."""
-    ranges: list[tuple[int, int]] = []
-    for id_ in sorted(ids):
-        if ranges and id_ <= ranges[-1][1] + 1:
-            ranges[-1] = (ranges[-1][0], id_)
-        else:
-            ranges.append((id_, id_))
-    return ranges
-
-
-def _open_or_set_aside(path: Path) -> sqlite3.Connection:
-    try:
-        return _open(path)
-    except sqlite3.OperationalError:  # no permission, no directory: not the file's fault
-        raise
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        aside = _free_name(path)
-        for suffix in ("", "-wal", "-shm"):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        log.error("spool damaged, set aside and begun anew file=%s error=%s", aside, error)
-        return _open(path)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("quick_check found damage")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.executescript(SCHEMA)
-        _bring_up_to_date(database)
-        _require_columns(database)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _bring_up_to_date(database: sqlite3.Connection) -> None:
-    """Give a file of an earlier release the columns and tables of this one."""
-    if "class" not in [row[1] for row in database.execute("PRAGMA table_info(outbox)")]:
-        database.execute("ALTER TABLE outbox ADD COLUMN class INTEGER NOT NULL DEFAULT 0")
-    if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'damaged'").fetchone():
-        database.execute("BEGIN IMMEDIATE")
-        database.execute(
-            "REPLACE INTO aside SELECT id, 'its bytes changed on the card', topic, payload, crc FROM damaged"
-        )
-        database.execute("DROP TABLE damaged")
-        database.execute("COMMIT")
-
-
-def _require_columns(database: sqlite3.Connection) -> None:
-    """Raise DatabaseError if the tables are not ours: a flipped bit in a column's name passes every other check."""
-    try:
-        for columns in (
-            "id, topic, payload, crc, class FROM outbox",
-            "id, reason, topic, payload, crc FROM aside",
-            "source, boot, seq FROM head",
-            "device, state FROM driver_state",
-        ):
-            database.execute(f"SELECT {columns} LIMIT 0")
-    except sqlite3.OperationalError as error:
-        raise sqlite3.DatabaseError(f"the tables are not ours: {error}") from None
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    return aside

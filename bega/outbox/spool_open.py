@@ -1,0 +1,339 @@
+"""Opening a spool's file, whatever lies in its place: the gateway starts with what it finds.
+
+What is damaged is set aside under its name and `.damaged-N`, and all that can be read of it is carried over.
+A disk that takes nothing gives a file that can only be read, until it does.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from bega.outbox.spool_rows import CLASSES, Head, Row, StorageClass, crc_of, crc_of_head
+from bega.outbox.spool_salvage import PAGE_BYTES, SLICE_ROWS, Salvage, open_read_only, rows_in
+from bega_protocols.checks import crc32
+
+log = logging.getLogger(__name__)
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL,
+    crc INTEGER NOT NULL, class INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS aside (id INTEGER PRIMARY KEY, reason TEXT NOT NULL, topic, payload, crc);
+CREATE TABLE IF NOT EXISTS head (source TEXT, boot INTEGER, seq INTEGER NOT NULL, crc INTEGER NOT NULL DEFAULT -1,
+    PRIMARY KEY (source, boot)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS driver_state (device TEXT PRIMARY KEY, state BLOB NOT NULL,
+    crc INTEGER NOT NULL DEFAULT -1) WITHOUT ROWID;
+"""
+INSERT_MESSAGE = "INSERT INTO outbox (id, topic, payload, crc, class) VALUES (?, ?, ?, ?, ?)"
+REPLACE_MESSAGE = INSERT_MESSAGE.replace("INSERT", "REPLACE")
+INSERT_HEAD = (
+    "INSERT INTO head (source, boot, seq, crc) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET seq = excluded.seq, crc = excluded.crc WHERE excluded.seq > seq"
+)
+INSERT_STATE = "REPLACE INTO driver_state (device, state, crc) VALUES (?, ?, ?)"
+CHECKED_BYTES = 64_000_000  # a larger file would be read for minutes at each start; check values guard its rows
+CHANGED = "its bytes changed on the card"
+NEW = ".new"
+KEPT_ASIDE = 3  # damaged files; each may be as large as the spool
+DISK_FAULTS = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def open_spool(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """Return (the spool at `path`, made where there is none; whether it can be written).
+
+    Raises sqlite3.OperationalError if the place cannot be used at all: no directory, no permission.
+    """
+    try:
+        return _open_or_set_aside(path), True
+    except (sqlite3.OperationalError, OSError) as error:
+        fault = _disk_fault(path)
+        if fault is None:
+            raise sqlite3.OperationalError(str(error)) from None
+        return substitute(path), False
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Return whether the file is at fault, and neither the disk nor another program that holds it."""
+    return type(error) is sqlite3.DatabaseError  # its children have other reasons
+
+
+def message_fields(
+    id_: int, topic: str, payload: bytes, storage_class: StorageClass
+) -> tuple[int, str, bytes, int, int]:
+    """Return what INSERT_MESSAGE takes."""
+    return id_, topic, payload, crc_of(topic.encode(), payload), CLASSES.index(storage_class)
+
+
+def head_fields(head: Head) -> tuple[str, int, int, int]:
+    """Return what INSERT_HEAD takes."""
+    return (*head, crc_of_head(*head))
+
+
+def state_fields(device: str, state: bytes) -> tuple[str, bytes, int]:
+    """Return what INSERT_STATE takes."""
+    return device, state, crc32(state, crc32(device.encode()))
+
+
+def set_aside(path: Path, why: object) -> None:
+    """Carry over to a new file what can be read of a damaged one, then put the new one in its place.
+
+    A power cut on the way leaves the damaged one where it was, or a new one that is whole (`finish_change`).
+    Raises OSError or sqlite3.OperationalError if the disk takes nothing.
+    """
+    new = path.with_name(path.name + NEW)
+    _unlink(new)
+    salvage = Salvage()
+    saved, lost = _carry_over(new, rows_in(path, salvage), salvage)
+    aside = _free_name(path)
+    if path.exists():
+        path.rename(aside)
+    finish_change(path)
+    log.error(
+        "spool damaged, set aside and begun anew file=%s saved=%d lost<=%s error=%s",
+        aside, saved, "unknown" if lost is None else lost, why,
+    )  # fmt: skip
+    _remove_old(path)
+
+
+def finish_change(path: Path) -> None:
+    """If the damaged file is out of its place, put the new one there; if not, the new one may be half written."""
+    new = path.with_name(path.name + NEW)
+    if not new.exists():
+        return
+    if path.exists():
+        _unlink(new)
+        return
+    aside = path.with_name(f"{path.name}.damaged-{max(_numbers(path), default=1)}")
+    for suffix in ("-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    new.rename(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _carry_over(new: Path, rows: Iterator[Row], salvage: Salvage) -> tuple[int, int | None]:
+    """Store what was saved under the ids that it had; return how many messages, and at most how many were lost.
+
+    A disk without room for a second file gets what it can hold; the damaged one keeps the rest.
+    """
+    saved, first, last, whole = 0, 0, 0, True
+    database = sqlite3.connect(new, isolation_level=None)
+    try:
+        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        database.execute("PRAGMA journal_mode = MEMORY")  # a new file that is not whole is thrown away
+        database.execute("PRAGMA synchronous = OFF")
+        database.executescript(SCHEMA)
+        try:
+            while some := list(islice(rows, SLICE_ROWS)):
+                _put_in(database, REPLACE_MESSAGE, [message_fields(*row) for row in some])
+                saved += len(some)
+                ids = [row.id for row in some]
+                first, last = min([*ids, first or ids[0]]), max([*ids, last])
+            _put_in(database, INSERT_HEAD, [head_fields(head) for head in salvage.heads])
+            _put_in(database, INSERT_STATE, [state_fields(*state) for state in salvage.states.items()])
+        except sqlite3.OperationalError as error:
+            whole = False
+            log.error("not all that could be read of the damaged spool finds room saved=%d error=%s", saved, error)
+    finally:
+        database.close()
+    descriptor = os.open(new, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    known = whole and salvage.readable and saved and not any(high > last for _, high in salvage.holes)
+    return saved, last - first + 1 - saved if known else None
+
+
+def _put_in(database: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    with database:
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany(statement, rows)
+
+
+def _open_or_set_aside(path: Path) -> sqlite3.Connection:
+    try:
+        finish_change(path)
+        _require_own_file(path)
+        return _open(path)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise  # no permission, no directory, a full disk: not the file's fault
+        set_aside(path, error)
+        return _open(path)
+
+
+def _require_own_file(path: Path) -> None:
+    """Raise DatabaseError where SQLite would go on without a word, and lose what there is."""
+    wal = path.with_name(path.name + "-wal")
+    if path.is_dir():
+        raise sqlite3.DatabaseError("a directory is in its place")
+    if wal.exists() and wal.stat().st_size and not (path.exists() and path.stat().st_size):
+        raise sqlite3.DatabaseError("its journal is there, the file is not")
+    if _is_marked_read_only(path):
+        raise sqlite3.DatabaseError("its header says that it may not be written")
+
+
+def _is_marked_read_only(path: Path) -> bool:
+    """Return whether a flipped bit in the header (bytes 18 and 19, section 1.3.3) keeps SQLite from writing."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(20)
+    except OSError:
+        return False
+    return len(header) == 20 and not set(header[18:20]) <= {1, 2}
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        _require_sound(database, path)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.executescript(SCHEMA)
+        _bring_up_to_date(database)
+        _require_columns(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _require_sound(database: sqlite3.Connection, path: Path) -> None:
+    names = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if names and "outbox" not in names:
+        raise sqlite3.DatabaseError("a file of another program")
+    if path.stat().st_size > CHECKED_BYTES:
+        return
+    if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("quick_check found damage")
+
+
+def _bring_up_to_date(database: sqlite3.Connection) -> None:
+    """Give a file of an earlier release the columns and tables of this one."""
+    database.execute("BEGIN IMMEDIATE")
+    if "class" not in _columns(database, "outbox"):
+        database.execute("ALTER TABLE outbox ADD COLUMN class INTEGER NOT NULL DEFAULT 0")
+    if "crc" not in _columns(database, "head"):
+        database.execute("ALTER TABLE head ADD COLUMN crc INTEGER NOT NULL DEFAULT -1")
+        for source, boot, seq in database.execute("SELECT source, boot, seq FROM head").fetchall():
+            crc = crc_of_head(source, boot, seq)
+            database.execute("UPDATE head SET crc = ? WHERE source = ? AND boot = ?", (crc, source, boot))
+    if "crc" not in _columns(database, "driver_state"):
+        database.execute("ALTER TABLE driver_state ADD COLUMN crc INTEGER NOT NULL DEFAULT -1")
+        states = database.execute("SELECT device, state FROM driver_state").fetchall()
+        database.executemany(INSERT_STATE, [state_fields(*state) for state in states])
+    if _columns(database, "damaged"):
+        database.execute(
+            "REPLACE INTO aside (id, reason, topic, payload, crc) SELECT id, ?, topic, payload, crc FROM damaged",
+            (CHANGED,),
+        )
+        database.execute("DROP TABLE damaged")
+    _drop_changed_heads(database)
+    database.execute("COMMIT")
+
+
+def _drop_changed_heads(database: sqlite3.Connection) -> None:
+    """Delete heads that changed on the card: the node says at its next connection what it still holds."""
+    heads = database.execute("SELECT CAST(source AS BLOB), boot, seq, crc FROM head").fetchall()
+    for source, boot, seq, crc in heads:
+        if crc != crc_of_head(source.decode("utf-8", "replace"), boot, seq):
+            database.execute("DELETE FROM head WHERE CAST(source AS BLOB) = ? AND boot IS ?", (source, boot))
+            log.error(
+                "a node's head changed on the card, the node is asked what it holds source=%r boot=%r", source, boot
+            )
+
+
+def _columns(database: sqlite3.Connection, table: str) -> list[str]:
+    return [row[0] for row in database.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+
+
+def _require_columns(database: sqlite3.Connection) -> None:
+    """Raise DatabaseError if the tables are not ours: a flipped bit in a column's name passes every other check."""
+    try:
+        for columns in (
+            "id, topic, payload, crc, class FROM outbox",
+            "id, reason, topic, payload, crc FROM aside",
+            "source, boot, seq, crc FROM head",
+            "device, state, crc FROM driver_state",
+        ):
+            database.execute(f"SELECT {columns} LIMIT 0")
+    except sqlite3.OperationalError as error:
+        raise sqlite3.DatabaseError(f"the tables are not ours: {error}") from None
+
+
+def _disk_fault(path: Path) -> int | None:
+    """Return the error that the disk gives to whoever writes beside `path`; None if it takes it."""
+    probe = path.with_name(path.name + ".probe")
+    try:
+        try:
+            probe.write_bytes(bytes(2 * PAGE_BYTES))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        return error.errno if error.errno in DISK_FAULTS else None
+    return None
+
+
+def substitute(path: Path) -> sqlite3.Connection:
+    """Return what can be read of the spool while nothing can be written; an empty one if there is nothing."""
+    if path.is_file() and path.stat().st_size:
+        try:
+            database = open_read_only(path)
+            _require_columns(database)
+            return database
+        except sqlite3.Error:
+            pass
+    database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    database.executescript(SCHEMA)
+    database.execute("PRAGMA query_only = ON")
+    return database
+
+
+def _unlink(new: Path) -> None:
+    for suffix in ("", "-journal"):
+        new.with_name(new.name + suffix).unlink(missing_ok=True)
+
+
+def _free_name(path: Path) -> Path:
+    return path.with_name(f"{path.name}.damaged-{max(_numbers(path), default=0) + 1}")
+
+
+def _numbers(path: Path) -> list[int]:
+    """Return the N of each `.damaged-N` beside `path`."""
+    ends = [other.name.removeprefix(path.name + ".damaged-") for other in path.parent.glob(path.name + ".damaged-*")]
+    return sorted(int(end) for end in ends if end.isdecimal())
+
+
+def _remove_old(path: Path) -> None:
+    for number in _numbers(path)[:-KEPT_ASIDE]:
+        for suffix in ("", "-wal", "-shm"):
+            old = path.with_name(f"{path.name}.damaged-{number}{suffix}")
+            if old.is_file():
+                old.unlink()
+                log.warning("spool damaged long ago is removed file=%s", old)
+
+
+def forget_cached(path: Path) -> None:
+    """Have the next read of the file come from the medium: after a failed fsync the page cache may tell a lie."""
+    for suffix in ("", "-wal"):
+        try:
+            descriptor = os.open(path.with_name(path.name + suffix), os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
