@@ -91,6 +91,7 @@ def test_defaults_are_those_that_the_documents_promise(path):
     path.write_text(GOOD)
     config = load(path)
     assert config.gateway.commit_window_s == 1.0
+    assert config.gateway.spool_quota_mb == 1000
     assert config.gateway.state_dir == "/var/lib/bega"
     assert config.feed.keep_hours == 72
     assert config.devices["park-1"].audience == "operator"

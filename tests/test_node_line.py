@@ -163,6 +163,31 @@ def test_what_a_node_sends_is_stored_as_it_came_and_acknowledged(broker, path):
     run(work())
 
 
+def test_record_that_finds_no_room_is_not_acknowledged_and_taken_when_it_comes_again(mosquitto, path):
+    async def work():
+        async with node_line(path, mosquitto.url) as (line, spool, _), node(mosquitto.url) as air:
+            await listening(air)
+            await air.up(1, 2)
+            await until(lambda: air.freed() == 2, "there is room")
+            await spool.settle(0.01, 0)
+            full = [spool.add("city/t/gw/gw/meter/up", bytes(1000), storage_class="billing") for _ in range(300)]
+            await asyncio.gather(*full, return_exceptions=True)
+            await air.up(3, 4, 5)
+            await until(lambda: spool.refused["routine"] >= 3, "there is none")
+            assert air.freed() == 2 and await spool.heads() == {(NODE, BOOT): 2}
+            await spool.settle(0.01, 100_000_000)
+            await air.up(3, 4, 5)
+            await until(lambda: air.freed() == 5, "sent again they are taken")
+            assert (await spooled_by(spool, NODE))[-3:] == [3, 4, 5]
+
+    run(work())
+
+
+async def spooled_by(spool: Spool, source: str) -> list[int]:
+    rows = [row for row in await spool.take(0, 10_000) if f"/{source}/" in row.topic]
+    return [senml.decode(row.payload).seq for row in rows]
+
+
 def test_a_gap_is_refused_until_it_is_closed(mosquitto, path):
     async def work():
         async with node_line(path, mosquitto.url) as (line, spool, _), node(mosquitto.url) as air:

@@ -230,14 +230,15 @@ async def _named(name: str, work: Work) -> None:
 
 async def _open_spool(path: Path, executor: ThreadPoolExecutor, table: settings.Gateway) -> Spool:
     try:
-        return await Spool.open(path, executor, window_s=table.commit_window_s)
+        quota_bytes = table.spool_quota_mb * 1_000_000
+        return await Spool.open(path, executor, window_s=table.commit_window_s, quota_bytes=quota_bytes)
     except sqlite3.OperationalError as error:
         why = f"gateway.state_dir: {path} cannot be opened ({error})"
         raise ConfigError(f"{why}; see who owns it, and whether the disk is full") from None
 
 
 async def _settle(spool: Spool, table: settings.Gateway) -> None:
-    await spool.settle(table.commit_window_s, spool.quota_bytes)
+    await spool.settle(table.commit_window_s, table.spool_quota_mb * 1_000_000)
 
 
 def _make_state_dir(state: Path) -> None:

@@ -23,6 +23,7 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_PORT)]
 YEAR_S = 366 * 86_400
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=YEAR_S)]
 Audience = Literal["public", "operator", "personal"]
+Kept = Literal["routine", "billing"]
 
 
 class Gateway(Table, frozen=True, kw_only=True):
@@ -32,6 +33,7 @@ class Gateway(Table, frozen=True, kw_only=True):
     city: Name
     state_dir: str = "/var/lib/bega"
     commit_window_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 1.0  # at most this much is lost at a power cut
+    spool_quota_mb: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 1000  # what may wait on disk for the uplink
 
 
 class Uplink(Table, frozen=True, kw_only=True):
@@ -111,6 +113,7 @@ class Device(Table, frozen=True, kw_only=True):
     driver: str  # a folder name under protocols/bega_protocols/devices
     every_s: Seconds = 60.0  # faster talkers give the last good frame of each window
     audience: Audience = "operator"
+    storage_class: Kept = "routine"  # a full spool drops the oldest routine records, and never one of billing
     label: str = ""  # where it stands, in words for citizens
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
 
@@ -120,6 +123,7 @@ class Node(Table, frozen=True, kw_only=True):
 
     line: str
     audience: Audience = "operator"
+    storage_class: Kept = "routine"  # a full spool drops the oldest routine records, and never one of billing
     label: str = ""
 
 
@@ -154,6 +158,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             inputs = [self.audience_of(*self.input_of(name)) for name in self.air_index[device].inputs]
             return max(inputs, key=("public", "operator", "personal").index, default="operator")
         return "operator"
+
+    def storage_class_of(self, source: str, device: str) -> Kept:
+        """Return what becomes of a record when the spool is full; what the file does not name is routine."""
+        if source in self.nodes:
+            return self.nodes[source].storage_class
+        if source == self.gateway.name and device in self.devices:
+            return self.devices[device].storage_class
+        return "routine"
 
     def label_of(self, source: str, device: str) -> str:
         """Return the words for where `device` of `source` stands, or ''."""

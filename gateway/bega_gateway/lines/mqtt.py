@@ -152,7 +152,10 @@ class NodeLine:
     def _when_stored(
         self, outcome: asyncio.Future[None], key: tuple[str, int], seq: int, to_acknowledge: asyncio.Queue[str]
     ) -> None:
-        if outcome.cancelled() or outcome.exception():
+        if outcome.cancelled():
+            return
+        if outcome.exception():  # no room: the node keeps it, sends it again, and all that follows it
+            self._accepted[key] = self._stored.get(key, 0)
             return
         while seq:
             self._stored[key] = max(seq, self._stored.get(key, 0))
