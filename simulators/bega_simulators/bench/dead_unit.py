@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,8 @@ PEERS = "ThingsBoard loses 55 to 100 %, modpoll2mqtt and modbus2mqtt 91 to 93 %"
 class Found(NamedTuple):
     """What a dead unit cost."""
 
-    lost_percent: float  # polls of the others that were left out, or never arrived
+    lost_percent: float  # readings of the others that were left out, or never arrived
+    later_percent: float  # the same without the first third of the time: once it is known to be dead
     back_s: float
     wrong: int
 
@@ -38,7 +40,10 @@ def dead_unit(bench: Bench) -> Findings:
         results = dict(zip(kinds, [future.result() for future in running], strict=True))
     rows = []
     for name, found in results.items():
-        cost = f"{found.lost_percent:.1f} % of the others' readings, {found.wrong} wrong"
+        cost = (
+            f"{found.lost_percent:.1f} % of the others' readings ({found.later_percent:.1f} % from the second third "
+            f"of {bench.seconds(DEAD_S, 4):g} s on), {found.wrong} wrong"
+        )
         rows.append(Row(f"one dead unit of ten: {name}", cost, COST, found.lost_percent, peers=PEERS))
         rows.append(Row("its return", f"read again after {found.back_s:.1f} s", BACK, found.back_s))
     return Findings(rows, {name: found._asdict() for name, found in results.items()})
@@ -70,16 +75,34 @@ def _case(bench: Bench, silence_s: float) -> Found:
         time.sleep(2)
         times_s: list[list[float]] = converter.ask("times")["times_s"]
         totals = subscriber.ask("totals")
-        lost = due = 0
-        for meter, missing in enumerate(absent(times_s, totals)):
-            if meter == DEAD:
-                continue
-            during = [at_s for at_s in times_s[meter] if silent_s - every_s < at_s < woken_s + every_s]
-            never_came = [number for number in missing if silent_s < times_s[meter][number - 1] < woken_s]
-            skipped = left_out(during, every_s)
-            lost += skipped + len(never_came)
-            due += len(during) + skipped
-        return Found(100 * lost / max(1, due), back_s, totals["wrong"])
+        missing = absent(times_s, totals)
+        others = [meter for meter in range(METERS) if meter != DEAD]
+        settled_s = silent_s + (woken_s - silent_s) / 3
+        return Found(
+            _lost_percent(others, times_s, missing, silent_s, woken_s, every_s),
+            _lost_percent(others, times_s, missing, settled_s, woken_s, every_s),
+            back_s,
+            totals["wrong"],
+        )
+
+
+def _lost_percent(
+    meters: Sequence[int],
+    times_s: Sequence[Sequence[float]],
+    missing: Sequence[Sequence[int]],
+    from_s: float,
+    to_s: float,
+    every_s: float,
+) -> float:
+    """Return the share of these meters' readings that were left out, or never arrived."""
+    lost = due = 0
+    for meter in meters:
+        during = [at_s for at_s in times_s[meter] if from_s - every_s < at_s < to_s + every_s]
+        lost += sum(from_s < times_s[meter][number - 1] < to_s for number in missing[meter])
+        skipped = left_out(during, every_s)
+        lost += skipped
+        due += len(during) + skipped
+    return 100 * lost / max(1, due)
 
 
 def _until_read(converter: Process, reads: int, woken_s: float) -> float:
