@@ -1,4 +1,4 @@
-"""`bega gateway`: run a gateway, check its configuration, load a history into its public feed."""
+"""`bega gateway`: run a gateway, check and reload its configuration, install it as a service."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import asyncio
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bega.clock import mono_ms, wall_ms
-from bega.service import add_run, add_verb, carry_out, command_line, log_to_stderr, report, until_signalled
+from bega.service import Verb, add_run, add_verb, carry_out, command_line, log_to_stderr, report, until_signalled
 from bega.settings import parse_assignments
 from bega_gateway import config as settings
 
+if TYPE_CHECKING:
+    from bega.service import Verbs
+
+SWITCH_S = 0.0005  # so long, not 5 ms, may the loop keep the spool's thread waiting at each step of a commit
+
 EXAMPLES = """examples:
+  bega gateway example > corner.toml
   bega gateway check --config corner.toml
   bega gateway run --config corner.toml --set lines.pms.port=/dev/ttyUSB1"""
 
@@ -41,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     examine = partial(settings.examine, args.config, parse_assignments(args.set))
     config = settings.load(args.config, parse_assignments(args.set))
     clocks = app.Clocks(wall_ms, mono_ms)
+    sys.setswitchinterval(SWITCH_S)
     asyncio.run(until_signalled(lambda stop: app.run(config, examine, clocks, args.ready_file, stop)))
     return 0
 
@@ -67,14 +75,58 @@ def backfill(args: argparse.Namespace) -> int:
     return 0
 
 
+def example(args: argparse.Namespace) -> int:
+    """Print a configuration with every table and its reasons, to begin with."""
+    from bega_gateway.install import example
+
+    print(example(), end="")
+    return 0
+
+
+def install(args: argparse.Namespace) -> int:
+    """Make the gateway a service: user, unit, names of ports, places. What is there already stays as it is."""
+    from bega_gateway.install import install, next_steps
+
+    said = install(args.root, args.config, args.dry_run)
+    print("\n".join(said + ([] if args.dry_run else next_steps(args.root, args.config))))
+    return 1 if any(line.startswith("failed") for line in said) else 0
+
+
+def uninstall(args: argparse.Namespace) -> int:
+    """Remove what install made; configuration and state stay, unless --purge."""
+    from bega_gateway.install import uninstall
+
+    said = uninstall(args.root, args.config, args.purge, args.dry_run)
+    print("\n".join(said))
+    return 1 if any(line.startswith("failed") for line in said) else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser, verbs = command_line("bega gateway", __doc__, EXAMPLES)
     add_verb(verbs, "check", check, "say whether a configuration is good, with every problem and its place")
     add_run(verbs, run, "run the gateway until it is told to stop")
     add_verb(verbs, "reload", reload, "have the gateway that runs read its configuration again")
+    plain = verbs.add_parser("example", help="print a commented configuration", description=example.__doc__)
+    plain.set_defaults(command=example)
+    _add_installing(verbs, "install", install, "make the gateway a service of this machine")
+    remover = _add_installing(verbs, "uninstall", uninstall, "remove what install made")
+    remover.add_argument("--purge", action="store_true", help="remove configuration and state too: what waits is lost")
     filler = add_verb(verbs, "backfill", backfill, "load a history into the public feed")
     filler.add_argument(
         "--from", dest="source", type=Path, required=True, metavar="FILE", help="SenML packs, one a line"
     )
     filler.add_argument("--simulated", action="store_true", help="mark it as simulated wherever it is shown")
+    return parser
+
+
+def _add_installing(verbs: Verbs, name: str, verb: Verb, purpose: str) -> argparse.ArgumentParser:
+    from bega_gateway.install import DEFAULT_CONFIG
+
+    parser = verbs.add_parser(name, help=purpose, description=verb.__doc__)
+    parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="an image's root instead of /")
+    parser.add_argument(
+        "--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"the service's configuration ({DEFAULT_CONFIG})"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.set_defaults(command=verb)
     return parser
