@@ -1,6 +1,7 @@
 """The boot number rises at each start, whatever the clock says and wherever the power fails."""
 
 import contextlib
+import errno
 import os
 
 import pytest
@@ -92,3 +93,60 @@ def test_both_copies_are_synced_before_it_is_given(tmp_path, monkeypatch):
     raise_boot(tmp_path, NOW_S)
     assert len(synced) == 4, "each copy, and after each its directory"
     assert (tmp_path / COPIES[0]).read_bytes() == (tmp_path / COPIES[1]).read_bytes()
+
+
+@contextlib.contextmanager
+def refusing(number: int, *names: str):
+    """Have opening for writing fail with an error `number`, but for what exists already if it is a full disk."""
+    opening = boot_module.Path.open
+
+    def refuse(self, mode="r", **options):
+        in_place = mode == "r+b" and number == errno.ENOSPC and self.exists()
+        if mode != "r" and self.name.startswith(names or COPIES) and not in_place:
+            raise OSError(number, os.strerror(number))
+        return opening(self, mode, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boot_module.Path, "open", refuse)
+        patch.setattr(boot_module.time, "sleep", lambda seconds: None)
+        yield
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_one_copy_that_cannot_be_written_costs_nothing(tmp_path, copy):
+    first = raise_boot(tmp_path, NOW_S)
+    with refusing(errno.EIO, copy):
+        assert raise_boot(tmp_path, 0) == first + 1
+    assert raise_boot(tmp_path, 0) == first + 2
+
+
+def test_full_disk_has_room_for_the_number_in_its_old_place(tmp_path):
+    first = raise_boot(tmp_path, NOW_S)
+    with refusing(errno.ENOSPC):
+        assert raise_boot(tmp_path, 0) == first + 1
+        assert raise_boot(tmp_path, 0) == first + 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == list(COPIES)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EIO, errno.ENOSPC])
+def test_disk_that_takes_nothing_leaves_the_time_as_the_number_and_it_is_said(tmp_path, number, caplog):
+    with refusing(number):
+        assert raise_boot(tmp_path, NOW_S) == NOW_S
+    assert "boot number cannot be kept, the clock stands in for it" in caplog.text
+
+
+@pytest.mark.parametrize(("last", "clock"), [(NOW_S, NOW_S), (NOW_S + 100, NOW_S), (0, 5)])
+def test_without_a_disk_and_without_a_clock_no_number_is_given_twice(tmp_path, last, clock):
+    """It would be last + 1 at each start: records of two starts would have one identity, and readers drop one."""
+    if last:
+        raise_boot(tmp_path, last)
+    with refusing(errno.EROFS), pytest.raises(ConfigError, match="the clock cannot stand in"):
+        raise_boot(tmp_path, clock)
+
+
+def test_two_starts_on_a_disk_that_takes_nothing_are_in_two_seconds(tmp_path, monkeypatch):
+    slept = []
+    with refusing(errno.EROFS):
+        monkeypatch.setattr(boot_module.time, "sleep", slept.append)
+        raise_boot(tmp_path, NOW_S)
+    assert slept == [1]

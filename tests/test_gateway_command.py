@@ -148,7 +148,8 @@ def test_state_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_boot_number_that_cannot_be_kept_is_named(tmp_path):
-    (tmp_path / "state" / "boot.a").mkdir(parents=True)
+    for copy in ("boot.a", "boot.b"):
+        (tmp_path / "state" / copy / "something").mkdir(parents=True)
     assert "the boot number cannot be kept" in refused(tmp_path)
 
 
