@@ -1,11 +1,19 @@
 """The command `bega`: finds its sub-commands by entry point and imports only the one asked for."""
 
+from __future__ import annotations
+
 import errno
 import os
+import signal
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from bega import __version__
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 USAGE = """usage: bega COMMAND ...
 
@@ -15,7 +23,7 @@ USAGE = """usage: bega COMMAND ...
 
 PURPOSES = {
     "decode": "print the readings in a capture of any device",
-    "gateway": "run or check a gateway; load a history into its public feed",
+    "gateway": "run, check, reload or install a gateway",
     "kiosk": "run a kiosk's pages",
     "sim": "put simulated devices on real wires",
     "bench": "measure what the gateway must hold, beside a floor",
@@ -28,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if sys.stdout is None:  # closed by whoever started us (`>&-`, some supervisors): nobody wants to read it
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - it stays open as long as we run
-    commands = {point.name: point for point in entry_points(group="bega.commands")}
+    with _silent_interrupt():
+        commands = _commands()
     if argv[:1] == ["--version"]:
         print(f"bega {__version__}")
         return 0
@@ -40,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bega: there is no command {name!r}.\n\n{_usage(commands)}", file=sys.stderr)
         return 2
     try:
-        code = int(commands[name].load()(rest))
+        with _silent_interrupt():
+            command: Callable[[list[str]], int] = commands[name].load()
+        code = int(command(rest))
         sys.stdout.flush()  # here, where a reader that went away can be excused, not at the interpreter's end
         return code
     except ModuleNotFoundError as error:
@@ -56,6 +67,22 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bega {name}: {error.strerror}; what was written is not whole", file=sys.stderr)
         _leave_output()
         return 1
+
+
+def _commands() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # a quarter of the time until here: an interrupt may come meanwhile
+
+    return {point.name: point for point in entry_points(group="bega.commands")}
+
+
+@contextmanager
+def _silent_interrupt() -> Iterator[None]:
+    """Have an interrupt end us without a traceback while we load: nothing is open yet."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _leave_output() -> None:

@@ -20,7 +20,7 @@ def bega(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 
 def with_command(monkeypatch, value: str) -> None:
     """Let `bega made-up` be what `value` names."""
-    monkeypatch.setattr(command, "entry_points", lambda group: [EntryPoint("made-up", value, group)])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [EntryPoint("made-up", value, group)])
 
 
 def test_version_is_that_of_the_package():

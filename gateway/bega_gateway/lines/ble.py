@@ -183,7 +183,7 @@ class BleLine:
     def _count_deaf(self, quiet_ms: int) -> None:
         self.counters.restarted += 1
         if not self._deaf:
-            log.warning("line deaf line=%s for_s=%d: the scan is begun anew", self._name, quiet_ms // 1000)
+            log.warning("line deaf, the scan is begun anew line=%s for_s=%d", self._name, quiet_ms // 1000)
         self._deaf = True
 
     def _say_damage(self, station: Station, why: str) -> None:
@@ -191,7 +191,7 @@ class BleLine:
         said_ms = self._said.get((station.name, why))
         if said_ms is None or self._mono_ms() - said_ms >= SAY_AGAIN_MS:
             self._said[station.name, why] = self._mono_ms()
-            log.warning("advertisement refused line=%s device=%s why=%s", self._name, station.name, why)
+            log.warning("advertisement refused line=%s device=%s error=%s", self._name, station.name, why)
 
 
 def structures(advertisement: AdvertisementData) -> bytes:

@@ -147,7 +147,7 @@ class NodeLine:
         self.refused += 1
         if node not in self._complained:
             self._complained.add(node)
-            log.warning("node sent %s node=%s", what, node)
+            log.warning("node sent nonsense, it is refused node=%s error=%s", node, what)
 
     def _when_stored(
         self, outcome: asyncio.Future[None], key: tuple[str, int], seq: int, to_acknowledge: asyncio.Queue[str]
