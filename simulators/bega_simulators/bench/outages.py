@@ -102,7 +102,7 @@ def _case(bench: Bench, name: str, act: Callable[[Scene], None]) -> tuple[Fate, 
             time.sleep(bench.seconds(BEFORE_S, 1))
             kills_s: list[float] = []
             act(Scene(broker, relay, gateway, bench.seconds(AWAY_S, 4), kills_s))
-            _until_caught_up(farm, subscriber, kills_s, every_s)
+            _until_caught_up(farm, subscriber, kills_s, every_s, bench.seconds(STUCK_S, 15))
             time.sleep(SETTLE_S)
             until_s = time.monotonic() - SETTLE_S
             times_s: list[list[float]] = farm.ask("times")["times_s"]
@@ -113,11 +113,11 @@ def _case(bench: Bench, name: str, act: Callable[[Scene], None]) -> tuple[Fate, 
             relay.close()
 
 
-def _until_caught_up(farm: Process, subscriber: Process, kills_s: list[float], every_s: float) -> None:
+def _until_caught_up(farm: Process, subscriber: Process, kills_s: list[float], every_s: float, stuck_s: float) -> None:
     """Wait until all that was read before this moment has arrived, or nothing of it has for a while: it never will."""
     wanted = farm.ask("times")["times_s"]
     least, since_s = sum(map(len, wanted)), time.monotonic()
-    while time.monotonic() < since_s + STUCK_S:
+    while time.monotonic() < since_s + stuck_s:
         missing = absent(wanted, subscriber.ask("totals"))
         lost = fate(wanted, missing, kills_s, COMMIT_WINDOW_S, every_s, since_s).lost
         if not lost:
