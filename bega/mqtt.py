@@ -109,7 +109,9 @@ async def connect(
         clean_session=not keep,
         keepalive=KEEPALIVE_S,
         timeout=ANSWER_S,
-        max_inflight_messages=WINDOW,
+        # Not paho's own limit, which costs a look at each message under way for every PUBACK (17 us at a window of
+        # 100): whoever sends many keeps to WINDOW himself.
+        max_inflight_messages=0,
         tls_context=_tls_context(credentials) if secure else None,
         # A small message must not wait for the acknowledgement of the one before it (Nagle and delayed ACK: 40 ms).
         socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],

@@ -29,6 +29,11 @@ class Agenda:
         self._backlog: deque[tuple[int, int]] = deque([(0, spool.last_id)])  # (behind this id, up to this), in order
         self._marks: deque[tuple[int, int]] = deque()  # (when, newest id then): how late the live ones are
 
+    @property
+    def behind(self) -> int:
+        """How many messages came since and were not given out yet."""
+        return self._spool.last_id - self._live_after
+
     async def next(self, limit: int) -> list[Row]:
         """Return up to `limit` messages to send now; none if all has been given out."""
         self._let_go_of_the_late()

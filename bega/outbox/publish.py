@@ -59,6 +59,7 @@ class Publisher:
         self._freed = asyncio.Event()  # room in the window
         self._moved_ms = 0  # when something was last acknowledged, or sent into an empty window
         self._suspects = Suspects()
+        self._agenda: Agenda | None = None
         self.acknowledged = 0  # messages since the start
         self.attempts = 0  # connects begun since the start
         self.connected_to: str | None = None
@@ -67,6 +68,11 @@ class Publisher:
     def in_flight(self) -> int:
         """How many messages were sent and are not yet acknowledged."""
         return len(self._in_flight)
+
+    @property
+    def behind(self) -> int:
+        """How many messages were stored since the connect and not sent yet; 0 without a connection."""
+        return self._agenda.behind if self._agenda else 0
 
     async def run(self) -> None:
         """Connect, prove the way, send; on any failure pause and take the next broker. Ends only when cancelled."""
@@ -81,7 +87,7 @@ class Publisher:
                     await self._serve(session, broker)
             except* (SessionLost, OSError, TimeoutError, sqlite3.OperationalError) as errors:
                 self._say_down(broker, errors.exceptions[0])
-            self.connected_to = None
+            self.connected_to = self._agenda = None
             await self._take_stock()
             worked = self.acknowledged > before
             turn = 0 if worked else turn + 1
@@ -133,7 +139,7 @@ class Publisher:
             raise SessionLost(f"{self._brokers[0]} is back, and preferred")
 
     async def _send_all(self, session: Session) -> None:
-        agenda = Agenda(self._spool, self._mono_ms)
+        self._agenda = agenda = Agenda(self._spool, self._mono_ms)
         while True:
             if len(self._in_flight) >= WINDOW:
                 self._freed.clear()

@@ -25,11 +25,15 @@ __all__ = ["HEADS_KEPT", "Head", "Row", "Spool", "SpoolFull", "StorageClass"]
 
 log = logging.getLogger(__name__)
 
-COMMIT_AT_ROWS = 5_000  # a burst is committed before the window ends, so that memory stays bounded
-ROOM_ROWS, ROOM_BYTES = 20_000, 16_000_000  # what may wait for a commit; whoever brings more waits
+COMMIT_AT_ROWS = 500  # a burst is committed before the window ends
+# What may wait for a commit; whoever brings more waits. A group behind the one in hand is enough: with more, a machine
+# at its limit reads what it cannot store (the thread of the commit got one turn in a second of 6,000 readings).
+ROOM_ROWS = 1_000
+MEMORY_ROWS, MEMORY_BYTES = 20_000, 16_000_000  # what may wait while the disk takes nothing
 RETRY_S = 1.0
 DELETE_WITHIN_S = 5.0  # what was sent is deleted with the next messages, or by itself after this
 MOST_MENDS = 3  # of a file that is damaged again before it took anything; then only a new start is left
+REOPENED_AFTER = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 DEFAULT_QUOTA_BYTES = 1_000_000_000
 
 Result = TypeVar("Result")
@@ -55,7 +59,6 @@ class Spool:
         self._window_s = window_s
         self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
-        self._in_hand = 0  # messages that a commit under way has taken
         self._heads: list[Head] = []  # that wait for a commit without a message
         self._without: dict[tuple[str, int], int] = {}  # (source, boot): the first record that was refused
         self._leaving: set[int] = set()  # what `forget` was told of and no commit has deleted yet
@@ -73,7 +76,6 @@ class Spool:
         self._mends = 0  # since a commit last worked
         self.committed = 0  # messages stored since the start
         self.commits = 0  # rises with each successful commit
-        self.tries = 0  # rises with each commit that came to an end, good or bad
         self.tries = 0  # rises with each commit that came to an end, good or bad
         self._in_hand = 0  # messages that a commit under way has taken
         self.set_aside = 0  # messages moved to the table `aside`: refused by whoever they were for, or damaged
@@ -180,7 +182,8 @@ class Spool:
             self._without.pop(head.key, None)
         self._waiting.append(message)
         self._waiting_bytes += message.entry.size_bytes
-        if len(self._waiting) >= ROOM_ROWS or self._waiting_bytes >= ROOM_BYTES:
+        most = MEMORY_ROWS if self.failing else ROOM_ROWS
+        if len(self._waiting) >= most or self._waiting_bytes >= MEMORY_BYTES:
             self._make_room()
         self._wake(at_once or storage_class != "routine" or len(self._waiting) >= COMMIT_AT_ROWS)
         return stored
@@ -271,16 +274,11 @@ class Spool:
     async def _commit_whole(self) -> bool:
         """Commit what waits; whoever is cancelled meanwhile waits until it is known what became of it."""
         commit = asyncio.create_task(self._commit_group())
-        commit.add_done_callback(self._count_try)
         try:
             return await asyncio.shield(commit)
         except asyncio.CancelledError:
             await commit
             raise
-
-    def _count_try(self, commit: asyncio.Task[bool]) -> None:
-        self._in_hand = 0
-        self.tries += 1
 
     async def _commit_group(self) -> bool:
         """Commit what waits; return whether that worked. On failure all of it waits for the next try."""
@@ -452,8 +450,8 @@ class Spool:
 
 
 def _calls_for_mending(error: sqlite3.DatabaseError) -> bool:
-    """Return whether the file or what the system knows of it can no longer be trusted."""
-    return is_damage(error) or getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+    """Return whether the file must be opened again: it or what the system knows of it cannot be trusted any more."""
+    return is_damage(error) or getattr(error, "sqlite_errorcode", 0) & 0xFF in REOPENED_AFTER
 
 
 async def _wait_at_most(event: asyncio.Event, seconds: float) -> None:

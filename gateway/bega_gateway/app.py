@@ -30,6 +30,7 @@ from bega_gateway.config import Config
 from bega_gateway.control import Outcome
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import Health
+from bega_gateway.pace import Pace
 from bega_gateway.parts import Parts, kept_up
 from bega_gateway.progress import Sight
 from bega_gateway.recorder import Recorder
@@ -86,6 +87,8 @@ class Gateway:
         self._supervision = Supervision(
             notifier, watchdog_s(os.environ), self._sights, self._status, ground.clocks.mono_ms
         )
+        self._pace = Pace(self._publisher, ground.clocks.mono_ms)
+        ground.recorder.keep(self._pace)
         self._feed: Feed | None = None
         self._stores: list[tuple[str, Work]] = [("spool", ground.spool.run)]
         self._tasks: list[tuple[str, Work]] = []
@@ -117,6 +120,7 @@ class Gateway:
     def _listen(self, config: Config, state: Path, stack: AsyncExitStack) -> None:
         """Name every task that is no part's, and open what they listen on."""
         self._keep("publisher", self._publisher.run)
+        self._keep("pace", self._pace.run)
         self._keep("health", self._ground.health.run)
         self._keep("supervision", self._supervision.run)
         self._keep("reload", self._heed_hangups)

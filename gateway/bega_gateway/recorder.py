@@ -10,6 +10,7 @@ from bega.clock import CLOCK_FLOOR_MS
 from bega.outbox.spool import Head, Spool
 from bega_gateway.config import Config
 from bega_gateway.feed_store import FeedStore
+from bega_gateway.pace import Pace
 from bega_protocols import senml
 from bega_protocols.reading import Reading
 from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
@@ -34,10 +35,16 @@ class Recorder:
         self._spool = spool
         self._feed = feed
         self._listeners: list[Listener] = []
+        self._encoder = senml.Encoder()
+        self._pace: Pace | None = None
 
     def use(self, config: Config) -> None:
         """From now on it is `config` that says who may see what."""
         self._config = config
+
+    def keep(self, pace: Pace) -> None:
+        """From now on whoever brings records waits when `pace` holds."""
+        self._pace = pace
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener(record, arrival_ms, simulated)` for each record from now on; return what ends that."""
@@ -54,11 +61,15 @@ class Recorder:
         simulated: bool = False,
         at_once: bool = False,
     ) -> None:
-        """Make a record of each group, read at `wall_ms`, and put it in the next commit; waits only for room there.
+        """Make a record of each group, read at `wall_ms`, and put it in the next commit; waits only for room there,
+        and for a machine that has more to do than it can.
 
         driver: whose `state()`, if it has one, is stored in the same commit.
         """
-        await self._spool.room()
+        if self._pace and self._pace.holds:
+            await self._pace.turn()
+        if not self._spool.has_room():
+            await self._spool.room()
         for readings in groups:
             if not readings:
                 continue
@@ -67,12 +78,22 @@ class Recorder:
             time_ms, time_quality = (wall_ms, SYNCHRONISED) if known else (None, UNKNOWN)
             record = Record(self._name, self._boot, self._seq, device, time_ms, time_quality, readings)
             state = (device, driver.state()) if driver is not None and hasattr(driver, "state") else None
-            self._spool.add(self._topic(record), senml.encode(record), state=state, at_once=at_once)
+            self._spool.add(
+                self._topic(record),
+                self._encoder.encode(record),
+                storage_class=self._config.storage_class_of(self._name, device),
+                state=state,
+                at_once=at_once,
+            )
             self._tell(record, wall_ms, simulated)
 
     def record_of_node(self, record: Record, pack: bytes, head: Head, arrival_ms: int) -> asyncio.Future[None]:
-        """Put a node's record, as it came, and its head in the next commit, at once: the node waits for it."""
-        stored = self._spool.add(self._topic(record), pack, head=head, at_once=True)
+        """Put a node's record, as it came, and its head in the next commit, at once: the node waits for it.
+
+        The result is SpoolFull if there is no room: the node keeps the record, and sends it again.
+        """
+        storage_class = self._config.storage_class_of(record.source, record.device)
+        stored = self._spool.add(self._topic(record), pack, storage_class=storage_class, head=head, at_once=True)
         self._tell(record, arrival_ms, False)
         return stored
 
