@@ -27,7 +27,7 @@ from bega.devices import load_driver, with_profile
 from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
 from bega_gateway.lines import modbus_bus
 from bega_gateway.lines.modbus import ModbusLine
-from bega_gateway.lines.modbus_bus import Bus
+from bega_gateway.lines.modbus_bus import bus_of
 from bega_gateway.lines.station import Station
 from bega_protocols.devices.modbus_meter.sim import Sim
 from bega_protocols.errors import ConfigError, LineError
@@ -181,7 +181,7 @@ def test_bus_that_is_asked_too_much_leaves_polls_out_and_counts_them():
 def test_dead_meter_is_tried_rarely_and_read_again_when_it_returns(monkeypatch):
     """The same with real pauses, and with the neighbours counted, is the slow test below."""
     monkeypatch.setattr("bega_gateway.lines.polling.PAUSES_MS", (100, 200, 400, 650))
-    monkeypatch.setattr("bega_gateway.lines.polling.PAUSE_TO_WAIT", 1)
+    monkeypatch.setattr("bega_gateway.lines.polling.PAUSE_TO_COST", 1)
 
     async def main():
         async with polling(ModbusRtuLine(port=wire.port, baud=115200, timeout_s=0.2), (1, 2, 3), 0.05) as desk:
@@ -239,7 +239,7 @@ async def ask_a_late_meter(wire, bus, late_s, count, unit):
 
 async def late_answers(wire, count):
     """Ask a meter that is slower than the time-out, then as quick; return how many were right of the latter."""
-    bus = Bus(ModbusRtuLine(port=wire.port, baud=115200, timeout_s=0.05))
+    bus = bus_of(ModbusRtuLine(port=wire.port, baud=115200, timeout_s=0.05))
     await bus.open()
     slower_s = (50 + modbus_bus.SLACK_MS) / 1000 + 0.02
     right, wrong, refused = await ask_a_late_meter(wire, bus, slower_s, count, unit=1)
@@ -264,7 +264,7 @@ def test_answer_that_comes_in_the_time_of_the_next_question_is_not_taken_for_its
     """Three times as late as the line waits and rests: without a number of the question, only its length can tell."""
 
     async def main():
-        bus = Bus(ModbusRtuLine(port=wire.port, baud=115200, timeout_s=0.05))
+        bus = bus_of(ModbusRtuLine(port=wire.port, baud=115200, timeout_s=0.05))
         await bus.open()
         right, wrong, refused = await ask_a_late_meter(wire, bus, 0.3, 12, unit=1)
         assert (right, wrong) == (0, 0)
@@ -369,25 +369,23 @@ def test_meter_that_refuses_is_counted_and_the_others_are_read():
 
 
 def test_line_ends_when_it_is_cancelled_in_the_moment_an_answer_arrives(monkeypatch):
-    """Python 3.11's wait_for, in which pymodbus waits, forgets such a cancellation."""
-    hear = modbus_bus._OnlyTheAnswer.handleFrame
+    """Python 3.11's wait_for forgets such a cancellation, so nothing here waits in it."""
+    hear = modbus_bus.RtuBus._take
     tasks = []
 
-    def hear_and_cancel(framer, *arguments):
-        heard = hear(framer, *arguments)
-        if heard[1] is not None:
-            tasks[0].cancel()
-        return heard
+    def hear_and_cancel(bus, *arguments):
+        hear(bus, *arguments)
+        tasks[0].cancel()
 
     async def main():
-        bus = Bus(ModbusRtuLine(port=wire.port, baud=115200))
+        bus = bus_of(ModbusRtuLine(port=wire.port, baud=115200))
         await bus.open()
         tasks.append(asyncio.create_task(bus.exchange(1, bytes.fromhex("0400000002"), 500, False)))
         with pytest.raises(asyncio.CancelledError):
             await tasks[0]
         bus.close()
 
-    monkeypatch.setattr(modbus_bus._OnlyTheAnswer, "handleFrame", hear_and_cancel)
+    monkeypatch.setattr(modbus_bus.RtuBus, "_take", hear_and_cancel)
     with segment() as wire:
         run(main())
 
@@ -407,8 +405,8 @@ def test_whole_sdm630_is_one_record_stamped_when_its_last_block_was_read():
         task = asyncio.create_task(ModbusLine("l", settings, [station], mono_ms, lambda: next(ticks)).run())
         await until(lambda: delivered)
         task.cancel()
-        # The clock steps a second a reading: once to begin, once before any answer, once for each of three blocks.
-        assert delivered == [(1, 34, 4000)]
+        # The clock steps a second a reading: once to begin, once for each of three blocks.
+        assert delivered == [(1, 34, 3000)]
         assert station.counters.asked == 3
 
     with segment((1,), baud=19200) as wire:
@@ -447,7 +445,7 @@ def test_port_that_is_missing_is_said_once_with_what_to_do(tmp_path, caplog):
 def test_port_in_use_is_said_with_who_to_ask():
     async def main():
         settings = ModbusRtuLine(port=wire.port)
-        first, second = Bus(settings), Bus(settings)
+        first, second = bus_of(settings), bus_of(settings)
         await first.open()
         with pytest.raises(LineError, match="in use by another program"):
             await second.open()
@@ -469,7 +467,7 @@ def test_port_that_cannot_be_opened_is_said_with_what_to_do(error, advice, monke
     async def main():
         monkeypatch.setattr("serial.serial_for_url", failing)
         with pytest.raises(LineError, match=advice):
-            await Bus(ModbusRtuLine(port="/dev/ttyS9", parity="E")).open()
+            await bus_of(ModbusRtuLine(port="/dev/ttyS9", parity="E")).open()
 
     def failing(*_, **__):
         raise error
@@ -480,7 +478,7 @@ def test_port_that_cannot_be_opened_is_said_with_what_to_do(error, advice, monke
 @pytest.mark.parametrize("question", ["0600010001", "100001000102abcd", "04", "", "0f00000001", "030000000001"])
 def test_nothing_but_reads_leaves_the_gateway(question):
     async def main():
-        bus = Bus(ModbusRtuLine(port=wire.port))
+        bus = bus_of(ModbusRtuLine(port=wire.port))
         await bus.open()
         with pytest.raises(ConfigError, match="only reads"):
             await bus.exchange(1, bytes.fromhex(question), 100, False)
@@ -638,7 +636,7 @@ def test_unit_that_a_converter_cannot_reach_is_tried_rarely(monkeypatch):
 def test_host_that_cannot_be_reached_is_said_with_what_to_do(host, advice):
     async def main():
         with pytest.raises(LineError, match=advice):
-            await Bus(ModbusTcpLine(host=host, port=1, timeout_s=5.0)).open()
+            await bus_of(ModbusTcpLine(host=host, port=1, timeout_s=5.0)).open()
 
     run(main())
 

@@ -1,6 +1,6 @@
-"""Modbus lines, RTU and TCP: which device is polled when, and what becomes of its answers.
+"""Modbus lines, RTU and TCP: which device is asked when, and what becomes of its answers.
 
-The wire itself, with pymodbus on it, is in modbus_bus.py.
+The wire itself, with pymodbus on it, is in modbus_bus.py; who is next and how long to wait, in polling.py.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 
 from bega.devices import asked
 from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
-from bega_gateway.lines.modbus_bus import Bus, Outcome
-from bega_gateway.lines.polling import Patience, PollClock, phase_ms
+from bega_gateway.lines.modbus_bus import Outcome, bus_of
+from bega_gateway.lines.polling import PRIORITIES, Patience, PollClock, Schedule, Seat, phase_ms
 from bega_protocols.errors import ConfigError, LineError
 from bega_protocols.modbus_rtu import EXCEPTION
 
 if TYPE_CHECKING:
     from bega.clock import Clock
-    from bega_gateway.lines.station import Counters, Station
+    from bega_gateway.lines.station import Station
     from bega_protocols.ask import Ask
+    from bega_protocols.driver import Exchange
     from bega_protocols.reading import Reading
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,24 @@ SETTLED_S = 1.0  # a connection that stands so long is said to be back
 SILENT_BEHIND = (0x0A, 0x0B)
 
 
+class _Poll:
+    """One station on the line, and the measurement that it is in the middle of."""
+
+    def __init__(self, station: Station, seat: Seat) -> None:
+        self.station = station
+        self.seat = seat
+        self.measurement: Exchange | None = None
+        self.ask: Ask | None = None  # the question that is next
+        self.is_repeated = False  # it was put before
+        self.read_ms = 0  # wall clock
+        self.lacking: list[str] = []
+
+
 class ModbusLine:
-    """Polls every station in its period, one question on the wire at a time, until it is cancelled."""
+    """Polls every station in its period, one question on the wire at a time, until it is cancelled.
+
+    One task for all stations of the line: who is asked next is the schedule's business, and nobody waits for a lock.
+    """
 
     def __init__(
         self,
@@ -42,26 +59,35 @@ class ModbusLine:
         wall_ms: Clock,
     ) -> None:
         self._name = name
-        self._bus = Bus(settings)
+        self._bus = bus_of(settings, self._answered_late)
         self._stations = stations
         self._mono_ms = mono_ms
         self._wall_ms = wall_ms
         self._longest_ms = round(1000 * settings.timeout_s)
-        self._rest_until_ms: dict[int, int] = {}  # by unit: some meters need a pause after an answer
-        self._in_hand = 0  # measurements under way
+        self._is_tcp = isinstance(settings, ModbusTcpLine)
+        self._schedule = Schedule()
+        self._polls: dict[Seat, _Poll] = {}
+        self._by_unit: dict[int, _Poll] = {}
+        self._alarm: asyncio.Future[None] | None = None
         self._finishing = False
         self._finished = asyncio.Event()
         self.tries = 0  # to open the wire, since the start
 
     async def run(self) -> None:
         """Run until cancelled. Trouble on the wire ends nothing; raises ConfigError if a driver wants to write."""
+        self._schedule = Schedule()
+        self._polls.clear()
+        for index, station in enumerate(self._stations):
+            period_ms = max(1, round(1000 * station.every_s))
+            phase = phase_ms(self._name, index, len(self._stations), period_ms)
+            clock = PollClock(self._mono_ms(), period_ms, phase)
+            seat = Seat(clock, Patience(self._longest_ms, self._is_tcp), PRIORITIES[station.priority])
+            self._polls[seat] = _Poll(station, seat)
+            self._schedule.add(seat)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_open())
-                for index, station in enumerate(self._stations):
-                    period_ms = max(1, round(1000 * station.every_s))
-                    phase = phase_ms(self._name, index, len(self._stations), period_ms)
-                    tasks.create_task(self._poll(station, PollClock(self._mono_ms(), period_ms, phase)))
+                tasks.create_task(self._ask_in_turn())
         except* ConfigError as errors:
             raise errors.exceptions[0] from None
         finally:
@@ -70,7 +96,7 @@ class ModbusLine:
     async def finish(self) -> None:
         """Begin no further measurement; return when those in hand have ended."""
         self._finishing = True
-        if self._in_hand:
+        if any(seat.in_hand for seat in self._polls):
             await self._finished.wait()
 
     async def _keep_open(self) -> None:
@@ -93,83 +119,138 @@ class ModbusLine:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _poll(self, station: Station, clock: PollClock) -> None:
-        """Measure in every period; what was missed is counted and never made up for."""
-        patience = Patience(self._longest_ms)
-        while not self._finishing:
-            # A silent device is tried in its own time: less often than a short period, more often than a long one.
-            due_ms = patience.ready_ms if patience.is_silent else max(clock.due_ms, patience.ready_ms)
-            await self._sleep_until(due_ms)
-            await self._bus.opened.wait()
-            if self._finishing:
-                break
-            station.counters.skipped += clock.start(self._mono_ms())
-            self._in_hand += 1
+    async def _ask_in_turn(self) -> None:
+        """Put one question after the other; what was missed is counted and never made up for."""
+        schedule = self._schedule
+        while True:
+            if not self._bus.opened.is_set():
+                await self._bus.opened.wait()
+            now_ms = self._mono_ms()
+            seat = schedule.next(now_ms)
+            if self._finishing and not any(seat.in_hand for seat in self._polls):
+                self._finished.set()
+                return
+            if self._finishing and seat and not seat.in_hand:
+                continue
+            if seat is None:
+                await self._sleep_until(schedule.wake_ms(), now_ms)
+                continue
+            for late in schedule.waiting():
+                if not late.in_hand:
+                    self._polls[late].station.counters.skipped += late.clock.missed(now_ms)
+            poll = self._polls[seat]
             try:
-                await self._measure(station, patience)
-            finally:
-                self._in_hand -= 1
-                if self._finishing and not self._in_hand:
-                    self._finished.set()
+                await self._ask(poll, now_ms)
+            except LineError:  # the line is opened again elsewhere; this measurement is over
+                self._end(poll)
+            schedule.put_back(seat)
 
-    async def _sleep_until(self, mono_ms: int) -> None:
-        await asyncio.sleep(max(0, mono_ms - self._mono_ms()) / 1000)
-
-    async def _measure(self, station: Station, patience: Patience) -> None:
-        """Carry one measurement to its end and hand its readings on."""
-        measurement = asked(station.driver).measure(self._wall_ms())
-        read_ms = self._wall_ms()
+    async def _sleep_until(self, wake_ms: int | None, now_ms: int) -> None:
+        """Sleep; `_answered_late` may ring before."""
+        loop = asyncio.get_running_loop()
+        alarm = self._alarm = loop.create_future()
+        timer = loop.call_later((wake_ms - now_ms) / 1000, _ring, alarm) if wake_ms is not None else None
         try:
-            ask = next(measurement)
-            while True:
-                answer = await self._ask(station, patience, ask)
-                if answer is not None:
-                    read_ms = self._wall_ms()
-                ask = measurement.send(answer)
-        except StopIteration as stop:
-            await self._deliver(station, stop.value, read_ms)
-        except LineError:
-            measurement.close()  # the line is opened again elsewhere; this measurement is over
+            await alarm
+        finally:
+            self._alarm = None
+            if timer:
+                timer.cancel()
 
-    async def _deliver(self, station: Station, groups: list[list[Reading]], read_ms: int) -> None:
-        station.take_damage()
+    async def _ask(self, poll: _Poll, now_ms: int) -> None:
+        """Put the next question of a measurement, which begins where there is none, and hand on what it ends with.
+
+        A question that noise or chance has eaten is put once more; on a serial line, after a silence, not before its
+        answer can no longer come: it would be taken for that of the next question, and its own for that of the one
+        after.
+        """
+        seat, counters = poll.seat, poll.station.counters
+        if poll.measurement is None:
+            counters.skipped += seat.clock.start(now_ms)
+            poll.read_ms = self._wall_ms()
+            poll.measurement = asked(poll.station.driver).measure(poll.read_ms)
+            seat.in_hand = True
+            if not await self._go_on(poll, None):
+                return
+        ask, patience = poll.ask, seat.patience
+        assert ask
+        unit = ask.line["unit"]
+        self._by_unit[unit] = poll
+        outcome = await self._bus.exchange(unit, ask.write, patience.wait_ms(), patience.is_silent)
+        ended_ms = self._mono_ms()
+        self._note(poll, outcome, ended_ms, ended_ms - now_ms)
+        seat.rest_until_ms = ended_ms + ask.line.get("pause_ms", 0)
+        if outcome.answer is not None:
+            poll.read_ms = self._wall_ms()
+        elif not (outcome.is_late or patience.is_silent or poll.is_repeated):
+            poll.is_repeated = True
+            return
+        await self._go_on(poll, outcome.answer)
+
+    async def _go_on(self, poll: _Poll, answer: bytes | None) -> bool:
+        """Hand `answer` to the measurement; return whether it has a further question."""
+        assert poll.measurement
+        poll.is_repeated = False
+        try:
+            poll.ask = poll.measurement.send(answer)
+        except StopIteration as stop:
+            self._end(poll)
+            await self._deliver(poll, stop.value)
+            return False
+        return True
+
+    def _end(self, poll: _Poll) -> None:
+        if poll.measurement:
+            poll.measurement.close()
+        poll.measurement = poll.ask = None
+        poll.is_repeated = poll.seat.in_hand = False
+
+    async def _deliver(self, poll: _Poll, groups: list[list[Reading]]) -> None:
+        station = poll.station
+        if station.driver.damaged:
+            station.take_damage()
+        lacking = getattr(station.driver, "lacking", None)
+        if lacking and (names := lacking()) != poll.lacking:
+            poll.lacking = names
+            log.warning(
+                "device refuses line=%s device=%s numbers=%s", self._name, station.name, ", ".join(names) or "-"
+            )
         if groups:
             station.heard_mono_ms = self._mono_ms()
             station.counters.records += len(groups)
-            await station.deliver(groups, read_ms)
+            await station.deliver(groups, poll.read_ms)
 
-    async def _ask(self, station: Station, patience: Patience, ask: Ask) -> bytes | None:
-        """Return the answer to `ask`, None if there was none.
-
-        A question that noise or chance has eaten is put once more, after a silence not before its answer can no
-        longer come: it would be taken for that of the next question, and its own for that of the one after.
-        """
-        unit = ask.line["unit"]
-        for _ in range(2):
-            await self._sleep_until(max(patience.ready_ms, self._rest_until_ms.get(unit, 0)))
-            outcome = await self._bus.exchange(unit, ask.write, patience.wait_ms(), patience.is_silent)
-            now_ms = self._mono_ms()
-            self._rest_until_ms[unit] = now_ms + ask.line.get("pause_ms", 0)
-            _note(outcome, station.counters, patience, now_ms)
-            if outcome.answer is not None or outcome.is_late or patience.is_silent:
-                return outcome.answer
-        return None
-
-
-def _note(outcome: Outcome, counters: Counters, patience: Patience, now_ms: int) -> None:
-    counters.asked += 1
-    counters.refused += outcome.refused
-    if outcome.answer is not None:
-        if outcome.answer[0] & EXCEPTION and outcome.answer[-1] in SILENT_BEHIND:
-            patience.silent(now_ms)
+    def _note(self, poll: _Poll, outcome: Outcome, now_ms: int, cost_ms: int) -> None:
+        """Count what came of a question that held the bus for `cost_ms`, and learn from it."""
+        counters, patience = poll.station.counters, poll.seat.patience
+        counters.asked += 1
+        counters.refused += outcome.refused
+        self._schedule.took(poll.seat, now_ms, cost_ms)
+        if outcome.answer is not None:
+            if outcome.answer[0] & EXCEPTION and outcome.answer[-1] in SILENT_BEHIND:
+                patience.silent(now_ms, cost_ms)
+            else:
+                patience.answered(outcome.took_ms)
+        elif outcome.noise:
+            counters.damaged += 1
+            patience.disturbed(now_ms, cost_ms)
         else:
-            patience.answered(outcome.took_ms)
-    elif outcome.noise:
-        counters.damaged += 1
-        patience.disturbed(now_ms)
-    else:
-        counters.silent += 1
-        if outcome.is_late:
-            patience.answered(outcome.took_ms)
-        else:
-            patience.silent(now_ms)
+            counters.silent += 1
+            if outcome.is_late:
+                patience.answered(outcome.took_ms)
+            else:
+                patience.silent(now_ms, cost_ms)
+
+    def _answered_late(self, unit: int, took_ms: int) -> None:
+        """A unit that was given up has answered after all: it lives, and this is how slow it is."""
+        poll = self._by_unit[unit]
+        poll.station.counters.refused += 1
+        poll.seat.patience.answered(took_ms)
+        self._schedule.put_back(poll.seat)
+        if self._alarm:
+            _ring(self._alarm)
+
+
+def _ring(alarm: asyncio.Future[None]) -> None:
+    if not alarm.done():
+        alarm.set_result(None)

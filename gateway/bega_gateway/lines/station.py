@@ -36,6 +36,7 @@ class Station:
     driver: Driver
     every_s: float
     deliver: Callable[[list[list[Reading]], int], Awaitable[None]]
+    priority: str = "normal"  # "high", "normal" or "low": who goes first on a bus that is asked too much
     counters: Counters = field(default_factory=Counters)
     heard_mono_ms: int | None = None  # when the device last gave readings
 

@@ -54,6 +54,8 @@ class Sim:
         if "silent" in self.faults or not request:
             return None
         function = request[0]
+        if function >= 128:
+            return None  # another's refusal, overheard: no question has this bit
         if "busy" in self.faults:
             return bytes([function + 128, BUSY])
         if function != self._paper["function"]:
