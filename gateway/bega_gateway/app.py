@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bega.listen import address_of, bind
 from bega.notify import Notifier, watchdog_s
 from bega.outbox.boot import raise_boot
 from bega.outbox.spool import Spool
@@ -30,6 +31,7 @@ from bega_gateway.config import Config
 from bega_gateway.control import Outcome
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import Health
+from bega_gateway.lines.station import Station
 from bega_gateway.pace import Pace
 from bega_gateway.parts import Parts, kept_up
 from bega_gateway.progress import Sight
@@ -60,7 +62,12 @@ async def run(config: Config, examine: Examine, clocks: Clocks, ready_file: Path
         notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
         stack.callback(notifier.close)
         gateway = await Gateway.opened(config, examine, clocks, notifier, stack)
-        facts = {"gateway": config.gateway.name, "boot": gateway.boot, "feed": gateway.feed_address}
+        facts = {
+            "gateway": config.gateway.name,
+            "boot": gateway.boot,
+            "feed": gateway.feed_address,
+            "metrics": gateway.metrics_address,
+        }
         try:
             write_ready(ready_file, facts)
         except OSError as error:
@@ -96,6 +103,7 @@ class Gateway:
         self._changing = asyncio.Lock()
         self.boot = ground.boot
         self.feed_address: str | None = None
+        self.metrics_address: str | None = None
 
     @classmethod
     async def opened(
@@ -126,6 +134,8 @@ class Gateway:
         self._keep("reload", self._heed_hangups)
         if config.feed:
             self._serve_feed(config, config.feed, stack)
+        if config.metrics:
+            self._serve_metrics(config.metrics, stack)
         commands = control.listen(state)
         if commands:
             stack.callback(commands.close)
@@ -143,6 +153,33 @@ class Gateway:
         self._stores.append(("feed store", feed_store.run))
         self._tasks.append(("feed", partial(web.serve, self._feed.app(), listener)))
         self.feed_address = web.address_of(listener)
+
+    def _serve_metrics(self, table: settings.Metrics, stack: AsyncExitStack) -> None:
+        from bega_gateway import metrics
+
+        listener = bind("metrics.listen", table.listen)
+        stack.callback(listener.close)
+        ground = self._ground
+
+        def now() -> str:
+            return metrics.text(metrics.families(self, ground.spool, self._publisher, ground.clocks.mono_ms))
+
+        self._keep("metrics", partial(metrics.serve, listener, now))
+        self.metrics_address = address_of(listener)
+
+    def devices(self) -> list[tuple[str, Station, str]]:
+        """Return every device that is read: its line, what is counted of it, and who may see it."""
+        return [
+            (line, station, self._config.devices[station.name].audience) for line, station in self._parts.stations()
+        ]
+
+    def heard(self) -> tuple[int, int]:
+        """Return how many devices and nodes are heard, and of how many."""
+        return self._ground.health.heard(), len(self._ground.health.watched)
+
+    def lag_s(self) -> float:
+        """Return how late the loop came at worst, in the last minute."""
+        return self._supervision.lag_s
 
     def _keep(self, name: str, work: Work) -> None:
         self._tasks.append((name, kept_up(name, work)))
@@ -206,9 +243,9 @@ class Gateway:
         return [stored, uplink_sight(self._publisher, spool), *self._parts.sights()]
 
     def _status(self) -> str:
-        health = self._ground.health
+        heard, watched = self.heard()
         uplink = "up" if self._publisher.connected_to else "down"
-        return f"{health.heard()} of {len(health.watched)} heard, {self._ground.spool.depth} waiting, uplink {uplink}"
+        return f"{heard} of {watched} heard, {self._ground.spool.depth} waiting, uplink {uplink}"
 
 
 @asynccontextmanager

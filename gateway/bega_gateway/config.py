@@ -52,6 +52,12 @@ class Feed(Table, frozen=True, kw_only=True):
     keep_hours: Annotated[int, msgspec.Meta(ge=1, le=720)] = 72
 
 
+class Metrics(Table, frozen=True, kw_only=True):
+    """Counters for Prometheus over HTTP: GET /metrics."""
+
+    listen: str = "127.0.0.1:9100"
+
+
 class SerialLine(Table, frozen=True, kw_only=True):
     """One device on one serial port."""
 
@@ -145,6 +151,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     devices: dict[str, Device]
     nodes: dict[str, Node]
     air_index: dict[str, AirIndex]
+    metrics: Metrics | None = None
 
     def audience_of(self, source: str, device: str) -> Audience:
         """Return who may see what `device` of `source` says; what the file does not name is the operator's."""
@@ -182,7 +189,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return (source, device) if slash else (self.gateway.name, name)
 
 
-SECTIONS: dict[str, type[Table]] = {"gateway": Gateway, "uplink": Uplink, "feed": Feed}
+SECTIONS: dict[str, type[Table]] = {"gateway": Gateway, "uplink": Uplink, "feed": Feed, "metrics": Metrics}
 NAMED: dict[str, type[Table]] = {"devices": Device, "nodes": Node, "air_index": AirIndex}
 
 
@@ -264,6 +271,7 @@ def _convert(whole: Tables, folder: Path) -> Config:
         gateway=msgspec.convert(whole["gateway"], Gateway),
         uplink=msgspec.convert(whole["uplink"], Uplink),
         feed=msgspec.convert(whole["feed"], Feed) if "feed" in whole else None,
+        metrics=msgspec.convert(whole["metrics"], Metrics) if "metrics" in whole else None,
         lines=lines,
         devices={
             name: _with_profile(msgspec.convert(row, Device), folder, profiles)
@@ -303,6 +311,8 @@ def _sense_problems(config: Config) -> Iterator[Problem]:
     yield from _credential_problems("uplink", config.uplink.brokers, config.uplink)
     if config.feed and not is_address(config.feed.listen):
         yield "feed.listen", f"write host:port, not {shown(config.feed.listen)}"
+    if config.metrics and not is_address(config.metrics.listen):
+        yield "metrics.listen", f"write host:port, not {shown(config.metrics.listen)}"
     for name, line in config.lines.items():
         if isinstance(line, MqttLine):
             yield from _broker_problems(f"lines.{name}.broker", line.broker)

@@ -60,8 +60,12 @@ class Parts:
             await self._begin(place, config, states)
 
     def stations(self) -> list[tuple[str, Station]]:
-        """Return every device that is read, with the place of its line."""
-        return [(place, station) for place, running in self._running.items() for station in running.part.stations]
+        """Return every device that is read, with the name of its line."""
+        return [
+            (place.removeprefix("lines."), station)
+            for place, running in self._running.items()
+            for station in running.part.stations
+        ]
 
     def sights(self) -> list[Sight]:
         """Return how far each line is with what it must ask."""

@@ -97,6 +97,7 @@ class SerialLine:
             self._down = False
             log.info("line back line=%s", self._name)
         self._station.heard_mono_ms = self._mono_ms()
+        self._station.counters.records += len(groups)
         await self._station.deliver(groups, self._wall_ms())
 
 

@@ -1,0 +1,203 @@
+"""What a gateway counts, for Prometheus: GET /metrics, text format 0.0.4, and nothing else.
+
+Written here because it is little: prometheus_client takes 5 MB and Starlette 4.7 MB of memory, this next to none.
+Names follow https://prometheus.io/docs/practices/naming/: base units, `_total` for what only rises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from bega import __version__
+from bega.clock import Clock
+from bega.outbox.publish import Publisher
+from bega.outbox.spool import Spool
+from bega_gateway.lines.station import Station
+
+ASK_WITHIN_S = 5.0
+LONGEST_HEAD = 8_192  # bytes
+MOST_CONNECTIONS = 20
+TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PERSONAL = "personal"  # what stands for every device of a household: its name may be a flat's
+
+Labels = Mapping[str, str]
+
+
+class Family(NamedTuple):
+    """One metric, with a value for each set of labels."""
+
+    name: str
+    kind: str  # "counter" or "gauge"
+    meaning: str
+    samples: Sequence[tuple[Labels, float]]
+
+
+Device = tuple[str, Station, str]  # its line, what is counted of it, and who may see it
+
+
+class Seen(Protocol):
+    """What is asked when somebody asks for the metrics."""
+
+    def devices(self) -> Iterable[Device]:
+        """Return every device that is read."""
+
+    def heard(self) -> tuple[int, int]:
+        """Return how many devices and nodes are heard, and of how many."""
+
+    def lag_s(self) -> float:
+        """Return how late the loop came at worst, in the last minute."""
+
+
+def text(families: Iterable[Family]) -> str:
+    """Return families in the text format."""
+    lines = []
+    for name, kind, meaning, samples in families:
+        lines += [f"# HELP {name} {_escaped(meaning)}", f"# TYPE {name} {kind}"]
+        lines += [f"{name}{_labels(labels)} {_number(value)}" for labels, value in samples]
+    return "\n".join(lines) + "\n"
+
+
+def families(seen: Seen, spool: Spool, publisher: Publisher, mono_ms: Clock) -> Iterator[Family]:
+    """Yield all that a gateway counts."""
+    yield _one("bega_gateway_info", "gauge", "Always 1; the version is in the label.", 1, {"version": __version__})
+    heard, watched = seen.heard()
+    yield _one("bega_gateway_watched", "gauge", "Devices and nodes that should be heard.", watched)
+    yield _one("bega_gateway_heard", "gauge", "Devices and nodes that are heard.", heard)
+    yield _one("bega_gateway_loop_lag_seconds", "gauge", "How late the loop was at worst, last minute.", seen.lag_s())
+    yield from _of_devices(list(seen.devices()), mono_ms())
+    yield from _of_spool(spool)
+    yield from _of_uplink(publisher)
+    yield from _of_process()
+
+
+async def serve(listener: socket.socket, now: Callable[[], str]) -> None:
+    """Answer until cancelled; now() gives the text."""
+    connections = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        try:
+            if connections <= MOST_CONNECTIONS:
+                async with asyncio.timeout(ASK_WITHIN_S):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    writer.write(response(head, now))
+                    await writer.drain()
+        except (OSError, EOFError, asyncio.LimitOverrunError):
+            pass  # gone, too slow, or a head without end: it is closed
+        finally:
+            connections -= 1
+            writer.close()
+
+    async with await asyncio.start_server(answer, sock=listener, limit=LONGEST_HEAD) as server:
+        await server.serve_forever()
+
+
+def response(head: bytes, now: Callable[[], str]) -> bytes:
+    """Return the whole answer to a request whose head (up to the empty line) is `head` (RFC 9112)."""
+    words = head.split(b"\r\n", 1)[0].split(b" ")
+    if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
+        return _answered("400 Bad Request", "this is no HTTP/1.1\n")
+    if words[1].split(b"?")[0] != b"/metrics":
+        return _answered("404 Not Found", "only /metrics is here\n")
+    if words[0] != b"GET":
+        return _answered("405 Method Not Allowed", "only GET is answered\n", "Allow: GET\r\n")
+    return _answered("200 OK", now())
+
+
+def _answered(status: str, said: str, more: str = "") -> bytes:
+    body = said.encode()
+    kind = TYPE if status.startswith("200") else "text/plain; charset=utf-8"
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _of_devices(devices: list[Device], now_ms: int) -> Iterator[Family]:
+    """Yield what was counted of each device; those of households are one row a line, without a name."""
+    rows: dict[tuple[str, str], list[Station]] = {}
+    for line, station, audience in devices:
+        name = PERSONAL if audience == "personal" else station.name
+        rows.setdefault((line, name), []).append(station)
+    for word, kept, meaning in (
+        ("exchanges", "asked", "Questions put to the device."),
+        ("readings_groups", "records", "Groups of readings that the device gave, one a frame."),
+        ("silences", "silent", "Questions without an answer."),
+        ("damaged_frames", "damaged", "Frames that broke their specification."),
+        ("skipped_polls", "skipped", "Polls left out: the bus had no time, or the device was known to be silent."),
+        ("refused_answers", "refused", "Answers that were not to the question: late ones, another unit's."),
+    ):
+        samples = [
+            ({"line": line, "device": name}, sum(getattr(station.counters, kept) for station in stations))
+            for (line, name), stations in rows.items()
+        ]
+        yield Family(f"bega_gateway_device_{word}_total", "counter", meaning, samples)
+    ages = [
+        ({"line": line, "device": name}, (now_ms - max(heard)) / 1000)
+        for (line, name), stations in rows.items()
+        if (heard := [station.heard_mono_ms for station in stations if station.heard_mono_ms is not None])
+    ]
+    yield Family("bega_gateway_device_since_heard_seconds", "gauge", "How long ago the device gave readings.", ages)
+
+
+def _of_spool(spool: Spool) -> Iterator[Family]:
+    name = "bega_gateway_spool"
+    yield _one(f"{name}_messages", "gauge", "Messages stored and not acknowledged.", spool.depth)
+    yield _one(f"{name}_uncommitted_messages", "gauge", "Messages that wait for a commit.", spool.waiting)
+    yield _one(f"{name}_committed_messages_total", "counter", "Messages stored.", spool.committed)
+    yield _one(f"{name}_commits_total", "counter", "Commits that worked.", spool.commits)
+    yield _one(f"{name}_commit_tries_total", "counter", "Commits that came to an end, good or bad.", spool.tries)
+    yield _one(f"{name}_set_aside_messages_total", "counter", "Messages nobody would take.", spool.set_aside)
+    for word, meaning, counts in (
+        ("dropped", "Messages dropped to make room.", spool.dropped),
+        ("refused", "Messages that found no room.", spool.refused),
+    ):
+        samples: list[tuple[Labels, float]] = [({"class": kept}, count) for kept, count in counts.items()]
+        yield Family(f"{name}_{word}_messages_total", "counter", meaning, samples)
+    yield _one(f"{name}_failing", "gauge", "1 while the disk takes nothing.", int(spool.failing))
+    yield _one(f"{name}_used_bytes", "gauge", "What of the file holds something.", spool.used_bytes)
+    yield _one(f"{name}_quota_bytes", "gauge", "What the file may grow to.", spool.quota_bytes)
+
+
+def _of_uplink(publisher: Publisher) -> Iterator[Family]:
+    name = "bega_gateway_uplink"
+    yield _one(f"{name}_up", "gauge", "1 while connected and proved.", int(publisher.connected_to is not None))
+    yield _one(f"{name}_connects_total", "counter", "Connects begun.", publisher.attempts)
+    yield _one(f"{name}_acknowledged_messages_total", "counter", "Messages acknowledged.", publisher.acknowledged)
+    yield _one(f"{name}_messages_in_flight", "gauge", "Messages sent and not acknowledged.", publisher.in_flight)
+
+
+def _of_process() -> Iterator[Family]:
+    """Yield what Prometheus' own clients tell of a process, by the same names."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    used = os.times()
+    resident = pages * os.sysconf("SC_PAGE_SIZE")
+    descriptors = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 - the one that it is listed with is not ours
+    yield _one("process_cpu_seconds_total", "counter", "CPU time, user and system.", used.user + used.system)
+    yield _one("process_resident_memory_bytes", "gauge", "Resident memory.", resident)
+    yield _one("process_open_fds", "gauge", "Open file descriptors.", descriptors)
+
+
+def _one(name: str, kind: str, meaning: str, value: float, labels: Labels | None = None) -> Family:
+    return Family(name, kind, meaning, [(labels or {}, value)])
+
+
+def _labels(labels: Labels) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{key}="{_escaped(value, True)}"' for key, value in labels.items()) + "}"
+
+
+def _escaped(said: str, quoted: bool = False) -> str:
+    said = said.replace("\\", "\\\\").replace("\n", "\\n")
+    return said.replace('"', '\\"') if quoted else said
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)

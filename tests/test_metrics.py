@@ -1,0 +1,185 @@
+"""The metrics of a gateway, read by Prometheus' own parser."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from bega_gateway.lines.station import Station
+from bega_gateway.metrics import Family, _of_devices, response, text
+from bega_protocols.devices.pms5003.driver import Driver as Pms5003
+
+CONFIGURATION = """
+[gateway]
+name = "gw-corner"
+city = "timisoara"
+commit_window_s = 0.05
+[uplink]
+brokers = ["{broker}"]
+[metrics]
+listen = "127.0.0.1:0"
+[lines.pms]
+kind = "serial"
+port = "{port}"
+[devices.roadside-air]
+line = "pms"
+driver = "pms5003"
+every_s = 0.1
+[lines.second]
+kind = "serial"
+port = "/dev/null/2"
+[devices.flat-12]
+line = "second"
+driver = "pms5003"
+audience = "personal"
+"""
+
+
+def parsed(said: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(said)
+        for sample in family.samples
+    }
+
+
+def ask(address: str, path: str = "/metrics", method: str = "GET") -> tuple[int, str]:
+    request = urllib.request.Request(address + path, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+# ------------------------------------------------------------------ the text
+
+SAMPLES = st.lists(
+    st.tuples(st.dictionaries(st.sampled_from(["device", "line", "x"]), st.text(max_size=8)), st.floats(0, 2**60)),
+    max_size=5,
+    unique_by=lambda sample: tuple(sorted(sample[0].items())),
+)
+
+
+@given(samples=SAMPLES, meaning=st.text(st.characters(blacklist_characters="\r"), max_size=20))
+def test_prometheus_reads_back_any_label_and_any_value(samples, meaning):
+    said = text([Family("bega_gateway_thing", "gauge", meaning, samples)])
+    expected = {("bega_gateway_thing", tuple(sorted(labels.items()))): value for labels, value in samples}
+    assert parsed(said) == expected
+
+
+def test_devices_of_households_are_one_row_a_line_without_a_name():
+    async def deliver(groups, wall_ms):
+        raise AssertionError
+
+    stations = [Station(name, Pms5003({}, b""), 1.0, deliver) for name in ("flat-12", "flat-13", "hall")]
+    for number, station in enumerate(stations, 1):
+        station.counters.records = number
+        station.heard_mono_ms = 1000 * number
+    audiences = ("personal", "personal", "operator")
+    devices = [("cellar", station, audience) for station, audience in zip(stations, audiences, strict=True)]
+    said = text(_of_devices(devices, 10_000))
+    assert "flat" not in said
+    values = parsed(said)
+    rows = (("device", "personal"), ("line", "cellar")), (("device", "hall"), ("line", "cellar"))
+    assert [values["bega_gateway_device_readings_groups_total", row] for row in rows] == [3, 3]
+    assert [values["bega_gateway_device_since_heard_seconds", row] for row in rows] == [8, 7]
+
+
+# ------------------------------------------------------------------ the answer
+
+
+@given(head=st.binary(max_size=200))
+def test_any_request_gets_one_whole_answer(head):
+    answer = response(head + b"\r\n\r\n", lambda: "up 1\n")
+    status, _, body = answer.partition(b"\r\n\r\n")
+    assert re.match(rb"HTTP/1.1 (200|400|404|405) ", status)
+    assert int(re.search(rb"Content-Length: (\d+)", status)[1]) == len(body)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"200"),
+        (b"GET /metrics?x=1 HTTP/1.0\r\n\r\n", b"200"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"404"),
+        (b"GET /metrics/../etc HTTP/1.1\r\n\r\n", b"404"),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", b"405"),
+        (b"GET /metrics\r\n\r\n", b"400"),
+        (b"\r\n\r\n", b"400"),
+    ],
+)
+def test_only_get_metrics_is_answered_with_metrics(head, status):
+    assert response(head, lambda: "up 1\n").split(b" ")[1] == status
+
+
+# ------------------------------------------------------------------ a gateway
+
+
+def metrics_of(process) -> str:
+    return json.loads(process._ready.read_text())["metrics"]
+
+
+def test_a_gateway_counts_what_it_does_and_names_no_household(sensor, mosquitto, make_gateway, make_reader, eventually):
+    reader = make_reader(mosquitto.url)
+    process = make_gateway(CONFIGURATION.format(broker=mosquitto.url, port=sensor.port))
+    process.start()
+    eventually(lambda: len(reader.records) > 20, "records arrive")
+    status, said = ask(metrics_of(process))
+    arrived = len(reader.records)
+    assert status == 200
+    assert "flat-12" not in said and "gw-corner" not in said
+    values = parsed(said)
+    plain = {name: value for (name, labels), value in values.items() if not labels}
+    assert 10 < plain["bega_gateway_spool_committed_messages_total"] <= arrived + 20
+    assert (
+        plain["bega_gateway_uplink_acknowledged_messages_total"] <= plain["bega_gateway_spool_committed_messages_total"]
+    )
+    assert plain["bega_gateway_uplink_up"] == 1 and plain["bega_gateway_uplink_connects_total"] == 1
+    assert plain["bega_gateway_heard"] == 1 and plain["bega_gateway_watched"] == 2
+    assert 10e6 < plain["process_resident_memory_bytes"] < 200e6 and plain["process_open_fds"] > 5
+    air = (("device", "roadside-air"), ("line", "pms"))
+    assert values["bega_gateway_device_readings_groups_total", air] > 10
+    assert values["bega_gateway_device_since_heard_seconds", air] < 5
+    later = parsed(ask(metrics_of(process))[1])
+    assert all(later[key] >= value for key, value in values.items() if key[0].endswith("_total")), "counters only rise"
+    assert process.stop() == 0
+
+
+def test_strangers_on_the_metrics_port_cost_nothing(sensor, make_gateway, eventually):
+    process = make_gateway(CONFIGURATION.format(broker="mqtt://127.0.0.1:1", port=sensor.port))
+    process.start()
+    address = metrics_of(process)
+    host, port = address.removeprefix("http://").split(":")
+    silent = [socket.create_connection((host, int(port)), 5) for _ in range(10)]
+    endless = socket.create_connection((host, int(port)), 5)
+    try:
+        while True:
+            endless.sendall(b"x" * 65_536)
+    except OSError:
+        pass
+    assert ask(address)[0] == 200
+    for stranger in [*silent, endless]:
+        stranger.close()
+    assert process.stop() == 0
+    assert "Traceback" not in process.log.read_text()
+
+
+def test_a_metrics_port_that_is_taken_is_named(tmp_path):
+    file = tmp_path / "gateway.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        file.write_text(CONFIGURATION.format(broker="mqtt://127.0.0.1:1", port="/dev/null/1"))
+        command = [sys.executable, "-m", "bega", "gateway", "run", "--config", file]
+        more = ["--set", f"gateway.state_dir={tmp_path}/state", "--set", f"metrics.listen={address}"]
+        told = subprocess.run([*map(str, command), *more], capture_output=True, text=True, timeout=20)
+    assert told.returncode == 1
+    assert f"metrics.listen: {address} cannot be used (Address already in use)" in told.stderr
