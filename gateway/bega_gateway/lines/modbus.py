@@ -114,7 +114,7 @@ class ModbusLine:
                 await self._bus.until_lost()
             except LineError as error:
                 if not down:
-                    log.warning("line down line=%s port=%s why=%s", self._name, self._bus.port, error)
+                    log.warning("line down line=%s port=%s error=%s", self._name, self._bus.port, error)
                 down = True
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
