@@ -112,6 +112,11 @@ def _on_one_line(text: str) -> str:
 
 def _line_of(text: str, place: str) -> str:
     """Return ":12" where the file names `place`, as near as a search can tell; '' for what --set gave."""
+    if row := re.match(r"([\w.-]+)\[(\d+)\]", place):  # [[devices.boiler.tags]] stands once for each row
+        header = re.compile(r"\s*\[\[\s*" + re.escape(row[1]) + r"\s*\]\]")
+        numbers = [number for number, line in enumerate(text.splitlines(), start=1) if header.match(line)]
+        if int(row[2]) < len(numbers):
+            return f":{numbers[int(row[2])]}"
     parts = re.sub(r"\[\d+\]", "", place).split(".")
     lines = text.splitlines()
     for size in range(len(parts), 0, -1):

@@ -152,7 +152,7 @@ def _station(
         await recorder.record(name, groups, wall_ms, driver=driver)
 
     if not talks:
-        return Station(name, driver, device.every_s, deliver), None
+        return Station(name, driver, device.every_s, deliver, device.priority), None
     window = Window(device.every_s, deliver)
     return Station(name, driver, device.every_s, window.take), window
 

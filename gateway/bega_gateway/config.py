@@ -23,6 +23,7 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_PORT)]
 YEAR_S = 366 * 86_400
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=YEAR_S)]
 Audience = Literal["public", "operator", "personal"]
+Priority = Literal["high", "normal", "low"]
 Kept = Literal["routine", "billing"]
 
 
@@ -121,7 +122,9 @@ class Device(Table, frozen=True, kw_only=True):
     audience: Audience = "operator"
     storage_class: Kept = "routine"  # a full spool drops the oldest routine records, and never one of billing
     label: str = ""  # where it stands, in words for citizens
+    priority: Priority = "normal"  # on a Modbus line that is asked too much, low ones are left out first
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
+    tags: list[dict[str, Any]] = msgspec.field(default_factory=list)  # numbers of a Modbus device without a profile
 
 
 class Node(Table, frozen=True, kw_only=True):
@@ -288,6 +291,8 @@ def _with_profile(device: Device, folder: Path, profiles: dict[str, Any]) -> Dev
     Devices of one kind share it (`profiles`), and a reload sees what changed in it. Where it cannot be read its name
     stays, and whoever loads the driver says why.
     """
+    if device.tags:
+        return msgspec.structs.replace(device, settings={**device.settings, "tags": device.tags})
     name = device.settings.get("profile")
     if not isinstance(name, str):
         return device
@@ -369,11 +374,14 @@ def _device_problems(config: Config, place: str, device: Device) -> Iterator[Pro
     try:
         loaded = load_driver(device.driver, device.settings)
     except ConfigError as error:
-        yield f"{place}.settings", str(error)
+        key, _, why = str(error).partition(": ")
+        yield (f"{place}.{key}", why) if re.fullmatch(r"tags\[\d+\].*", key) else (f"{place}.settings", str(error))
         return
     except Exception as error:  # a driver should refuse what it cannot use; where it stumbles, this is still the place
         yield f"{place}.settings", f"{device.driver} cannot use them ({type(error).__name__})"
         return
+    if device.priority != "normal" and wire_of(driver) != "modbus":
+        yield f"{place}.priority", "is for devices that share a Modbus line"
     if isinstance(line, BleLine) and wire_of(driver) == "ble" and not getattr(loaded, "address", b""):
         yield f"{place}.settings.address", "is missing; a line finds a Bluetooth sensor by its address"
 
