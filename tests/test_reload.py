@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -280,4 +281,75 @@ def test_nonsense_on_the_control_socket_is_let_go(nonsense, sensor, make_gateway
             assert stranger.recv(100) == b""
     assert reload(process).returncode == 0
     assert process.stop() == 0
+    assert "Traceback" not in process.log.read_text()
+
+
+class SlowMeter:
+    """A Modbus TCP server that takes its time; register 0 is the number of the question. It counts what it answered."""
+
+    def __init__(self, takes_s: float) -> None:
+        self._takes_s = takes_s
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.asked = 0
+        self.answered: list[int] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            while head := connection.recv(12):
+                self.asked += 1
+                number = self.asked
+                time.sleep(self._takes_s)
+                connection.sendall(head[:4] + b"\0\5" + head[6:8] + b"\2" + number.to_bytes(2, "big"))
+                self.answered.append(number)
+
+
+@pytest.fixture
+def slow_meter():
+    meter = SlowMeter(0.6)
+    yield meter
+    meter.close()
+
+
+MODBUS = """
+[lines.hall]
+kind = "modbus-tcp"
+host = "127.0.0.1"
+port = {port}
+timeout_s = {timeout_s}
+[devices.hall]
+line = "hall"
+driver = "modbus_meter"
+every_s = 0.7
+settings = {{ address = 1, tags = [{{ address = 0, quantity = "active_power" }}] }}
+"""
+
+
+def test_a_line_that_changes_ends_after_the_exchange_in_hand(slow_meter, make_gateway, eventually):
+    head = '[gateway]\nname = "gw"\ncity = "t"\ncommit_window_s = 0.05\n[uplink]\nbrokers = ["mqtt://127.0.0.1:1"]\n'
+    process = make_gateway(head + MODBUS.format(port=slow_meter.port, timeout_s=2.0))
+    process.start()
+    for round_ in range(3):
+        eventually(lambda: slow_meter.asked > len(slow_meter.answered), "a question is under way")
+        process.config.write_text(head + MODBUS.format(port=slow_meter.port, timeout_s=3.0 + round_))
+        assert reload(process).stdout.splitlines()[0] == "changed place=lines.hall"
+    answered = len(slow_meter.answered)
+    eventually(lambda: len(slow_meter.answered) > answered + 2, "it reads again")
+    assert process.stop() == 0
+    with contextlib.closing(sqlite3.connect(f"file:{process.state}/spool.db?mode=ro", uri=True)) as database:
+        records = [senml.decode(payload) for (payload,) in database.execute("SELECT payload FROM outbox ORDER BY id")]
+    stored = [reading.value for record in records for reading in record.readings]
+    wanted = slow_meter.answered[: len(stored)]
+    assert stored == wanted, "every answer became a record"
+    assert len(stored) >= len(slow_meter.answered) - 1
     assert "Traceback" not in process.log.read_text()
