@@ -155,6 +155,7 @@ def test_reader_takes_every_message_however_the_stream_is_cut(cuts):
     ledger = Ledger(FLOATS)
     near, far = socket.socketpair()
     with near, far:
+        far.settimeout(10)
         session = Session(0, ledger)
         session.socket = near
         edges = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
