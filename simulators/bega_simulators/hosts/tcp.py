@@ -30,15 +30,19 @@ class AskedSim(Protocol):
 class ModbusTcpServer:
     """Answers for each unit in `sims`; an unknown one gets exception 0x0B, as a converter gives it.
 
+    A unit that is silent gets no answer; with `path_wait_s` it gets exception 0x0B after that time, for which nobody
+    else is answered: so a converter waits for a dead meter on its serial line.
+
     faults, of the server (each device has its own): "wrong transaction" (answers carry another number),
     "wrong unit" (answers come in the name of the next unit), "cut" (closes in the middle of an answer),
-    "noise" (sends bytes that are no header).
+    "noise" (sends bytes that are no header), "twice" (gives each answer twice).
     """
 
     def __init__(self, sims: dict[int, AskedSim]) -> None:
         self.sims = sims
         self.faults: set[str] = set()
         self.late_s = 0.0  # each answer comes so much later
+        self.path_wait_s: float | None = None
         self.silence_s = 0.0  # a converter waits so long for a silent device, and lets no other question pass
         self.questions = 0
         self.functions: set[int] = set()
@@ -109,4 +113,6 @@ class ModbusTcpServer:
             unit = (unit + 1) % 256
         length = len(response) + 1
         frame = transaction + bytes([0, 0, length // 256, length % 256, unit]) + response
+        if "twice" in self.faults:
+            frame += frame
         return b"\xff" * 12 + frame if "noise" in self.faults else frame
