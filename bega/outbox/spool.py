@@ -182,8 +182,7 @@ class Spool:
             self._without.pop(head.key, None)
         self._waiting.append(message)
         self._waiting_bytes += message.entry.size_bytes
-        most = MEMORY_ROWS if self.failing else ROOM_ROWS
-        if len(self._waiting) >= most or self._waiting_bytes >= MEMORY_BYTES:
+        if self._is_over():
             self._make_room()
         self._wake(at_once or storage_class != "routine" or len(self._waiting) >= COMMIT_AT_ROWS)
         return stored
@@ -367,6 +366,10 @@ class Spool:
             message.stored.set_exception(SpoolFull("no room in the spool"))
             message.stored.exception()  # heard: who does not wait for it is not told a second time
 
+    def _is_over(self) -> bool:
+        most = MEMORY_ROWS if self.failing else ROOM_ROWS
+        return len(self._waiting) >= most or self._waiting_bytes >= MEMORY_BYTES
+
     def _make_room(self) -> None:
         """Have whoever brings more wait; on a disk that takes nothing, let the oldest routine messages go instead.
 
@@ -374,25 +377,28 @@ class Spool:
         """
         if not self.failing:
             self._room.clear()
-            return
-        surplus = max(1, len(self._waiting) // 16)
+        elif not self._drop_oldest():
+            self._waiting_bytes -= self._waiting[-1].entry.size_bytes
+            self._refuse(self._waiting.pop())
+
+    def _drop_oldest(self) -> bool:
+        """Let a sixteenth of what waits go, or all that is too much; return whether there was any that may go."""
+        surplus = max(1, len(self._waiting) // 16, len(self._waiting) - MEMORY_ROWS)
         kept: list[_Waiting] = []
         gone: list[_Waiting] = []
         for each in self._waiting[:-1]:
             may_go = each.entry.storage_class == "routine" and not each.entry.head
             (gone if may_go and len(gone) < surplus else kept).append(each)
-        newest = self._waiting[-1]
-        if gone:
-            kept.append(newest)
-            self._losses.drop("routine", len(gone), "memory")
-        else:
-            self._refuse(newest)
+        if not gone:
+            return False
+        self._losses.drop("routine", len(gone), "memory")
         for each in gone:
             if not each.stored.done():
                 each.stored.set_exception(SpoolFull("dropped for a newer one while the disk took nothing"))
                 each.stored.exception()
-        self._waiting = kept
-        self._waiting_bytes = sum(each.entry.size_bytes for each in kept)
+        self._waiting = [*kept, self._waiting[-1]]
+        self._waiting_bytes = sum(each.entry.size_bytes for each in self._waiting)
+        return True
 
     async def _drain(self, sent: frozenset[int]) -> None:
         """Delete what was sent, by itself: a full disk takes nothing new, and must become empty all the same."""
@@ -415,6 +421,8 @@ class Spool:
             log.error("spool cannot store, what comes waits in memory error=%s", error)
         self.failing = True
         self._room.set()  # whoever waits would miss what it should measure; the oldest make room
+        while self._is_over() and self._drop_oldest():
+            pass
         if _calls_for_mending(error) or not self._file.writable:
             self._fault = error
 

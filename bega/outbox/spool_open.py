@@ -15,7 +15,15 @@ from itertools import islice
 from pathlib import Path
 
 from bega.outbox.spool_rows import CLASSES, Head, Row, StorageClass, crc_of, crc_of_head
-from bega.outbox.spool_salvage import PAGE_BYTES, SLICE_ROWS, Salvage, open_read_only, rows_in
+from bega.outbox.spool_salvage import (
+    FRAME_HEADER_BYTES,
+    PAGE_BYTES,
+    SLICE_ROWS,
+    WAL_HEADER_BYTES,
+    Salvage,
+    open_read_only,
+    rows_in,
+)
 from bega_protocols.checks import crc32
 
 log = logging.getLogger(__name__)
@@ -36,6 +44,7 @@ INSERT_HEAD = (
     " ON CONFLICT DO UPDATE SET seq = excluded.seq, crc = excluded.crc WHERE excluded.seq > seq"
 )
 INSERT_STATE = "REPLACE INTO driver_state (device, state, crc) VALUES (?, ?, ?)"
+JOURNAL_PAGES = 500  # 2 MB
 CHECKED_BYTES = 64_000_000  # a larger file would be read for minutes at each start; check values guard its rows
 CHANGED = "its bytes changed on the card"
 NEW = ".new"
@@ -109,7 +118,7 @@ def finish_change(path: Path) -> None:
         _unlink(new)
         return
     aside = path.with_name(f"{path.name}.damaged-{max(_numbers(path), default=1)}")
-    for suffix in ("-wal", "-shm"):
+    for suffix in ("-wal", "-shm", "-journal"):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
@@ -167,7 +176,7 @@ def _open_or_set_aside(path: Path) -> sqlite3.Connection:
         _require_own_file(path)
         return _open(path)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        if isinstance(error, sqlite3.OperationalError):
+        if isinstance(error, sqlite3.OperationalError) and not _is_marked_read_only(path):
             raise  # no permission, no directory, a full disk: not the file's fault
         set_aside(path, error)
         return _open(path)
@@ -180,8 +189,6 @@ def _require_own_file(path: Path) -> None:
         raise sqlite3.DatabaseError("a directory is in its place")
     if wal.exists() and wal.stat().st_size and not (path.exists() and path.stat().st_size):
         raise sqlite3.DatabaseError("its journal is there, the file is not")
-    if _is_marked_read_only(path):
-        raise sqlite3.DatabaseError("its header says that it may not be written")
 
 
 def _is_marked_read_only(path: Path) -> bool:
@@ -204,10 +211,29 @@ def _open(path: Path) -> sqlite3.Connection:
         database.executescript(SCHEMA)
         _bring_up_to_date(database)
         _require_columns(database)
+        database.execute(f"PRAGMA wal_autocheckpoint = {JOURNAL_PAGES}").fetchone()
+        _lay_out_journal(path.with_name(path.name + "-wal"))
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _lay_out_journal(wal: Path) -> None:
+    """Give the journal its whole length at once.
+
+    A file that grows with each commit costs ext4 twice the bytes of the commit itself, for inode and block maps.
+    And on a disk that is full later, the journal still takes the deletes that empty the spool.
+    """
+    whole = WAL_HEADER_BYTES + JOURNAL_PAGES * (FRAME_HEADER_BYTES + PAGE_BYTES)
+    try:
+        missing = whole - wal.stat().st_size
+        with wal.open("ab") as file:
+            file.write(bytes(max(0, missing)))  # SQLite reads a journal up to the first frame that does not fit
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        log.info("spool's journal grows as it goes error=%s", error.strerror)
 
 
 def _require_sound(database: sqlite3.Connection, path: Path) -> None:
@@ -223,6 +249,7 @@ def _require_sound(database: sqlite3.Connection, path: Path) -> None:
 def _bring_up_to_date(database: sqlite3.Connection) -> None:
     """Give a file of an earlier release the columns and tables of this one."""
     database.execute("BEGIN IMMEDIATE")
+    database.execute("DELETE FROM outbox WHERE id < 0")  # a file that can only be read says so here, and not before
     if "class" not in _columns(database, "outbox"):
         database.execute("ALTER TABLE outbox ADD COLUMN class INTEGER NOT NULL DEFAULT 0")
     if "crc" not in _columns(database, "head"):
@@ -318,7 +345,7 @@ def _numbers(path: Path) -> list[int]:
 
 def _remove_old(path: Path) -> None:
     for number in _numbers(path)[:-KEPT_ASIDE]:
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", "-journal"):
             old = path.with_name(f"{path.name}.damaged-{number}{suffix}")
             if old.is_file():
                 old.unlink()
