@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from bega.broker import free_ports
 from bega_protocols.errors import LineError
 from bega_simulators.bench.account import absent, left_out
 from bega_simulators.bench.figures import Findings, Goal, Row
@@ -36,7 +37,10 @@ def dead_unit(bench: Bench) -> Findings:
     kinds = {"server that says nothing": 0.0, "converter that waits 1 s for it": 1.0}
     bench.say("dead unit: unit 4 of ten on one connection falls silent")
     with ThreadPoolExecutor(len(kinds)) as threads:
-        running = [threads.submit(_case, bench, silence_s) for silence_s in kinds.values()]
+        running = [
+            threads.submit(_case, bench, silence_s, port)
+            for silence_s, port in zip(kinds.values(), free_ports(len(kinds)), strict=True)
+        ]
         results = dict(zip(kinds, [future.result() for future in running], strict=True))
     rows = []
     for name, found in results.items():
@@ -49,10 +53,10 @@ def dead_unit(bench: Bench) -> Findings:
     return Findings(rows, {name: found._asdict() for name, found in results.items()})
 
 
-def _case(bench: Bench, silence_s: float) -> Found:
+def _case(bench: Bench, silence_s: float, port: int) -> Found:
     every_s = bench.seconds(EVERY_S, 0.2)
     with Programs(bench.directory / f"dead-{silence_s:g}") as programs:
-        broker = programs.broker()
+        broker = programs.broker(port=port)
         numbers = ["--meters", str(METERS), "--floats", str(FLOATS), "--silence-s", str(silence_s)]
         converter = programs.module("converter", *numbers)
         ports = converter.hear()["ports"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bega.broker import free_ports
 from bega_simulators.bench.account import Fate, absent, fate
 from bega_simulators.bench.figures import Findings, Goal, Row
 from bega_simulators.bench.programs import (
@@ -55,7 +56,10 @@ def outages(bench: Bench) -> Findings:
     }
     bench.say(f"outages: {', '.join(cases)}, {bench.seconds(AWAY_S, 4):g} s each, at once")
     with ThreadPoolExecutor(len(cases)) as threads:
-        running = {name: threads.submit(_case, bench, name.split()[0], act) for name, act in cases.items()}
+        running = {
+            name: threads.submit(_case, bench, name.split()[0], act, port)
+            for (name, act), port in zip(cases.items(), free_ports(len(cases)), strict=True)
+        }
         results = {name: future.result() for name, future in running.items()}
     return Findings([_row(name, *found) for name, found in results.items()], {"outages": _figures(results)})
 
@@ -83,10 +87,10 @@ def _kill_twice(scene: Scene) -> None:
     scene.broker.start()
 
 
-def _case(bench: Bench, name: str, act: Callable[[Scene], None]) -> tuple[Fate, dict[str, Any]]:
+def _case(bench: Bench, name: str, act: Callable[[Scene], None], port: int = 0) -> tuple[Fate, dict[str, Any]]:
     every_s = bench.seconds(EVERY_S, 0.2)
     with Programs(bench.directory / name) as programs:
-        broker = programs.broker(at_each_change=True)
+        broker = programs.broker(at_each_change=True, port=port)
         farm, ports = programs.farm(METERS, FLOATS, keep_times=True)
         subscriber = programs.subscriber(broker.port, FLOATS)
         relay = Relay(broker.port)

@@ -99,12 +99,12 @@ class Mosquitto:
 
     name = "mosquitto"
 
-    def __init__(self, directory: Path, program: str, children: Children, at_each_change: bool) -> None:
+    def __init__(self, directory: Path, program: str, children: Children, at_each_change: bool, port: int) -> None:
         self._directory = directory
         self._program = program
         self._children = children
         self._process: Process | None = None
-        self.port = free_port()
+        self.port = port
         directory.mkdir(parents=True)
         text = MOSQUITTO_CONFIGURATION.format(
             port=self.port, directory=directory, user=getpass.getuser(), at_each_change=str(at_each_change).lower()
@@ -117,8 +117,10 @@ class Mosquitto:
 
     def start(self) -> None:
         command = [self._program, "-c", str(self._directory / "mosquitto.conf")]
-        self._process = Process(command, self._directory / "log", self._children)
-        eventually(lambda: accepts_mqtt("127.0.0.1", self.port), "mosquitto accepts connections")
+        process = self._process = Process(command, self._directory / "log", self._children)
+        eventually(lambda: process.ended or accepts_mqtt("127.0.0.1", self.port), "mosquitto accepts connections")
+        if process.ended:
+            raise LineError(f"mosquitto ended at once: see {process.log}")
 
     def stop(self) -> None:
         if self._process:
@@ -131,10 +133,10 @@ class Embedded(EmbeddedBroker):
     name = "nats-server"
 
 
-def make_broker(directory: Path, children: Children, at_each_change: bool) -> Mosquitto | Embedded:
+def make_broker(directory: Path, children: Children, at_each_change: bool, port: int) -> Mosquitto | Embedded:
     """Return mosquitto where it is installed, else the embedded broker; not yet started."""
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    return Mosquitto(directory, program, children, at_each_change) if program else Embedded(directory)
+    return Mosquitto(directory, program, children, at_each_change, port) if program else Embedded(directory, port)
 
 
 class Gateway:
@@ -223,9 +225,12 @@ class Programs:
     ) -> None:
         self._stack.close()
 
-    def broker(self, at_each_change: bool = False) -> Mosquitto | Embedded:
-        """Start a broker."""
-        broker = make_broker(self.directory / "broker", self.children, at_each_change)
+    def broker(self, at_each_change: bool = False, port: int = 0) -> Mosquitto | Embedded:
+        """Start a broker.
+
+        port: who starts several at the same moment finds their ports first, or two would find the same one free.
+        """
+        broker = make_broker(self.directory / "broker", self.children, at_each_change, port or free_port())
         broker.start()
         self._stack.callback(broker.stop)
         return broker
