@@ -123,6 +123,15 @@ def test_a_path_is_written_as_systemd_reads_it(path, written, tmp_path, monkeypa
     assert f"ExecStart={written} -I -m bega" in (tmp_path / UNIT).read_text()
 
 
+@pytest.mark.parametrize(("version", "steps"), [(0, 0), (252, 0), (254, 1), (257, 1)])
+def test_pauses_between_starts_grow_where_systemd_can_do_that(version, steps, tmp_path, monkeypatch):
+    """Debian 12 has 252, which does not know the keys, and says so at each start."""
+    monkeypatch.setattr(module, "systemd_version", lambda: version)
+    install(tmp_path, DEFAULT_CONFIG, False)
+    assert (tmp_path / UNIT).read_text().count("RestartSteps=6\nRestartMaxDelaySec=300\n") == steps
+    assert "{" not in (tmp_path / UNIT).read_text()
+
+
 @pytest.mark.parametrize(
     "interpreter", ["/home/ana/venv/bin/python", "/root/.pyenv/bin/python", "/tmp/venv/bin/python"]
 )

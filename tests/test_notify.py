@@ -30,6 +30,17 @@ line = "pms"
 driver = "pms5003"
 every_s = 0.1
 """
+MODBUS = """
+[lines.hall]
+kind = "modbus-tcp"
+host = "127.0.0.1"
+port = {port}
+[devices.hall]
+line = "hall"
+driver = "modbus_meter"
+every_s = 0.5
+settings = {{ profile = "sdm630", address = 1 }}
+"""
 WATCHDOG_S = 2.0
 
 
@@ -76,9 +87,11 @@ def run(tmp_path: Path, sensor) -> Iterator[Callable[..., tuple[subprocess.Popen
     """Run a gateway under a service manager, with some lines of Python before it."""
     with contextlib.ExitStack() as stack:
 
-        def begin(broker: str, before: str = "") -> tuple[subprocess.Popen[bytes], ServiceManager, Path]:
+        def begin(
+            broker: str, before: str = "", more: str = ""
+        ) -> tuple[subprocess.Popen[bytes], ServiceManager, Path]:
             file, log = tmp_path / "gateway.toml", tmp_path / "log"
-            file.write_text(CONFIGURATION.format(broker=broker, port=sensor.port))
+            file.write_text(CONFIGURATION.format(broker=broker, port=sensor.port) + more)
             manager = ServiceManager(f"{tmp_path}/notify")
             stack.callback(manager.close)
             code = before + "\nimport sys\nfrom bega.__main__ import main\nsys.exit(main(sys.argv[1:]))\n"
@@ -165,6 +178,17 @@ def test_gateway_without_any_broker_tries_on_and_is_left_alone(run, eventually):
 
 
 @pytest.mark.slow
+def test_a_meter_that_is_not_there_is_tried_again_and_that_is_no_hang(run, mosquitto, eventually):
+    impatient = "from bega_gateway import build\nbuild.LINE_PATIENCE_S, build.PAUSES_OF_SILENT = 4.0, 0"
+    _, manager, log = run(mosquitto.url, impatient, MODBUS.format(port=free_port()))
+    eventually(lambda: "line down line=hall" in log.read_text(), "it is said")
+    begun = time.monotonic()
+    time.sleep(3 * WATCHDOG_S)
+    assert manager.fed(begun) >= 6, log.read_text()
+    assert "stuck" not in log.read_text()
+
+
+@pytest.mark.slow
 def test_a_broker_that_went_dark_is_no_reason_to_be_restarted(run, mosquitto, make_relay, eventually):
     """The relay keeps the sockets open and passes nothing: the publisher gives up, tries again, and that is work."""
     relay = make_relay(mosquitto.port)
@@ -220,6 +244,17 @@ async def hanging(self, session):
 
 Publisher._send_all = hanging
 """
+HUNG_LINE = """
+import asyncio
+from bega_gateway import build
+build.LINE_PATIENCE_S, build.PAUSES_OF_SILENT = 1.0, 0
+from bega_gateway.lines.modbus_bus import TcpBus
+
+async def hanging(self, *given):
+    await asyncio.sleep(3600)
+
+TcpBus.exchange = hanging
+"""
 BLOCKED_LOOP = """
 import asyncio, time
 from bega_gateway.lines.window import Window
@@ -238,11 +273,13 @@ Window.run = blocking
     [
         pytest.param(HUNG_DISK, "spool", id="a commit that never ends"),
         pytest.param(HUNG_PUBLISHER, "uplink", id="a publisher that is connected and sends nothing"),
+        pytest.param(HUNG_LINE, "lines.hall", id="a question that never ends"),
         pytest.param(BLOCKED_LOOP, "", id="a blocked loop"),
     ],
 )
 def test_a_gateway_that_hangs_is_fed_no_more(hang, duty, run, mosquitto, eventually):
-    child, manager, log = run(mosquitto.url, hang)
+    modbus = MODBUS.format(port=mosquitto.port) if duty == "lines.hall" else ""
+    child, manager, log = run(mosquitto.url, hang, modbus)
     eventually(lambda: manager.fed() >= 2, "at first it is fed")
     eventually(
         lambda: (

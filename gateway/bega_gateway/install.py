@@ -21,6 +21,9 @@ FOLDER = "/etc/bega"
 DEFAULT_CONFIG = f"{FOLDER}/gateway.toml"
 OURS = "# Made by `bega gateway install`"
 HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108 - from the service, by ProtectHome and PrivateTmp
+# One that fails at each start is begun ever more rarely. Older ones complain about these keys, and begin every 5 s.
+BACKOFF = "RestartSteps=6\nRestartMaxDelaySec=300\n"
+BACKOFF_SINCE = 254
 LINK = f"/etc/systemd/system/multi-user.target.wants/{UNIT}"  # made by `systemctl enable`
 
 
@@ -126,7 +129,17 @@ def _hidden_interpreter() -> str:
 
 def _filled(template: str, config: str) -> str:
     text = (_shipped("systemd") / template).read_text(encoding="utf-8")
+    text = text.replace("{backoff}", BACKOFF if systemd_version() >= BACKOFF_SINCE else "")
     return text.replace("{python}", _quoted(sys.executable)).replace("{config}", _quoted(config))
+
+
+def systemd_version() -> int:
+    """Return the version of the systemd that is installed here, 0 if there is none."""
+    try:
+        told = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, timeout=10).stdout.split()
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return int(told[1]) if len(told) > 1 and told[1].isdigit() else 0
 
 
 def _quoted(path: str) -> str:
