@@ -353,3 +353,55 @@ def test_a_line_that_changes_ends_after_the_exchange_in_hand(slow_meter, make_ga
     assert stored == wanted, "every answer became a record"
     assert len(stored) >= len(slow_meter.answered) - 1
     assert "Traceback" not in process.log.read_text()
+
+
+def test_told_to_stop_while_it_reloads_it_stops(slow_meter, make_gateway, eventually):
+    head = '[gateway]\nname = "gw"\ncity = "t"\ncommit_window_s = 0.05\n[uplink]\nbrokers = ["mqtt://127.0.0.1:1"]\n'
+    for pause_s in (0.0, 0.05, 0.2, 0.7):
+        process = make_gateway(head + MODBUS.format(port=slow_meter.port, timeout_s=2.0))
+        process.start()
+        eventually(lambda: slow_meter.asked > len(slow_meter.answered), "a question is under way")
+        process.config.write_text(head + MODBUS.format(port=slow_meter.port, timeout_s=2.0 + pause_s))
+        os.kill(process._child.pid, signal.SIGHUP)
+        time.sleep(pause_s)
+        begun = time.monotonic()
+        assert process.stop() == 0, process.log.read_text()
+        assert time.monotonic() - begun < 2
+        assert "Traceback" not in process.log.read_text()
+
+
+STUMBLING = """
+import sys
+from bega_gateway import build
+made, calls = build._device_line, []
+
+def stumbling(ground, config, name, *more):
+    calls.append(name)
+    if calls.count("second") == 2:
+        raise RuntimeError("a defect")
+    return made(ground, config, name, *more)
+
+build._device_line = stumbling
+from bega.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_line_that_cannot_begin_is_said_costs_no_other_and_is_begun_by_the_next_reload(sensor, tmp_path, eventually):
+    file, state, log = tmp_path / "gateway.toml", tmp_path / "state", tmp_path / "log"
+    text = CONFIGURATION.format(port=sensor.port, second=tmp_path / "none")
+    file.write_text(text)
+    place = ["--config", str(file), "--set", f"gateway.state_dir={state}"]
+    ask = [sys.executable, "-m", "bega", "gateway", "reload", *place]
+    command = [sys.executable, "-c", STUMBLING, "gateway", "run", *place]
+    with log.open("wb") as said, subprocess.Popen(command, stderr=said) as child:
+        eventually(lambda: (state / "spool.db").exists() and len(frames(state)) > 5, "frames are stored")
+        file.write_text(text.replace("/none", "/nothing"))
+        told = subprocess.run(ask, capture_output=True, text=True)
+        assert told.returncode == 1 and "failed, see the log place=lines.second" in told.stderr
+        before = len(frames(state))
+        eventually(lambda: len(frames(state)) > before + 5, "the other line goes on")
+        assert subprocess.run(ask, capture_output=True, text=True).returncode == 0
+        eventually(lambda: f"{tmp_path}/nothing is not there" in log.read_text(), "now it is begun")
+        child.terminate()
+        assert child.wait(5) == 0

@@ -223,13 +223,14 @@ class Gateway:
             self._feed.use(after)
         await _settle(self._ground.spool, after.gateway)
         changes = plan(before, after)
-        await self._parts.change(changes, after)
+        failed = await self._parts.change(changes, after)
         ended = [place for place in changes.end if place not in changes.begin]
         said = [f"waits for a restart place={place}" for place in waiting]
         said += [f"ended place={place}" for place in ended]
         said += [f"{'changed' if place in changes.end else 'begun'} place={place}" for place in changes.begin]
+        said += [f"failed, see the log place={place}" for place in failed]
         said.append(f"done kept={len(changes.keep)} ended={len(changes.end)} begun={len(changes.begin)}")
-        return Outcome(True, said)
+        return Outcome(not failed, said)
 
     async def _heed_hangups(self) -> None:
         while True:

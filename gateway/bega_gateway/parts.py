@@ -34,13 +34,16 @@ class Parts:
         self._ground = ground
         self._group = asyncio.TaskGroup()
         self._running: dict[str, _Running] = {}
+        self._leaving: list[_Running] = []  # those that still finish what they have in hand
+        self._ending = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Own them while the block runs, and end them with it; a damaged spool ends the block."""
         async with self._group:
             yield
-            for running in self._running.values():
+            self._ending = True  # a reload may be under way: it begins nothing more
+            for running in [*self._running.values(), *self._leaving]:
                 for task in running.tasks:
                     task.cancel()
 
@@ -50,14 +53,20 @@ class Parts:
         for place in parts(config):
             await self._begin(place, config, states)
 
-    async def change(self, plan: Plan, config: Config) -> None:
-        """End and begin what `plan` says; the others are not touched."""
-        kept = [station for place in plan.end for station in self._running[place].part.stations]
-        await asyncio.gather(*map(self._end, plan.end))
+    async def change(self, plan: Plan, config: Config) -> list[str]:
+        """End and begin what `plan` says, the others are not touched; return the places that could not be begun.
+
+        These are begun at the next change, whatever its plan says of them.
+        """
+        ended = self._leaving = [self._running.pop(place) for place in plan.end if place in self._running]
+        await asyncio.gather(*map(_end, ended))
+        self._leaving = []
         states = await self._ground.spool.driver_states()
-        states |= {station.name: station.driver.state() for station in kept if hasattr(station.driver, "state")}
-        for place in plan.begin:
-            await self._begin(place, config, states)
+        # Newer than what the spool has committed.
+        stations = [station for running in ended for station in running.part.stations]
+        states |= {station.name: station.driver.state() for station in stations if hasattr(station.driver, "state")}
+        missing = [place for place in plan.keep if place not in self._running]
+        return [place for place in plan.begin + missing if not await self._begun(place, config, states)]
 
     def stations(self) -> list[tuple[str, Station]]:
         """Return every device that is read, with the name of its line."""
@@ -72,25 +81,36 @@ class Parts:
         found = [running.part.sight(place) for place, running in self._running.items()]
         return [sight for sight in found if sight]
 
+    async def _begun(self, place: str, config: Config, states: dict[str, bytes]) -> bool:
+        try:
+            await self._begin(place, config, states)
+        except Exception:  # a defect, or a file that went away since it was checked: the other lines go on
+            log.exception("line cannot begin place=%s", place)
+            self._ground.health.forget(place.partition(".")[2])
+            return False
+        return True
+
     async def _begin(self, place: str, config: Config, states: dict[str, bytes]) -> None:
         made = await part(self._ground, config, place, states)
+        if self._ending:
+            return
         tasks = [self._group.create_task(kept_up(name, work)(), name=name) for name, work in made.works]
         self._running[place] = _Running(made, tasks)
 
-    async def _end(self, place: str) -> None:
-        """End a part after the exchange in hand, if it has one and that is soon over."""
-        running = self._running.pop(place)
-        finish = getattr(running.part.line, "finish", None)
-        if finish:
-            try:
-                async with asyncio.timeout(FINISH_WITHIN_S):
-                    await finish()
-            except TimeoutError:
-                log.debug("exchange in hand cut off place=%s", place)
-        for task in running.tasks:
-            task.cancel()
-        await asyncio.wait(running.tasks)
-        running.part.let_go()
+
+async def _end(running: _Running) -> None:
+    """End a part after the exchange in hand, if it has one and that is soon over."""
+    finish = getattr(running.part.line, "finish", None)
+    if finish:
+        try:
+            async with asyncio.timeout(FINISH_WITHIN_S):
+                await finish()
+        except TimeoutError:
+            log.debug("exchange in hand cut off")
+    for task in running.tasks:
+        task.cancel()
+    await asyncio.wait(running.tasks)
+    running.part.let_go()
 
 
 def kept_up(name: str, work: Work) -> Work:
