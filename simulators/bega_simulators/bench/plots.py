@@ -1,15 +1,20 @@
-"""Curves as SVG, for figures that people would rather look at than read. No script, no style sheet."""
+"""Curves as SVG, for figures that people would rather look at than read. No script, no style sheet.
+
+`bega/look/plot.py` draws a day of air on a kiosk's panel; here x is any number, and there are several curves.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
 WIDTH_PX, HEIGHT_PX, FONT_PX = 720, 360, 14
-LEFT, RIGHT, TOP, BOTTOM = 90, 20, 40, 50
+LEFT, RIGHT, TOP, BOTTOM = 90, 40, 40, 50
 COLOURS = ("#0b5394", "#b45f06", "#38761d", "#741b47")  # dark on white, and apart for who sees no red and green
 MARKS = 5
+ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
 
 
 class Series(NamedTuple):
@@ -21,8 +26,9 @@ class Series(NamedTuple):
 
 def plot(title: str, series: Sequence[Series], x_words: str, y_words: str) -> str:
     """Return a whole SVG document with all curves over one pair of axes that begin at 0."""
-    right = max((x for one in series for x, _ in one.points), default=1.0) or 1.0
-    top = 1.08 * max((y for one in series for _, y in one.points), default=1.0) or 1.0
+    x_step = _step(max((x for one in series for x, _ in one.points), default=0.0))
+    y_step = _step(max((y for one in series for _, y in one.points), default=0.0))
+    right, top = MARKS * x_step, MARKS * y_step
 
     def place(x: float, y: float) -> tuple[float, float]:
         return (
@@ -31,12 +37,11 @@ def plot(title: str, series: Sequence[Series], x_words: str, y_words: str) -> st
         )
 
     body = [_text(LEFT, TOP - 16, title, "start", "bold")]
-    for step in range(MARKS + 1):
-        x, bottom = place(right * step / MARKS, 0)
-        _, y = place(0, top * step / MARKS)
+    for mark in range(MARKS + 1):
+        x, y = place(x_step * mark, y_step * mark)
         body.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH_PX - RIGHT}" y2="{y:.1f}" stroke="#ddd"/>')
-        body.append(_text(LEFT - 8, y + 5, _number(top * step / MARKS), "end"))
-        body.append(_text(x, bottom + 18, _number(right * step / MARKS), "middle"))
+        body.append(_text(LEFT - 8, y + 5, _number(y_step * mark), "end"))
+        body.append(_text(x, HEIGHT_PX - BOTTOM + 18, _number(x_step * mark), "middle"))
     body.append(_text((LEFT + WIDTH_PX - RIGHT) / 2, HEIGHT_PX - 10, x_words, "middle"))
     body.append(_text(WIDTH_PX - RIGHT, TOP - 16, y_words, "end"))
     for index, one in enumerate(series):
@@ -53,6 +58,14 @@ def plot(title: str, series: Sequence[Series], x_words: str, y_words: str) -> st
 def _text(x: float, y: float, words: str, anchor: str, weight: str = "normal", colour: str = "#222") -> str:
     where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" fill="{colour}"'
     return f"<text {where}>{escape(words)}</text>"
+
+
+def _step(highest: float) -> float:
+    """Return the least round number of which MARKS reach `highest`."""
+    if highest <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(highest / MARKS))
+    return next(factor * power for factor in ROUND if MARKS * factor * power >= highest)
 
 
 def _number(value: float) -> str:
