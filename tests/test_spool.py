@@ -21,6 +21,7 @@ from bega.outbox import spool as spool_module
 from bega.outbox import spool_recent, spool_rows, spool_salvage
 from bega.outbox.spool import HEADS_KEPT, Head, Spool, SpoolFull
 from bega.outbox.spool_file import SpoolFile
+from bega.outbox.spool_rows import Entry
 
 TOPIC = "city/timisoara/gw/gw/air/up"
 SMALL_BYTES = 64 * spool_salvage.PAGE_BYTES  # the smallest quota
@@ -878,6 +879,21 @@ def test_damage_found_while_running_is_mended_without_a_new_start(path, caplog):
     run(work())
     assert "spool damaged, set aside" in caplog.text
     reopen(path)
+
+
+def test_reopened_it_has_what_memory_has_and_nothing_that_was_never_called_stored(path):
+    """What a failed fsync leaves: commits that the medium lost, and one that it has though it was called failed."""
+    file = SpoolFile(path, 1_000_000_000)
+    file.commit([Entry("t", b"%d" % number) for number in range(1, 6)], [], [])
+    remembered = file.take(0, 100, None)[0]
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DELETE FROM outbox WHERE id = 2")
+        database.execute("UPDATE outbox SET payload = x'00' WHERE id = 4")
+        database.execute("INSERT INTO outbox VALUES (6, 't', x'01', 0, 0)")
+        database.commit()
+    assert file.reopen(remembered, None) == 2
+    assert (file.take(0, 100, None)[0], file.rows, file.last_id) == (remembered, 5, 5)
+    file.close()
 
 
 def test_damage_found_by_the_reader_is_mended_too(path):
