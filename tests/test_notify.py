@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -166,6 +167,20 @@ def test_gateway_says_that_it_is_ready_how_it_is_and_that_it_stops(run, mosquitt
     child.terminate()
     assert child.wait(5) == 0, log.read_text()
     assert manager.lines()[-1] == "STOPPING=1"
+
+
+def test_a_reload_is_told_with_its_time_and_that_it_is_over(run, mosquitto, eventually):
+    child, manager, _ = run(mosquitto.url)
+    eventually(lambda: "READY=1" in manager.lines(), "it is ready")
+    before_us = time.monotonic_ns() // 1000
+    child.send_signal(signal.SIGHUP)
+    eventually(lambda: manager.lines().count("READY=1") == 2, "the reload is over")
+    (told,) = [message for _, message in manager.heard if "RELOADING=1" in message]
+    began, moment = told.split("\n")
+    assert began == "RELOADING=1"
+    # The clock has whole milliseconds, rounded down.
+    assert before_us - 1000 <= int(moment.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+    assert manager.lines().index("RELOADING=1") < len(manager.lines()) - manager.lines()[::-1].index("READY=1")
 
 
 @pytest.mark.slow
