@@ -432,9 +432,12 @@ def test_answers_given_twice_on_a_serial_line_count_once_and_give_no_wrong_value
 # A dead unit behind a converter that waits for it.
 
 
-def test_dead_unit_behind_a_converter_leaves_its_neighbours_their_values_and_is_read_when_it_returns(monkeypatch):
+@pytest.mark.parametrize("faults", [set(), {"says no path"}], ids=["says nothing", "says no path"])
+def test_dead_unit_behind_a_converter_leaves_its_neighbours_their_values_and_is_read_when_it_returns(
+    faults, monkeypatch
+):
     """The converter answers nobody while it waits: a question to another unit must not count as its silence."""
-    monkeypatch.setattr("bega_gateway.lines.polling.PAUSES_MS", (500, 500, 500, 500))
+    monkeypatch.setattr("bega_gateway.lines.polling.PAUSES_MS", (500, 4000, 4000, 4000))
     monkeypatch.setattr("bega_gateway.lines.polling.PAUSE_TO_COST", 1)
 
     async def main():
@@ -444,8 +447,12 @@ def test_dead_unit_behind_a_converter_leaves_its_neighbours_their_values_and_is_
         ):
             await reader.until_right(2, 3)
             server.sims[2].faults.add("silent")
-            server.path_wait_s = 0.3
-            await asyncio.sleep(4)
+            server.silence_s = 0.6
+            server.faults |= faults
+            await asyncio.sleep(1)
+            asked = reader.stations[2].counters.asked
+            await asyncio.sleep(3)
+            assert reader.stations[2].counters.asked - asked <= 2, "a converter's late excuse is no sign of life"
             for unit in (1, 3):
                 assert reader.stations[unit].counters.silent == 0
                 await reader.until_right(unit, 5)

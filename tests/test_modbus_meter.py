@@ -199,6 +199,11 @@ def test_full_requests_in_a_row_differ_in_length():
     assert all(before != after for before, after in itertools.pairwise(lengths))
 
 
+def test_lengths_do_not_differ_where_that_would_cost_a_request():
+    table = small_profile(*((index, 1) for index in range(180)), max_registers=60)
+    assert [request.length for request in requests_of(read_profile(table))] == [60, 60, 60]
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -260,6 +260,15 @@ def test_device_that_asks_more_than_its_share_of_a_full_bus_does_not_starve_the_
     assert len(bus.reads[0]) >= 0.9 * 600
 
 
+def test_slow_device_on_a_bus_that_is_asked_too_much_gets_its_share_of_the_time_and_not_more():
+    """By due times alone the slow one would take seven tenths of the bus."""
+    bus = Bus([700] + [50] * 4, [1000] + [100] * 4, [NORMAL] * 5, set())
+    bus.run(10 * MINUTE_MS)
+    shares = [len(reads) * cost_ms / bus.now_ms for reads, cost_ms in zip(bus.reads, bus.costs_ms, strict=True)]
+    assert 0.15 <= shares[0] <= 0.25
+    assert all(0.15 <= share <= 0.25 for share in shares[1:])
+
+
 @given(low=st.integers(1, 5), normal=st.integers(1, 5))
 def test_low_ones_are_left_out_first_and_high_ones_keep_their_period(low, normal):
     priorities = [HIGH] * 2 + [NORMAL] * normal + [LOW] * low

@@ -227,7 +227,7 @@ class ModbusLine:
         counters.refused += outcome.refused
         self._schedule.took(poll.seat, now_ms, cost_ms)
         if outcome.answer is not None:
-            if outcome.answer[0] & EXCEPTION and outcome.answer[-1] in SILENT_BEHIND:
+            if _is_silent_behind(outcome.answer):
                 patience.silent(now_ms, cost_ms)
             else:
                 patience.answered(outcome.took_ms)
@@ -241,14 +241,20 @@ class ModbusLine:
             else:
                 patience.silent(now_ms, cost_ms)
 
-    def _answered_late(self, unit: int, took_ms: int) -> None:
+    def _answered_late(self, unit: int, answer: bytes, took_ms: int) -> None:
         """A unit that was given up has answered after all: it lives, and this is how slow it is."""
         poll = self._by_unit[unit]
         poll.station.counters.refused += 1
+        if _is_silent_behind(answer):
+            return
         poll.seat.patience.answered(took_ms)
         self._schedule.put_back(poll.seat)
         if self._alarm:
             _ring(self._alarm)
+
+
+def _is_silent_behind(answer: bytes) -> bool:
+    return bool(answer[0] & EXCEPTION) and answer[-1] in SILENT_BEHIND
 
 
 def _ring(alarm: asyncio.Future[None]) -> None:

@@ -44,7 +44,7 @@ UNANSWERED_LIMIT = 3  # so many silences in a row from a whole TCP server, and t
 REFUSED_LIMIT = 100  # so many frames upon one question that are no answer to it, and nobody speaks Modbus there
 MOST_GIVEN_UP = 16  # questions on TCP whose late answers are still known for what they are
 
-Late = Callable[[int, int], None]
+Late = Callable[[int, bytes, int], None]
 
 
 class Outcome(NamedTuple):
@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
 def bus_of(settings: ModbusRtuLine | ModbusTcpLine, late: Late | None = None) -> RtuBus | TcpBus:
     """Return the wire that `settings` describe, closed.
 
-    late(unit, took_ms): called when an answer comes after its question was given up and others were asked (TCP)
+    late(unit, answer, took_ms): called when an answer comes after its question was given up and others were asked (TCP)
     """
     if isinstance(settings, ModbusRtuLine):
         return RtuBus(settings)
@@ -278,7 +278,7 @@ class TcpBus(_Connection):
             return
         asked_s = self._given_up.pop((number, unit), None)
         if asked_s is not None and self._late:
-            self._late(unit, _ms(self._heard_s - asked_s))
+            self._late(unit, pdu, _ms(self._heard_s - asked_s))
             return
         self._refused += 1
         if self._refused >= REFUSED_LIMIT:
@@ -386,10 +386,10 @@ class RtuBus(_Connection):
             raise LineError(self._why or "the line is not open")
         if (left_s := self._silence_left_s() - SPIN_S) > 0:
             time.sleep(min(COARSE_S, left_s))
-        while self._silence_left_s() > 0:
-            pass
         try:
             port.reset_input_buffer()  # what the loop has not seen yet belongs to no question
+            while self._silence_left_s() > 0:
+                pass
             sent = port.write(frame)
         except (OSError, termios.error):
             sent = 0

@@ -30,19 +30,16 @@ class AskedSim(Protocol):
 class ModbusTcpServer:
     """Answers for each unit in `sims`; an unknown one gets exception 0x0B, as a converter gives it.
 
-    A unit that is silent gets no answer; with `path_wait_s` it gets exception 0x0B after that time, for which nobody
-    else is answered: so a converter waits for a dead meter on its serial line.
-
     faults, of the server (each device has its own): "wrong transaction" (answers carry another number),
     "wrong unit" (answers come in the name of the next unit), "cut" (closes in the middle of an answer),
-    "noise" (sends bytes that are no header), "twice" (gives each answer twice).
+    "noise" (sends bytes that are no header), "twice" (gives each answer twice), "says no path" (after `silence_s` a
+    silent device's question is answered with exception 0x0B, as most converters do).
     """
 
     def __init__(self, sims: dict[int, AskedSim]) -> None:
         self.sims = sims
         self.faults: set[str] = set()
         self.late_s = 0.0  # each answer comes so much later
-        self.path_wait_s: float | None = None
         self.silence_s = 0.0  # a converter waits so long for a silent device, and lets no other question pass
         self.questions = 0
         self.functions: set[int] = set()
@@ -90,7 +87,9 @@ class ModbusTcpServer:
         response = self._answer(header[6], request)
         if response is None:
             await asyncio.sleep(self.silence_s)
-            return True
+            if "says no path" not in self.faults:
+                return True
+            response = bytes([request[0] | 0x80, NO_PATH])
         if self.late_s:
             await asyncio.sleep(self.late_s)
         answer = self._frame(header, response)
