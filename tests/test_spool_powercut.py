@@ -31,7 +31,7 @@ say = lambda *words: os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
 async def work():
     chance = random.Random(int(sys.argv[2]))
-    spool = await Spool.open(Path(sys.argv[1]), ThreadPoolExecutor(1), window_s=0, quota_bytes=64 * 4096)
+    spool = await Spool.open(Path(sys.argv[1]), ThreadPoolExecutor(1), window_s=0, quota_bytes=36 * 4096)
     committing = asyncio.create_task(spool.run())
     billing = routine = 0
     for _ in range(int(sys.argv[3])):
@@ -192,7 +192,7 @@ def found_in(image: dict[str, bytes], root: Path) -> tuple[list[str], int]:
     for path, octets in image.items():
         if not path.endswith("-shm"):
             (root / Path(path).name).write_bytes(octets)
-    file = SpoolFile(root / "spool.db", 64 * 4096)
+    file = SpoolFile(root / "spool.db", 36 * 4096)
     rows, aside = file.take(0, 100_000, None)
     head = file.heads().get(("air-1", 1), 0)
     file.close()

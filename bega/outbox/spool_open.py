@@ -44,7 +44,7 @@ INSERT_HEAD = (
     " ON CONFLICT DO UPDATE SET seq = excluded.seq, crc = excluded.crc WHERE excluded.seq > seq"
 )
 INSERT_STATE = "REPLACE INTO driver_state (device, state, crc) VALUES (?, ?, ?)"
-JOURNAL_PAGES = 500  # 2 MB
+JOURNAL_PAGES = 1000  # 2 MB
 CHECKED_BYTES = 64_000_000  # a larger file would be read for minutes at each start; check values guard its rows
 CHANGED = "its bytes changed on the card"
 NEW = ".new"
@@ -212,20 +212,20 @@ def _open(path: Path) -> sqlite3.Connection:
         _bring_up_to_date(database)
         _require_columns(database)
         database.execute(f"PRAGMA wal_autocheckpoint = {JOURNAL_PAGES}").fetchone()
-        _lay_out_journal(path.with_name(path.name + "-wal"))
+        _lay_out_journal(path.with_name(path.name + "-wal"), database.execute("PRAGMA page_size").fetchone()[0])
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _lay_out_journal(wal: Path) -> None:
+def _lay_out_journal(wal: Path, page_bytes: int) -> None:
     """Give the journal its whole length at once.
 
     A file that grows with each commit costs ext4 twice the bytes of the commit itself, for inode and block maps.
     And on a disk that is full later, the journal still takes the deletes that empty the spool.
     """
-    whole = WAL_HEADER_BYTES + JOURNAL_PAGES * (FRAME_HEADER_BYTES + PAGE_BYTES)
+    whole = WAL_HEADER_BYTES + JOURNAL_PAGES * (FRAME_HEADER_BYTES + page_bytes)
     try:
         missing = whole - wal.stat().st_size
         with wal.open("ab") as file:

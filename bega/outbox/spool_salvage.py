@@ -19,7 +19,7 @@ from pathlib import Path
 from bega.outbox.spool_rows import Head, Row, crc_of_head, row_of
 from bega_protocols.checks import crc32
 
-PAGE_BYTES = 4096
+PAGE_BYTES = 2048  # of a new file: a commit of few records writes whole pages
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
 TABLE_LEAF = 0x0D
 SLICE_ROWS = 500
@@ -132,18 +132,27 @@ def _readable_after(after: int, reads: Callable[[int], bool]) -> int:
 def _rows_on_pages(path: Path, salvage: Salvage) -> Iterator[Row]:
     """Give the rows within the holes that stand whole on any page of the file or of its WAL."""
     seen: set[int] = set()
-    for part, first, skipped in (
-        (path, 0, 0),
-        (path.with_name(path.name + "-wal"), WAL_HEADER_BYTES, FRAME_HEADER_BYTES),
-    ):
-        for row in _rows_of_part(part, first, skipped):
+    wal = path.with_name(path.name + "-wal")
+    page_bytes = _page_bytes(path, wal)
+    for part, first, skipped in ((path, 0, 0), (wal, WAL_HEADER_BYTES, FRAME_HEADER_BYTES)):
+        for row in _rows_of_part(part, page_bytes, first, skipped):
             inside = any(low <= row.id <= high for low, high in salvage.holes)
             if inside and row.id not in seen and 0 < row.id < LARGEST_ID:
                 seen.add(row.id)
                 yield row
 
 
-def _rows_of_part(part: Path, first: int, skipped: int) -> Iterator[Row]:
+def _page_bytes(path: Path, wal: Path) -> int:
+    """Return the page size that the file's head gives, or its journal's; else that of a new file."""
+    for part, begin, end in ((path, 16, 18), (wal, 8, 12)):
+        with contextlib.suppress(OSError), part.open("rb") as file:
+            size = int.from_bytes(file.read(end)[begin:], "big")
+            if size in (1024, 2048, 4096, 8192):
+                return size
+    return PAGE_BYTES
+
+
+def _rows_of_part(part: Path, page_bytes: int, first: int, skipped: int) -> Iterator[Row]:
     """Give the rows on the pages of one file; they begin at `first`, and `skipped` bytes stand before each."""
     with contextlib.ExitStack() as stack:
         try:
@@ -151,36 +160,40 @@ def _rows_of_part(part: Path, first: int, skipped: int) -> Iterator[Row]:
             octets = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except (OSError, ValueError):  # not there, no file, or an empty one
             return
-        for place in range(first + skipped, len(octets) - PAGE_BYTES + 1, PAGE_BYTES + skipped):
-            yield from _rows_on_page(octets, place, in_file=not skipped)
+        for place in range(first + skipped, len(octets) - page_bytes + 1, page_bytes + skipped):
+            yield from _rows_on_page(octets, place, page_bytes, in_file=not skipped)
 
 
-def _rows_on_page(octets: mmap.mmap, place: int, *, in_file: bool) -> Iterator[Row]:
+def _rows_on_page(octets: mmap.mmap, place: int, page_bytes: int, *, in_file: bool) -> Iterator[Row]:
     """Give the rows of the table leaf at `place`, if there is one."""
     if octets[place] != TABLE_LEAF:
         return
     count = int.from_bytes(octets[place + 3 : place + 5], "big")
-    for index in range(min(count, PAGE_BYTES // 4)):
+    for index in range(min(count, page_bytes // 4)):
         pointer = place + 8 + 2 * index
         cell = int.from_bytes(octets[pointer : pointer + 2], "big")
         with contextlib.suppress(ValueError, IndexError, UnicodeDecodeError):
-            row = row_of(*_fields(octets, place, place + cell, in_file))
+            row = row_of(*_fields(octets, place, place + cell, page_bytes, in_file))
             if row:
                 yield row
 
 
-def _fields(octets: mmap.mmap, page: int, at: int, in_file: bool) -> tuple[object, ...]:
+def _fields(octets: mmap.mmap, page: int, at: int, page_bytes: int, in_file: bool) -> tuple[object, ...]:
     """Return (id, topic, payload, crc, class) of the cell at `at`; raises ValueError if it is no such row."""
     size, at = _varint(octets, at)
     id_, at = _varint(octets, at)
     if not 0 < size < 2**24:
         raise ValueError("no row of ours")
-    local = _local_bytes(size)
-    if at + local > page + PAGE_BYTES:
+    local = _local_bytes(size, page_bytes)
+    if at + local > page + page_bytes:
         raise ValueError("runs out of its page")
     record = bytes(octets[at : at + local])
     if local < size:
-        record += _overflow(octets, int.from_bytes(octets[at + local : at + local + 4], "big"), size - local, in_file)
+        if not in_file:
+            raise ValueError("its overflow pages are anywhere in the journal")
+        record += _overflow(
+            octets, int.from_bytes(octets[at + local : at + local + 4], "big"), size - local, page_bytes
+        )
     header_bytes, place = _varint(record, 0)
     kinds = []
     while place < header_bytes:
@@ -195,20 +208,20 @@ def _fields(octets: mmap.mmap, page: int, at: int, in_file: bool) -> tuple[objec
     return (*fields, 0)[:5]
 
 
-def _local_bytes(size: int) -> int:
+def _local_bytes(size: int, page_bytes: int) -> int:
     """Return how much of a record stands in its cell (section 1.6, table leaf)."""
-    largest, least = PAGE_BYTES - 35, (PAGE_BYTES - 12) * 32 // 255 - 23
+    largest, least = page_bytes - 35, (page_bytes - 12) * 32 // 255 - 23
     if size <= largest:
         return size
-    some = least + (size - least) % (PAGE_BYTES - 4)
+    some = least + (size - least) % (page_bytes - 4)
     return some if some <= largest else least
 
 
-def _overflow(octets: mmap.mmap, page: int, size: int, in_file: bool) -> bytes:
+def _overflow(octets: mmap.mmap, page: int, size: int, page_bytes: int) -> bytes:
     record = b""
-    while in_file and page and len(record) < size:
-        place = (page - 1) * PAGE_BYTES
-        record += octets[place + 4 : place + PAGE_BYTES]
+    while page and len(record) < size:
+        place = (page - 1) * page_bytes
+        record += octets[place + 4 : place + page_bytes]
         page = int.from_bytes(octets[place : place + 4], "big")
     if len(record) < size:
         raise ValueError("its overflow pages are not here")
