@@ -16,7 +16,10 @@ UNKNOWN_TRY_MS = 200  # short wait for a unit that was never heard: most meters 
 DISTURBED_LIMIT = 5  # so many questions in a row that got nothing but noise count as a silence
 SLACK_MS = 50  # what the operating system and a USB adapter may add (latency timer 16 ms)
 SILENT_AFTER = 2  # so many silences in a row, and the unit is only tried
-PAUSES_MS = (2_000, 4_000, 8_000, 28_000)  # before each try, the last one for good
+NUMBERED_PAUSE_MS = (
+    1_000  # after a first silence on TCP: a converter waits about so long for a device, and for nobody else
+)
+PAUSES_MS = (2_000, 8_000, 28_000)  # before each try, the last one for good
 LONG_TRY_MS = 700  # enough for a unit that was heard before; one that never was gets all the time there is
 PAUSE_TO_COST = 49  # the pause between tries is so many times what they cost: 2 % of the bus
 LONGEST_PAUSE_MS = 120_000
@@ -113,10 +116,12 @@ class Patience:
         """Note that nothing came, for which the bus was held for `cost_ms`.
 
         Where answers carry no number, the next question waits until none to this one can come: it would be taken for
-        its own.
+        its own. Where they do, it waits until a converter is likely to be free again.
         """
         self._silences += 1
-        pause_ms = 0 if self._numbered else 2 * self._longest_ms
+        pause_ms = 2 * self._longest_ms
+        if self._numbered:
+            pause_ms = min(pause_ms, NUMBERED_PAUSE_MS)
         if self.is_silent:
             tries = self._tries()
             pause_ms = max(pause_ms, PAUSES_MS[min(tries, len(PAUSES_MS) - 1)])
@@ -135,8 +140,8 @@ class Patience:
 
     def _is_short_try(self) -> bool:
         """The tries before the last pause are short, and then each other one."""
-        tries = self._tries()
-        return 0 <= tries < len(PAUSES_MS) - 1 or (tries > 0 and tries % 2 == 0)
+        beyond = self._tries() - (len(PAUSES_MS) - 1)
+        return self.is_silent and (beyond < 0 or beyond % 2 == 1)
 
 
 @dataclass(eq=False)
