@@ -227,12 +227,12 @@ def test_power_cut_at_any_write_loses_nothing_that_was_called_stored(tmp_path):
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
     deep = os.environ.get("BEGA_PROFILE") == "nightly"
-    steps = recorded(tmp_path, seed=5, rounds=300 if deep else 90)
+    steps = recorded(tmp_path, seed=5, rounds=150 if deep else 90)
     dropped = [step[1] for step in steps if step[0] == "said" and "dropped" in step[1]]
     assert sum(step[0] == "sync" for step in steps) > 60
     assert int(dropped[-1][-1]) > 0, "the quota was reached: dropping is among what is cut"
     images = 0
-    for image, stored, gone in images_of(steps, every=1 if deep else 5, seeds=3 if deep else 1):
+    for image, stored, gone in images_of(steps, every=2 if deep else 5, seeds=2 if deep else 1):
         images += 1
         names, head = found_in(image, tmp_path / "image")
         held = [int(name[1:]) for name in names if name[0] == "b"]

@@ -104,11 +104,12 @@ def without_holes(numbers: list[int]) -> bool:
 # ------------------------------------------------------------------ a full disk
 
 
+@pytest.mark.slow
 def test_full_disk_costs_nothing_while_it_is_full_and_everything_is_stored_when_it_is_not(disk, gateway, eventually):
     gateway.start()
     eventually(lambda: len(stored(gateway)) > 10, "it stores")
     disk.fill()
-    eventually(lambda: "spool cannot store" in gateway.log.read_text(), "it says so", 40)
+    eventually(lambda: "spool cannot store" in gateway.log.read_text(), "its journal is full too, it says so", 90)
     time.sleep(2)
     disk.make_room()
     eventually(lambda: "spool stores again" in gateway.log.read_text(), "it says so once it is over")
