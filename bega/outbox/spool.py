@@ -73,7 +73,8 @@ class Spool:
         self._losses = Losses()
         self._mending = asyncio.Lock()
         self._fault: Exception | None = None  # after which nothing may be called stored before the file was reopened
-        self._mends = 0  # since a commit last worked
+        self._mends = 0  # since the start
+        self._in_vain = {"commit": 0, "take": 0}  # mends since each of the two last worked
         self.committed = 0  # messages stored since the start
         self.commits = 0  # rises with each successful commit
         self.tries = 0  # rises with each commit that came to an end, good or bad
@@ -234,8 +235,9 @@ class Spool:
                 if not _calls_for_mending(error) or self.failing:
                     raise
                 if self._mends == mends:  # nobody else has mended it meanwhile
-                    await self._mend(error)
+                    await self._mend(error, "take")
                 continue
+            self._in_vain["take"] = 0
             self._rows -= aside
             self.set_aside += aside
             rows = [row for row in found if row.id not in self._leaving]
@@ -310,7 +312,7 @@ class Spool:
         if self.failing:
             log.info("spool stores again rows=%d", len(waiting))
         self.failing = False
-        self._mends = 0
+        self._in_vain["commit"] = 0
         self._room.set()
         self._leaving -= sent
         self._rows -= outcome.deleted
@@ -430,13 +432,13 @@ class Spool:
         """Try to make the file one that can be trusted; return whether it is."""
         assert self._fault
         try:
-            await self._mend(self._fault)
+            await self._mend(self._fault, "commit")
         except sqlite3.OperationalError:
             self._wake(at_once=True)
             return False
         return True
 
-    async def _mend(self, error: Exception) -> None:
+    async def _mend(self, error: Exception, for_what: str) -> None:
         """Close the file, open it again, compare it with what memory has; a damaged one is set aside and salvaged.
 
         After a failed fsync the kernel forgets what it could not write, and the page cache goes on showing it.
@@ -444,10 +446,11 @@ class Spool:
         """
         async with self._mending:
             damaged = isinstance(error, sqlite3.DatabaseError) and is_damage(error)
-            if damaged and self._mends >= MOST_MENDS:
+            if damaged and self._in_vain[for_what] >= MOST_MENDS:
                 raise error
             remembered = list(self._recent.rows.values())
             self._mends += 1
+            self._in_vain[for_what] += 1
             missing = await self._in_thread(lambda: self._file.reopen(remembered, error if damaged else None))
             self._fault = None
             self._rows = self._file.rows
