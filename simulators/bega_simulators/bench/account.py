@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 COMMIT_TAKES_S = 0.3  # an fsync on a busy machine, beside the window itself
@@ -58,8 +57,13 @@ def absent(times_s: Sequence[Sequence[float]], totals: dict[str, Any]) -> list[l
 
 
 def left_out(times_s: Sequence[float], every_s: float) -> int:
-    """Return how many polls are missing between the first and the last: whole periods without one."""
-    return sum(max(0, round((later - earlier) / every_s) - 1) for earlier, later in pairwise(times_s))
+    """Return how many polls are missing between the first and the last.
+
+    One that came late is not missing: the gap before it is longer by what the one behind it is shorter.
+    """
+    if len(times_s) < 2:
+        return 0
+    return max(0, round((times_s[-1] - times_s[0]) / every_s) + 1 - len(times_s))
 
 
 def stale(
