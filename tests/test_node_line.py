@@ -165,7 +165,7 @@ def test_what_a_node_sends_is_stored_as_it_came_and_acknowledged(broker, path):
 
 def test_record_that_finds_no_room_is_not_acknowledged_and_taken_when_it_comes_again(mosquitto, path):
     async def work():
-        async with node_line(path, mosquitto.url) as (line, spool, _), node(mosquitto.url) as air:
+        async with node_line(path, mosquitto.url) as (_, spool, _), node(mosquitto.url) as air:
             await listening(air)
             await air.up(1, 2)
             await until(lambda: air.freed() == 2, "there is room")
