@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -86,9 +86,15 @@ class Session:
 
     async def messages(self) -> AsyncIterator[Message]:
         """Yield what arrives, until SessionLost."""
-        async for message in self._client.messages:
-            payload = message.payload
-            yield Message(str(message.topic), payload if isinstance(payload, bytes) else b"")
+        try:
+            async for message in self._client.messages:
+                payload = message.payload
+                yield Message(str(message.topic), payload if isinstance(payload, bytes) else b"")
+        except aiomqtt.MqttError:
+            raise SessionLost(
+                "the connection ended: the broker went, or (if again and again) another client has our name,"
+                " or a message is too large for the broker or not allowed"
+            ) from None
 
 
 @asynccontextmanager
@@ -98,7 +104,7 @@ async def connect(
     """Connect to `address` (mqtt://host:port, mqtts://host:port) as `client_id`.
 
     keep: the broker keeps subscriptions and messages while we are away (clean_session=false).
-    Raises SessionLost if it cannot be reached or refuses.
+    Raises SessionLost, with a sentence that says what to look at, if it cannot be reached or refuses.
     """
     parts = urlsplit(address)
     secure = parts.scheme == "mqtts"
@@ -120,7 +126,7 @@ async def connect(
     client.pending_calls_threshold = 2 * WINDOW
     try:
         with _heeding_cancellation() as heed:
-            async with client:
+            async with _entered(client, secure):
                 try:
                     heed()
                     yield Session(client)
@@ -128,6 +134,33 @@ async def connect(
                     client.timeout = LEAVE_S
     finally:
         _let_go(client)
+
+
+@asynccontextmanager
+async def _entered(client: aiomqtt.Client, secure: bool) -> AsyncIterator[None]:
+    """Connect as `client` for the block; what prevents that is said in words."""
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(client)
+        except aiomqtt.MqttError as error:
+            raise SessionLost(_advice(secure, error)) from None
+        yield
+
+
+def _advice(secure: bool, error: aiomqtt.MqttError) -> str:
+    """Return what happened at the connect, and what to look at."""
+    cause = error.__context__  # aiomqtt passes on the text alone
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not good ({cause.verify_message}): look at ca_file, and at this clock"
+    if isinstance(cause, socket.gaierror):
+        return "nobody knows this name: is it right, is there a name server?"
+    if isinstance(cause, ConnectionRefusedError):
+        return "nothing listens there: does the broker run, is the port right?"
+    if isinstance(cause, ssl.SSLError | ConnectionResetError) and secure:
+        return f"it ends the TLS handshake ({cause}): does it want a certificate, is the port right?"
+    if isinstance(cause, TimeoutError) or "timed out" in str(error):
+        return f"no answer within {ANSWER_S:g} s: is there a way to it, does it speak MQTT?"
+    return str(error)
 
 
 def _let_go(client: aiomqtt.Client) -> None:

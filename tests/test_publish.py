@@ -35,6 +35,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(publish_module, "LONGEST_PAUSE_S", 0.2)
     monkeypatch.setattr(publish_module, "ANSWER_S", 1.0)
     monkeypatch.setattr(publish_module, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(publish_module, "SETTLED_S", 0.2)
 
 
 @contextlib.asynccontextmanager
@@ -276,12 +277,14 @@ class Slamming(Answering):
         return super()._answer(head, body)
 
 
-def test_a_broker_that_ends_the_connection_at_every_record_costs_none(tmp_path):
+def test_a_broker_that_ends_the_connection_at_every_record_costs_none(tmp_path, caplog):
     async def work():
         broker = Slamming(lambda number: True)
         async with publishing(tmp_path, [await broker.start()], 8) as (spool, publisher):
             await until(lambda: broker.connections > 30, "it tries them all, again and again")
             assert (spool.depth, publisher.acknowledged) == (8, 0)
+            assert caplog.text.count("uplink down") == 1, "it is said once, with what may be why"
+            assert "too large for the broker or not allowed" in caplog.text
             broker.slams = False
             await until(lambda: spool.depth == 0, "once the broker has come to its senses all is taken")
         assert set(broker.received) == set(range(8))
@@ -482,6 +485,7 @@ def test_brokers_are_tried_in_turn(mosquitto, make_reader, tmp_path, caplog):
     async def work():
         async with publishing(tmp_path, [dead, mosquitto.url], 10) as (_, publisher):
             await until(lambda: len(reader.records) == 10, "the second broker gets all")
+            await until(lambda: "uplink up" in caplog.text, "which is said")
             assert publisher.connected_to == mosquitto.url
 
     run(work())
@@ -583,6 +587,29 @@ def test_it_ends_at_once_however_long_a_connect_takes(tmp_path, monkeypatch):
     run(work())
     assert time.monotonic() - begun < 10
     release.set()
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("mqtt://127.0.0.1:{free}", "nothing listens there"),
+        ("mqtt://no-such-name.invalid:1883", "nobody knows this name"),
+        ("mqtts://127.0.0.1:{plain}", "it ends the TLS handshake"),
+        ("mqtt://127.0.0.1:{dark}", "no answer within"),
+    ],
+)
+def test_why_a_broker_cannot_be_reached_is_said_in_words(mosquitto, monkeypatch, address, said):
+    monkeypatch.setattr(mqtt, "ANSWER_S", 0.5)
+
+    async def work():
+        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        ports = {"free": free_port(), "plain": mosquitto.port, "dark": server.sockets[0].getsockname()[1]}
+        with pytest.raises(mqtt.SessionLost, match=said):
+            async with mqtt.connect(address.format(**ports), NAME):
+                pass
+        server.close()
+
+    run(work())
 
 
 def test_certificate_files_that_cannot_be_used_are_named_and_tried_again(tmp_path):

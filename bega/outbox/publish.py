@@ -19,8 +19,10 @@ from bega.outbox.suspects import Suspects
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+MOST_REASONS = 10  # said in one outage
 LOOK_EVERY_S = 0.5
 BLAME_WITHIN_S = 5.0  # a broker that ends a connection over a message does so at once; a link that dies does not
+SETTLED_S = 5.0  # an uplink that was down and stands so long is said to be back
 RETURN_AFTER_S = 600.0  # connected to another, it looks so often whether the first broker is back
 
 Connect = Callable[[str], AbstractAsyncContextManager[Session]]
@@ -55,6 +57,7 @@ class Publisher:
         self._mono_ms = mono_ms
         self._chance = chance or secrets.SystemRandom().random
         self._down_since_ms: int | None = None
+        self._said: set[str] = set()  # why it is down: each reason once
         self._in_flight: dict[int, None] = {}  # ids, oldest first
         self._freed = asyncio.Event()  # room in the window
         self._moved_ms = 0  # when something was last acknowledged, or sent into an empty window
@@ -108,7 +111,8 @@ class Publisher:
                 raise SessionLost(
                     f"no probe came back from {self._probe_topic}: see the broker's access list"
                 ) from None
-            self._say_up(broker)
+            self.connected_to = broker
+            tasks.create_task(self._say_up(broker))
             tasks.create_task(self._watch_progress())
             if broker != self._brokers[0]:
                 tasks.create_task(self._look_for_the_first())
@@ -213,12 +217,18 @@ class Publisher:
             error = error.exceptions[0]
         if self._down_since_ms is None:
             self._down_since_ms = self._mono_ms()
+        reason = str(error)
+        if reason not in self._said and len(self._said) < MOST_REASONS:
+            self._said.add(reason)
             log.warning(
-                "uplink down, records wait in the spool broker=%s depth=%d error=%s", broker, self._spool.depth, error
+                "uplink down, records wait in the spool broker=%s depth=%d error=%s", broker, self._spool.depth, reason
             )
 
-    def _say_up(self, broker: str) -> None:
-        self.connected_to = broker
+    async def _say_up(self, broker: str) -> None:
+        """Say that the uplink is up: once it stands, if it was down, since some brokers end what they just took."""
+        if self._down_since_ms is not None:
+            await asyncio.sleep(SETTLED_S)
         down_s = 0 if self._down_since_ms is None else (self._mono_ms() - self._down_since_ms) // 1000
         self._down_since_ms = None
+        self._said.clear()
         log.info("uplink up broker=%s after_s=%d depth=%d", broker, down_s, self._spool.depth)
