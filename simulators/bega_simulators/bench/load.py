@@ -58,7 +58,7 @@ def _load_findings(windows: dict[str, list[Window]], clean: dict[str, object], b
     ours, floor, bare = (windows[name] for name in ("gateway", "floor", "floor without a store"))
     cost = [window.cpu_s_per_1000 for window in ours]
     floor_cost = median([window.cpu_s_per_1000 for window in floor])
-    ratio = median(cost) / floor_cost
+    ratio = median(cost) / floor_cost if floor_cost else float("nan")  # a window may be shorter than the kernel's tick
     p99 = [window.p99_ms for window in ours]
     rss = [window.rss_mb for window in ours]
     others = [window.others_percent for window in ours + floor]
