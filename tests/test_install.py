@@ -145,7 +145,8 @@ def test_only_root_installs_into_the_living_system(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/usr/bin/env")
     monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
     with pytest.raises(ConfigError, match="only root may install"):
-        install(Path("/"), DEFAULT_CONFIG, dry_run=True)
+        module._require_service(Path("/"), DEFAULT_CONFIG, module.STATE, dry_run=False)
+    assert install(Path("/"), DEFAULT_CONFIG, dry_run=True), "to look needs no root"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,7 @@ def test_only_root_installs_into_the_living_system(monkeypatch):
         (["--root", "/no/such/root"], "--root /no/such/root: there is no such directory"),
         (["--config", "gateway.toml"], "--config gateway.toml: give the whole path, as the service sees it"),
         (["--config", "/home/ana/gateway.toml"], "the service sees no home and no /tmp; put it in /etc/bega"),
+        (["--config", "/srv/a\nExecStart=x"], "a unit cannot name it"),
     ],
 )
 def test_what_cannot_be_is_answered_with_a_sentence(arguments, sentence, tmp_path):
@@ -161,6 +163,133 @@ def test_what_cannot_be_is_answered_with_a_sentence(arguments, sentence, tmp_pat
     assert told.returncode == 1
     assert sentence in told.stderr and "Traceback" not in told.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+# What is no place for a configuration of our own, and why; the first ones once made --purge delete all of it.
+NO_PLACES = [
+    ("", "give the whole path"),
+    ("etc", "give the whole path"),
+    ("/", "is a directory"),
+    ("/etc", "is a directory"),
+    ("/etc/bega", "is a directory"),
+    ("/etc/bega/", "is a directory"),
+    ("/var/lib/bega", "is a directory"),
+    ("/home", "is a directory"),
+    ("/../outside", "without .."),
+    ("/etc/../../outside/file", "without .."),
+    ("/out/file", "leads out of"),
+    ("/pipe", "is no regular file"),
+    (f"/{UNIT}", "is a file that install writes"),
+]
+
+
+@pytest.mark.parametrize(("config", "why"), NO_PLACES)
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_can_be_no_configuration_is_refused_by_install_and_purge_and_nothing_is_lost(
+    config, why, installed, tmp_path
+):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (outside, root / "home/pi", root / "etc/ssh"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("somebody's")
+    (root / "out").symlink_to(outside)
+    os.mkfifo(root / "pipe")
+    if installed:
+        install(root, DEFAULT_CONFIG, False)
+    before = files(tmp_path)
+    for refused in (
+        lambda: install(root, config, False),
+        lambda: uninstall(root, config, True, False),
+        lambda: uninstall(root, config, False, True),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(why)):
+            refused()
+        assert files(tmp_path) == before
+
+
+def test_an_empty_configuration_in_a_command_line_is_no_order_to_remove_the_root(tmp_path):
+    told = gateway("uninstall", "--root", tmp_path, "--purge", "--config", "")
+    assert (told.returncode, told.stdout) == (1, "") and "Traceback" not in told.stderr
+    assert tmp_path.is_dir()
+
+
+def test_a_directory_of_the_system_that_is_a_link_out_of_the_image_is_not_followed(tmp_path):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "etc").mkdir(parents=True)
+    (outside / "bega").mkdir(parents=True)
+    (outside / "bega/spool.db").write_text("another machine's")
+    (root / "var").mkdir()
+    (root / "var/lib").symlink_to(outside)
+    for command in (["install"], ["uninstall", "--purge"]):
+        told = gateway(*command, "--root", root)
+        assert told.returncode == 1 and "leads out of" in told.stderr and "Traceback" not in told.stderr
+    assert files(outside) == {"bega/spool.db": b"another machine's"}
+
+
+def test_a_root_that_takes_nothing_is_said_in_a_sentence(tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/systemd").write_text("a file in the way")
+    told = gateway("install", "--root", tmp_path)
+    assert told.returncode == 1
+    assert told.stderr.startswith("bega gateway install: /etc/systemd") and "Traceback" not in told.stderr
+
+
+def test_a_file_that_cannot_be_put_in_its_place_leaves_no_half_of_itself(tmp_path, monkeypatch):
+    def fail(self, target):
+        raise OSError(30, "Read-only file system", str(target))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(ConfigError, match=r"^/etc/sysusers.d/bega.conf: Read-only file system"):
+        install(tmp_path, DEFAULT_CONFIG, False)
+    assert files(tmp_path) == {}
+
+
+def test_modes_are_mended_and_do_not_hang_on_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        install(tmp_path, DEFAULT_CONFIG, False)
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / UNIT) == 0o644
+    assert mode(tmp_path / "etc/systemd") == 0o755 and mode(tmp_path / "etc/bega") == 0o750
+    (tmp_path / UNIT).chmod(0o666)
+    assert f"would mend /{UNIT}" in install(tmp_path, DEFAULT_CONFIG, True)
+    assert f"mended   /{UNIT}" in install(tmp_path, DEFAULT_CONFIG, False)
+    assert mode(tmp_path / UNIT) == 0o644
+
+
+@pytest.mark.parametrize("place", ["/srv/gw.toml", "/srv/my gw's/100% $x.toml", '/srv/"a"/gw.toml'])
+def test_installed_again_without_a_name_the_service_keeps_its_configuration(place, tmp_path):
+    gateway("install", "--root", tmp_path, "--config", place)
+    before = files(tmp_path)
+    told = gateway("install", "--root", tmp_path)
+    assert told.returncode == 0 and f"kept     {place}" in told.stdout
+    assert files(tmp_path) == before
+
+
+def test_a_state_elsewhere_is_made_writable_for_the_service_and_is_kept_by_purge(tmp_path):
+    config = tmp_path / "etc/bega/gateway.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[gateway]\nstate_dir = "/data/bega"\n')
+    install(tmp_path, DEFAULT_CONFIG, False)
+    unit = (tmp_path / UNIT).read_text()
+    assert "\nReadWritePaths=/data/bega\nProtectHome" in unit
+    assert "\nRequiresMountsFor=/data/bega\n" in unit.split("[Service]")[0]
+    assert "\nd /data/bega 0750 bega bega -\n" in (tmp_path / "etc/tmpfiles.d/bega.conf").read_text()
+    said = uninstall(tmp_path, DEFAULT_CONFIG, True, False)
+    assert any(line.startswith("kept     /data/bega (the gateway's state") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("state", "why"), [("/home/pi/bega", "sees no home"), ("state", "give a service the whole path")]
+)
+def test_a_state_that_the_service_could_not_use_is_refused(state, why, tmp_path):
+    config = tmp_path / "etc/bega/gateway.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'[gateway]\nstate_dir = "{state}"\n')
+    with pytest.raises(ConfigError, match=why):
+        install(tmp_path, DEFAULT_CONFIG, False)
+    assert list(files(tmp_path)) == ["etc/bega/gateway.toml"]
 
 
 # ------------------------------------------------------------------ uninstall
@@ -190,6 +319,53 @@ def test_purge_removes_configuration_and_state_too(tmp_path):
     assert files(tmp_path) == before
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
     assert not (tmp_path / "etc/bega").exists() and not (tmp_path / "var/lib/bega").exists()
+
+
+def test_uninstall_says_that_it_keeps_a_configuration_elsewhere_and_changes_of_ones_own(tmp_path):
+    install(tmp_path, "/srv/gw.toml", False)
+    (tmp_path / f"{UNIT}.d").mkdir()
+    (tmp_path / f"{UNIT}.d/override.conf").write_text("[Service]\nMemoryMax=1G\n")
+    told = gateway("uninstall", "--root", tmp_path)
+    assert "kept     /srv/gw.toml" in told.stdout and f"kept     /{UNIT}.d (changes of your own)" in told.stdout
+    assert sorted(files(tmp_path)) == [f"{UNIT}.d/override.conf", "srv/gw.toml"]
+
+
+def test_purge_removes_no_file_that_the_service_does_not_run_by(tmp_path):
+    install(tmp_path, DEFAULT_CONFIG, False)
+    (tmp_path / "etc/fstab").write_text("disks")
+    (tmp_path / "etc/bega/ca.pem").write_text("mine")
+    said = uninstall(tmp_path, "/etc/fstab", True, False)
+    assert "kept     /etc/fstab (the service does not run by it)" in said
+    assert "kept     /etc/bega (holds ca.pem, gateway.toml)" in said
+    assert sorted(files(tmp_path)) == ["etc/bega/ca.pem", "etc/bega/gateway.toml", "etc/fstab"]
+
+
+def test_purge_removes_the_configuration_elsewhere_that_the_service_runs_by(tmp_path):
+    install(tmp_path, "/srv/gw.toml", False)
+    assert gateway("uninstall", "--root", tmp_path, "--purge").returncode == 0
+    assert files(tmp_path) == {} and (tmp_path / "srv").is_dir()
+
+
+def test_a_state_that_is_a_link_is_kept_and_said(tmp_path):
+    (tmp_path / "ssd").mkdir()
+    (tmp_path / "ssd/spool.db").write_text("what was not sent yet")
+    (tmp_path / "var/lib").mkdir(parents=True)
+    (tmp_path / "var/lib/bega").symlink_to("../../ssd")
+    install(tmp_path, DEFAULT_CONFIG, False)
+    told = gateway("uninstall", "--root", tmp_path, "--purge")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "kept     /var/lib/bega (a link to ../../ssd: remove both yourself)" in told.stdout
+    assert list(files(tmp_path)) == ["ssd/spool.db"]
+
+
+def test_on_a_machine_without_systemd_uninstall_tells_nobody_and_ends_well(tmp_path, monkeypatch):
+    install(tmp_path, DEFAULT_CONFIG, False)
+    monkeypatch.setattr(module, "_is_live", lambda root: True)
+    monkeypatch.setattr(module, "_require_root", lambda: None)
+    monkeypatch.setattr(module, "_runs_systemd", lambda: False)
+    said = uninstall(tmp_path, DEFAULT_CONFIG, False, False)
+    assert not [line for line in said if line.startswith(("failed", "ran"))]
+    assert not (tmp_path / UNIT).exists()
 
 
 def test_uninstall_leaves_what_somebody_else_wrote(tmp_path):

@@ -85,18 +85,19 @@ def example(args: argparse.Namespace) -> int:
 
 def install(args: argparse.Namespace) -> int:
     """Make the gateway a service: user, unit, names of ports, places. What is there already stays as it is."""
-    from bega_gateway.install import install, next_steps
+    from bega_gateway.install import config_of, install, next_steps
 
-    said = install(args.root, args.config, args.dry_run)
-    print("\n".join(said + ([] if args.dry_run else next_steps(args.root, args.config))))
+    config = config_of(args.root, args.config)
+    said = install(args.root, config, args.dry_run)
+    print("\n".join(said + ([] if args.dry_run else next_steps(args.root, config))))
     return 1 if any(line.startswith("failed") for line in said) else 0
 
 
 def uninstall(args: argparse.Namespace) -> int:
     """Remove what install made; configuration and state stay, unless --purge."""
-    from bega_gateway.install import uninstall
+    from bega_gateway.install import config_of, uninstall
 
-    said = uninstall(args.root, args.config, args.purge, args.dry_run)
+    said = uninstall(args.root, config_of(args.root, args.config), args.purge, args.dry_run)
     print("\n".join(said))
     return 1 if any(line.startswith("failed") for line in said) else 0
 
@@ -125,7 +126,7 @@ def _add_installing(verbs: Verbs, name: str, verb: Verb, purpose: str) -> argpar
     parser = verbs.add_parser(name, help=purpose, description=verb.__doc__)
     parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="an image's root instead of /")
     parser.add_argument(
-        "--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"the service's configuration ({DEFAULT_CONFIG})"
+        "--config", metavar="FILE", help=f"the service's configuration (as it is installed, else {DEFAULT_CONFIG})"
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.set_defaults(command=verb)
