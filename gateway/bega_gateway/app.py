@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from bega.listen import address_of, bind
 from bega.notify import Notifier, watchdog_s
+from bega.outbox.alone import hold_alone
 from bega.outbox.boot import raise_boot
 from bega.outbox.spool import Spool
 from bega.ready import write_ready
@@ -112,6 +113,7 @@ class Gateway:
         """Open all that outlives a reload; what the stack closes is closed when every task has ended."""
         state = Path(config.gateway.state_dir)
         _make_state_dir(state)
+        stack.callback(os.close, hold_alone(state))
         boot = raise_boot(state, clocks.wall_ms() // 1000)
         spool = await _open_spool(state / "spool.db", _thread(stack, "spool"), config.gateway)
         stack.push_async_callback(spool.close)
