@@ -892,7 +892,7 @@ def test_reopened_it_has_what_memory_has_and_nothing_that_was_never_called_store
         database.execute("UPDATE outbox SET payload = x'00' WHERE id = 4")
         database.execute("INSERT INTO outbox VALUES (6, 't', x'01', 0, 0)")
         database.commit()
-    assert file.reopen(remembered, None) == 2
+    assert file.reopen(remembered, None).written_again == 2
     assert (file.take(0, 100, None)[0], file.rows, file.last_id) == (remembered, 5, 5)
     file.close()
 

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -19,7 +20,7 @@ from bega.outbox.spool_file import HEADS_KEPT, Outcome, SpoolFile
 from bega.outbox.spool_losses import Losses
 from bega.outbox.spool_open import is_damage
 from bega.outbox.spool_recent import Recent
-from bega.outbox.spool_rows import Entry, Head, Row, SpoolFull, StorageClass
+from bega.outbox.spool_rows import CLASSES, Entry, Head, Row, SpoolFull, StorageClass
 
 __all__ = ["HEADS_KEPT", "Head", "Row", "Spool", "SpoolFull", "StorageClass"]
 
@@ -152,8 +153,11 @@ class Spool:
                 if not await self._commit_whole():
                     await asyncio.sleep(RETRY_S)
         finally:
-            await self._commit_whole()
-            self._cancel_deletion()
+            try:
+                await self._commit_whole()
+            finally:
+                self._cancel_deletion()
+                self._say_what_is_lost()
 
     def add(
         self,
@@ -232,8 +236,10 @@ class Spool:
             try:
                 found, aside = await self._in_thread(functools.partial(self._file.take, after_id, limit, up_to_id))
             except sqlite3.DatabaseError as error:
-                if not _calls_for_mending(error) or self.failing:
+                if not _calls_for_mending(error):
                     raise
+                if self.failing:  # it cannot be mended now, and must not end those who have what waits in memory
+                    raise sqlite3.OperationalError(str(error)) from error
                 if self._mends == mends:  # nobody else has mended it meanwhile
                     await self._mend(error, "take")
                 continue
@@ -271,6 +277,13 @@ class Spool:
         if self._deletion:
             self._deletion.cancel()
         self._deletion = None
+
+    def _say_what_is_lost(self) -> None:
+        """Say what waited in memory to the last; the records of nodes are not lost, their nodes keep them."""
+        lost = Counter(each.entry.storage_class for each in self._waiting if not each.entry.head)
+        if lost:
+            counts = " ".join(f"{storage_class}={lost[storage_class]}" for storage_class in CLASSES)
+            log.error("records could not be stored and are lost count=%d %s", lost.total(), counts)
 
     async def _commit_whole(self) -> bool:
         """Commit what waits; whoever is cancelled meanwhile waits until it is known what became of it."""
@@ -450,11 +463,16 @@ class Spool:
                 raise error
             remembered = list(self._recent.rows.values())
             self._mends += 1
-            self._in_vain[for_what] += 1
-            missing = await self._in_thread(lambda: self._file.reopen(remembered, error if damaged else None))
+            self._in_vain[for_what] += damaged  # a disk that takes nothing for a while says nothing of the file
+            reopened = await self._in_thread(lambda: self._file.reopen(remembered, error if damaged else None))
             self._fault = None
-            self._rows = self._file.rows
-            log.info("spool reopened and compared with memory rows=%d written_again=%d", self._rows, missing)
+            self._rows = reopened.rows
+            self._recent.find(reopened.last_id)
+            log.info(
+                "spool reopened and compared with memory rows=%d written_again=%d",
+                reopened.rows,
+                reopened.written_again,
+            )
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from bega.outbox import spool_open
-from bega.outbox.spool_open import CHANGED, INSERT_HEAD, INSERT_MESSAGE, INSERT_STATE
+from bega.outbox.spool_open import CHANGED, INSERT_HEAD, INSERT_MESSAGE, INSERT_STATE, Opened
 from bega.outbox.spool_rows import CLASSES, ROUTINE, Entry, Head, Row, StorageClass, ranges_of, row_of
 from bega.outbox.spool_salvage import heads_in, states_in
 
@@ -29,6 +30,7 @@ RESERVE = 50  # one page of so many stays free for alarms, heads and deletes
 DROP_ROWS = 100  # so many are dropped at once, so that the next commits find room
 HEADS_KEPT = 32  # boots of one source whose head is remembered; a node that holds older ones says so itself
 LARGEST_ID = 2**63 - 1
+STEP_PAGES = 2_000  # 4 MB: a smaller quota is reached by so much with each commit
 # Messages in one statement. Around each step of SQLite the lock of the interpreter is let go and has to be won back,
 # which a busy loop makes a matter of milliseconds: with a step a message a commit of 500 took longer than a second.
 AT_ONCE = 50
@@ -45,6 +47,14 @@ class Outcome:
     dropped: dict[int, StorageClass] = field(default_factory=dict)  # ids that made room
 
 
+class Reopened(NamedTuple):
+    """What a file that was opened again holds."""
+
+    written_again: int  # messages that memory had and the file had not
+    rows: int
+    last_id: int
+
+
 class SpoolFile:
     """Messages by rising id, node heads and driver states in one SQLite file."""
 
@@ -57,34 +67,46 @@ class SpoolFile:
         self._path = path
         self._quota_bytes = quota_bytes
         self.quota_bytes = self.used_bytes = 0
-        self.last_id = 0
-        self._begin(*spool_open.open_spool(path))
-        self._knows_last_id = self.writable
+        # As the last commit left them that is known to have worked: the ids, and these two.
+        self._heads: dict[str, dict[int, int]] = {}  # source: {boot: seq}
+        self._states: dict[str, bytes] = {}
+        opened = spool_open.open_spool(path)
+        self._begin(opened)
+        self.last_id = opened.last_id
+        self._knows_last_commit = self.writable
+        self._note(opened)
 
-    def _begin(self, database: sqlite3.Connection, writable: bool) -> None:
-        self._database = database
-        self.writable = writable
+    def _begin(self, opened: Opened) -> None:
+        self._database = opened.database
+        self.writable = opened.writable
         self._routine_after = 0  # no routine message has a smaller id
         self.set_quota(self._quota_bytes)
-        self.rows = self._ask("SELECT count(*) FROM outbox")
-        for table in ("outbox", "aside"):
-            newest = self._ask(f"SELECT coalesce(max(id), 0) FROM {table}")  # noqa: S608 - the two names above
-            self.last_id = max(self.last_id, newest)
+        self.rows = opened.rows
+
+    def _note(self, opened: Opened) -> None:
+        self._heads = {}
+        for (source, boot), seq in opened.heads.items():
+            self._heads.setdefault(source, {})[boot] = seq
+        self._states = opened.states
 
     def set_quota(self, quota_bytes: int) -> None:
-        """Let the file grow to `quota_bytes`; one that is larger already keeps its size and becomes empty inside."""
+        """Let the file grow to `quota_bytes`; one that is larger already keeps its size and becomes empty inside.
+
+        It does so by STEP_PAGES with each commit: all at once would be a commit of minutes, and a journal as large.
+        """
         self._quota_bytes = quota_bytes
         self._page_bytes = self._ask("PRAGMA page_size")
-        self._most_pages = max(LEAST_PAGES, quota_bytes // self._page_bytes)
-        self.quota_bytes = self._most_pages * self._page_bytes
-        self._database.execute(f"PRAGMA max_page_count = {self._most_pages}")
+        self._quota_pages = max(LEAST_PAGES, quota_bytes // self._page_bytes)
+        self.quota_bytes = self._quota_pages * self._page_bytes
+        self._database.execute(f"PRAGMA max_page_count = {self._quota_pages}")
         self._measure()
 
     def commit(self, entries: Sequence[Entry], heads: Iterable[Head], sent: Iterable[int]) -> Outcome:
         """Store `entries` and `heads` and delete what was `sent`, all or nothing, but for what finds no room."""
         outcome = Outcome(self.last_id + 1)
+        heads = list(heads)
         with self._transaction():
-            outcome.deleted = self._delete_rows(sent)  # first: what it frees, the new ones may use
+            outcome.deleted = self._delete_rows(ranges_of(sent))  # first: what it frees, the new ones may use
             self._make_room(entries, outcome)
             kept = entries
             if outcome.refused:
@@ -92,9 +114,12 @@ class SpoolFile:
                 lost = {head.key for place in outcome.refused if (head := entries[place].head)}
                 heads = [head for head in heads if head.key not in lost]  # they count what lies below as had
             self._insert(outcome.first_id, kept)
-            self._raise_heads([*heads, *[entry.head for entry in kept if entry.head]])
+            heads += [entry.head for entry in kept if entry.head]
+            self._raise_heads(heads)
             states = dict(entry.state for entry in kept if entry.state)
-            self._database.executemany(INSERT_STATE, [spool_open.state_fields(*state) for state in states.items()])
+            self._put_states(states)
+        self._note_heads(heads)
+        self._states |= states
         self.last_id += len(kept)
         self.rows += len(kept) - outcome.deleted - len(outcome.dropped)
         if outcome.dropped:
@@ -105,7 +130,7 @@ class SpoolFile:
     def delete(self, ids: Iterable[int]) -> int:
         """Delete messages, all or none; return how many there were."""
         with self._transaction():
-            deleted = self._delete_rows(ids)
+            deleted = self._delete_rows(ranges_of(ids))
         self.rows -= deleted
         self._measure()
         return deleted
@@ -123,8 +148,11 @@ class SpoolFile:
                 (after_id, LARGEST_ID if up_to_id is None else up_to_id, limit),
             ).fetchall()
             rows = [row for row in (row_of(*fields) for fields in found) if row]
-            if len(rows) == len(found) or not self.writable:
+            if len(rows) == len(found) or (rows and not self.writable):
                 return rows, aside
+            if not self.writable:  # none is whole and none can be set aside: "no more" would hide what lies behind
+                after_id = found[-1][0]
+                continue
             damaged = {fields[0] for fields in found} - {row.id for row in rows}
             aside += self.set_aside(sorted(damaged), CHANGED)
             log.error("messages damaged in the spool, set aside in its table `aside` count=%d", len(damaged))
@@ -138,7 +166,7 @@ class SpoolFile:
                     " SELECT id, ?, topic, payload, crc FROM outbox WHERE id = ?",
                     (reason, id_),
                 )
-            deleted = self._delete_rows(ids)
+            deleted = self._delete_rows(ranges_of(ids))
         self.rows -= deleted
         return deleted
 
@@ -150,11 +178,13 @@ class SpoolFile:
         """Return what each driver asked to keep."""
         return states_in(self._database)
 
-    def reopen(self, remembered: Iterable[Row], damaged: Exception | None) -> int:
+    def reopen(self, remembered: Iterable[Row], damaged: Exception | None) -> Reopened:
         """Close the file, open it again from the medium, and store again what of `remembered` is not in it.
 
-        damaged: what shows that the file itself is bad, so that it is set aside and salvaged first. Returns how many
-        messages were missing. Raises sqlite3.OperationalError while the disk takes nothing.
+        What a commit left there that was not known to have worked is taken back, its heads and driver states too:
+        they would free at the node what was never called stored.
+        damaged: what shows that the file itself is bad, so that it is set aside and salvaged first.
+        Raises sqlite3.OperationalError while the disk takes nothing.
         """
         with contextlib.suppress(sqlite3.Error):
             self._database.close()
@@ -162,29 +192,41 @@ class SpoolFile:
             spool_open.forget_cached(self._path)
             if damaged:
                 spool_open.set_aside(self._path, damaged)
-            database, writable = spool_open.open_spool(self._path)
+            opened = spool_open.open_spool(self._path)
         except (OSError, sqlite3.OperationalError) as error:
-            self._database, self.writable = spool_open.substitute(self._path), False
+            self._database, self.writable = spool_open.substitute(self._path).database, False
             raise sqlite3.OperationalError(str(error)) from None
-        last_id = self.last_id
-        self._begin(database, writable)
+        self._begin(opened)
         if not self.writable:
             raise sqlite3.OperationalError("the disk takes nothing")
         with self._transaction():
-            if self._knows_last_id:  # a commit whose fsync failed may be in the file all the same; it is tried again
-                self._database.execute("DELETE FROM outbox WHERE id > ?", (last_id,))
-                self.last_id = last_id
+            deleted = 0
+            if self._knows_last_commit:  # one whose fsync failed may be in the file all the same; it is tried again
+                deleted = self._delete_rows([(self.last_id + 1, LARGEST_ID)])
+                self._put_back_heads_and_states(opened)
             missing = [row for row in remembered if not self._holds(row)]
-            for row in missing:
-                self._database.execute("DELETE FROM outbox WHERE id = ?", (row.id,))
+            deleted += self._delete_rows(ranges_of(row.id for row in missing))
             self._database.executemany(INSERT_MESSAGE, [spool_open.message_fields(*row) for row in missing])
-        self._begin(self._database, True)
-        self._knows_last_id = True
-        return len(missing)
+        if not self._knows_last_commit:
+            self.last_id = max(self.last_id, opened.last_id)
+            self._note(opened)
+        self._knows_last_commit = True
+        self.rows += len(missing) - deleted
+        self._measure()
+        return Reopened(len(missing), self.rows, self.last_id)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    def _put_back_heads_and_states(self, opened: Opened) -> None:
+        heads = [Head(source, *boot) for source, boots in self._heads.items() for boot in boots.items()]
+        if opened.heads != {head.key: head.seq for head in heads}:
+            self._database.execute("DELETE FROM head")
+            self._raise_heads(heads)
+        if opened.states != self._states:
+            self._database.execute("DELETE FROM driver_state")
+            self._put_states(self._states)
 
     def _holds(self, row: Row) -> bool:
         fields = self._database.execute(
@@ -197,6 +239,8 @@ class SpoolFile:
 
         Billing and alarms are never dropped for others, and find room before what is routine.
         """
+        step = self.used_bytes // self._page_bytes - STEP_PAGES
+        self._most_pages = max(self._quota_pages, step + step // (RESERVE - 1))  # its reserve is no part of the step
         if 2 * sum(entry.size_bytes for entry in entries) + LEAST_PAGES // 4 * self._page_bytes < self._room_bytes(
             "routine"
         ):
@@ -219,14 +263,14 @@ class SpoolFile:
                 without.add(entry.head.key)
 
     def _drop_routine(self, outcome: Outcome) -> bool:
-        after_id = max(outcome.dropped, default=self._routine_after)
+        after_id = next(reversed(outcome.dropped), self._routine_after)  # they rise
         ids = [
             row[0]
             for row in self._database.execute(
                 "SELECT id FROM outbox WHERE id > ? AND class = ? ORDER BY id LIMIT ?", (after_id, ROUTINE, DROP_ROWS)
             )
         ]
-        self._delete_rows(ids)
+        self._delete_rows(ranges_of(ids))
         outcome.dropped.update(dict.fromkeys(ids, CLASSES[ROUTINE]))
         return bool(ids)
 
@@ -264,9 +308,21 @@ class SpoolFile:
                 (source, HEADS_KEPT),
             )
 
-    def _delete_rows(self, ids: Iterable[int]) -> int:
+    def _note_heads(self, heads: Sequence[Head]) -> None:
+        """Remember `heads` as `_raise_heads` has them in the file."""
+        for source, boot, seq in heads:
+            boots = self._heads.setdefault(source, {})
+            boots[boot] = max(seq, boots.get(boot, seq))
+        for source in {head.source for head in heads}:
+            for boot in sorted(self._heads[source])[:-HEADS_KEPT]:
+                del self._heads[source][boot]
+
+    def _put_states(self, states: dict[str, bytes]) -> None:
+        self._database.executemany(INSERT_STATE, [spool_open.state_fields(*state) for state in states.items()])
+
+    def _delete_rows(self, ranges: Iterable[tuple[int, int]]) -> int:
         before = self._database.total_changes
-        self._database.executemany("DELETE FROM outbox WHERE id BETWEEN ? AND ?", ranges_of(ids))
+        self._database.executemany("DELETE FROM outbox WHERE id BETWEEN ? AND ?", ranges)
         return self._database.total_changes - before
 
     def _measure(self) -> None:

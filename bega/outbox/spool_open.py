@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from bega.outbox.spool_rows import CLASSES, Head, Row, StorageClass, crc_of, crc_of_head
 from bega.outbox.spool_salvage import (
@@ -21,8 +22,10 @@ from bega.outbox.spool_salvage import (
     SLICE_ROWS,
     WAL_HEADER_BYTES,
     Salvage,
+    heads_in,
     open_read_only,
     rows_in,
+    states_in,
 )
 from bega_protocols.checks import crc32
 
@@ -38,32 +41,45 @@ CREATE TABLE IF NOT EXISTS driver_state (device TEXT PRIMARY KEY, state BLOB NOT
     crc INTEGER NOT NULL DEFAULT -1) WITHOUT ROWID;
 """
 INSERT_MESSAGE = "INSERT INTO outbox (id, topic, payload, crc, class) VALUES (?, ?, ?, ?, ?)"
-REPLACE_MESSAGE = INSERT_MESSAGE.replace("INSERT", "REPLACE")
+INSERT_IF_NEW = INSERT_MESSAGE.replace("INSERT", "INSERT OR IGNORE")
 INSERT_HEAD = (
     "INSERT INTO head (source, boot, seq, crc) VALUES (?, ?, ?, ?)"
     " ON CONFLICT DO UPDATE SET seq = excluded.seq, crc = excluded.crc WHERE excluded.seq > seq"
 )
 INSERT_STATE = "REPLACE INTO driver_state (device, state, crc) VALUES (?, ?, ?)"
 JOURNAL_PAGES = 1000  # 2 MB
-CHECKED_BYTES = 64_000_000  # a larger file would be read for minutes at each start; check values guard its rows
+# A larger file would be checked for minutes at each start: there `_read_through` finds bad pages, and check values
+# guard the rows.
+CHECKED_BYTES = 64_000_000
 CHANGED = "its bytes changed on the card"
 NEW = ".new"
 KEPT_ASIDE = 3  # damaged files; each may be as large as the spool
 DISK_FAULTS = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
-def open_spool(path: Path) -> tuple[sqlite3.Connection, bool]:
-    """Return (the spool at `path`, made where there is none; whether it can be written).
+class Opened(NamedTuple):
+    """An open spool, with what every start reads of it: damage in that shows while it can still be set aside."""
+
+    database: sqlite3.Connection
+    writable: bool
+    rows: int
+    last_id: int  # the largest that was ever stored
+    heads: dict[tuple[str, int], int]  # {(source, boot): seq}
+    states: dict[str, bytes]  # what each driver asked to keep
+
+
+def open_spool(path: Path) -> Opened:
+    """Return the spool at `path`, made where there is none; one that can only be read where the disk takes nothing.
 
     Raises sqlite3.OperationalError if the place cannot be used at all: no directory, no permission.
     """
     try:
-        return _open_or_set_aside(path), True
+        return _open_or_set_aside(path)
     except (sqlite3.OperationalError, OSError) as error:
         fault = _disk_fault(path)
         if fault is None:
             raise sqlite3.OperationalError(str(error)) from None
-        return substitute(path), False
+        return substitute(path)
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -144,8 +160,7 @@ def _carry_over(new: Path, rows: Iterator[Row], salvage: Salvage) -> tuple[int, 
         database.executescript(SCHEMA)
         try:
             while some := list(islice(rows, SLICE_ROWS)):
-                _put_in(database, REPLACE_MESSAGE, [message_fields(*row) for row in some])
-                saved += len(some)
+                saved += _put_in(database, INSERT_IF_NEW, [message_fields(*row) for row in some])
                 ids = [row.id for row in some]
                 first, last = min([*ids, first or ids[0]]), max([*ids, last])
             _put_in(database, INSERT_HEAD, [head_fields(head) for head in salvage.heads])
@@ -164,13 +179,16 @@ def _carry_over(new: Path, rows: Iterator[Row], salvage: Salvage) -> tuple[int, 
     return saved, last - first + 1 - saved if known else None
 
 
-def _put_in(database: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+def _put_in(database: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+    """Store `rows`; return how many of them are new."""
+    before = database.total_changes
     with database:
         database.execute("BEGIN IMMEDIATE")
         database.executemany(statement, rows)
+    return database.total_changes - before
 
 
-def _open_or_set_aside(path: Path) -> sqlite3.Connection:
+def _open_or_set_aside(path: Path) -> Opened:
     try:
         finish_change(path)
         _require_own_file(path)
@@ -201,7 +219,7 @@ def _is_marked_read_only(path: Path) -> bool:
     return len(header) == 20 and not set(header[18:20]) <= {1, 2}
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> Opened:
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -213,10 +231,19 @@ def _open(path: Path) -> sqlite3.Connection:
         _require_columns(database)
         database.execute(f"PRAGMA wal_autocheckpoint = {JOURNAL_PAGES}").fetchone()
         _lay_out_journal(path.with_name(path.name + "-wal"), database.execute("PRAGMA page_size").fetchone()[0])
+        return _read_through(database, writable=True)
     except BaseException:
         database.close()
         raise
-    return database
+
+
+def _read_through(database: sqlite3.Connection, *, writable: bool) -> Opened:
+    """Read what a start needs; raises DatabaseError where a page of that is bad, however large the file."""
+    rows = database.execute("SELECT count(*) FROM outbox").fetchone()[0]
+    ids = "SELECT max(coalesce((SELECT max(id) FROM outbox), 0), coalesce((SELECT max(id) FROM aside), 0))"
+    last_id = database.execute(ids).fetchone()[0]
+    heads = {head.key: head.seq for head in heads_in(database)}
+    return Opened(database, writable, rows, last_id, heads, states_in(database))
 
 
 def _lay_out_journal(wal: Path, page_bytes: int) -> None:
@@ -313,19 +340,19 @@ def _disk_fault(path: Path) -> int | None:
     return None
 
 
-def substitute(path: Path) -> sqlite3.Connection:
+def substitute(path: Path) -> Opened:
     """Return what can be read of the spool while nothing can be written; an empty one if there is nothing."""
     if path.is_file() and path.stat().st_size:
         try:
             database = open_read_only(path)
             _require_columns(database)
-            return database
+            return _read_through(database, writable=False)
         except sqlite3.Error:
             pass
     database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     database.executescript(SCHEMA)
     database.execute("PRAGMA query_only = ON")
-    return database
+    return _read_through(database, writable=False)
 
 
 def _unlink(new: Path) -> None:

@@ -28,6 +28,11 @@ class Recent:
             self.last_id = row.id
         self._trim()
 
+    def find(self, last_id: int) -> None:
+        """Take note of messages up to `last_id` that are in the file, though none could be read when it began."""
+        if last_id > self.last_id:
+            self.last_id = self.file_to = self._after = last_id
+
     def drop(self, ids: Iterable[int]) -> list[int]:
         """Leave out messages; return those of `ids` that may still be stored."""
         stored = [id_ for id_ in ids if id_ in self.rows or id_ <= self.file_to]
