@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bega import mqtt
 from bega.clock import mono_ms
 from bega.outbox.spool import HEADS_KEPT, Head, Spool
+from bega.outbox.spool_file import SpoolFile
 from bega.threads import UnwaitedThreads
 from bega_gateway.lines import mqtt as line_module
 from bega_gateway.lines.mqtt import NodeLine
@@ -165,7 +166,7 @@ def test_what_a_node_sends_is_stored_as_it_came_and_acknowledged(broker, path):
 
 def test_record_that_finds_no_room_is_not_acknowledged_and_taken_when_it_comes_again(mosquitto, path):
     async def work():
-        async with node_line(path, mosquitto.url) as (_, spool, _), node(mosquitto.url) as air:
+        async with node_line(path, mosquitto.url) as (line, spool, _), node(mosquitto.url) as air:
             await listening(air)
             await air.up(1, 2)
             await until(lambda: air.freed() == 2, "there is room")
@@ -173,12 +174,39 @@ def test_record_that_finds_no_room_is_not_acknowledged_and_taken_when_it_comes_a
             full = [spool.add("city/t/gw/gw/meter/up", bytes(1000), storage_class="billing") for _ in range(300)]
             await asyncio.gather(*full, return_exceptions=True)
             await air.up(3, 4, 5)
-            await until(lambda: spool.refused["routine"] >= 3, "there is none")
+            refused = spool.refused  # the first by the spool; those that come after its answer, by the line itself
+            await until(lambda: refused["routine"] and refused["routine"] + line.refused >= 3, "there is none")
             assert air.freed() == 2 and await spool.heads() == {(NODE, BOOT): 2}
             await spool.settle(0.01, 100_000_000)
             await air.up(3, 4, 5)
             await until(lambda: air.freed() == 5, "sent again they are taken")
             assert (await spooled_by(spool, NODE))[-3:] == [3, 4, 5]
+
+    run(work())
+
+
+def test_a_commit_with_room_for_some_of_a_nodes_records_goes_on_behind_them(path, monkeypatch):
+    """What is refused is told before what is stored; the node then sends from the first that was refused."""
+    room = 1
+
+    def make_room(self, entries, outcome):
+        outcome.refused |= {place for place, entry in enumerate(entries) if entry.head.seq > room}
+
+    monkeypatch.setattr(SpoolFile, "_make_room", make_room)
+
+    async def work():
+        nonlocal room
+        async with node_line(path, "", runs=False) as (line, spool, _):
+            answers = asyncio.Queue()
+            for seq in (1, 2, 3):
+                line._take_record(NODE, pack(seq), answers)
+            await answers.get()
+            room = 3
+            for seq in (2, 3):
+                line._take_record(NODE, pack(seq), answers)
+            await asyncio.wait_for(answers.get(), 5)
+            await until(lambda: spool.depth == 3, "all are stored")
+            assert (line.refused, await spool.heads()) == (0, {(NODE, BOOT): 3})
 
     run(work())
 

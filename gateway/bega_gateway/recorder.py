@@ -94,7 +94,12 @@ class Recorder:
         """
         storage_class = self._config.storage_class_of(record.source, record.device)
         stored = self._spool.add(self._topic(record), pack, storage_class=storage_class, head=head, at_once=True)
-        self._tell(record, arrival_ms, False)
+
+        def tell(outcome: asyncio.Future[None]) -> None:
+            if not outcome.cancelled() and not outcome.exception():  # one that is refused comes again
+                self._tell(record, arrival_ms, False)
+
+        stored.add_done_callback(tell)
         return stored
 
     def _topic(self, record: Record) -> str:

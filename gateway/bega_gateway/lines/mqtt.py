@@ -159,6 +159,7 @@ class NodeLine:
             return
         while seq:
             self._stored[key] = max(seq, self._stored.get(key, 0))
+            self._accepted[key] = max(seq, self._accepted.get(key, 0))  # that the next one is refused may be told first
             seq = self._skipped.pop((*key, seq), 0)
         to_acknowledge.put_nowait(key[0])
 
