@@ -42,6 +42,15 @@ def test_one_damaged_copy_costs_nothing(tmp_path, copy, damage):
     assert raise_boot(tmp_path, 0) == first + 2
 
 
+def test_two_damaged_copies_begin_anew_with_the_clock_and_it_is_said(tmp_path, caplog):
+    raise_boot(tmp_path, NOW_S)
+    assert "damaged" not in caplog.text
+    for copy in COPIES:
+        (tmp_path / copy).write_bytes(b"junk")
+    assert raise_boot(tmp_path, NOW_S + 5) == NOW_S + 5
+    assert f"both copies are damaged; the clock gives a new one boot={NOW_S + 5}" in caplog.text
+
+
 def test_a_copy_on_a_sector_that_cannot_be_read_costs_nothing(tmp_path, monkeypatch):
     first = raise_boot(tmp_path, NOW_S)
     read = boot_module.Path.read_text

@@ -608,6 +608,8 @@ def test_a_file_that_rots_while_it_is_used_is_begun_anew(path, caplog):
 
 
 def test_a_file_that_cannot_be_written_costs_nothing_and_is_said_once(path, caplog):
+    caplog.set_level("INFO")
+
     async def work():
         async with served(path) as (store, client):
             await store._in_thread(lambda: store._database.execute("PRAGMA busy_timeout = 0"))
@@ -624,6 +626,7 @@ def test_a_file_that_cannot_be_written_costs_nothing_and_is_said_once(path, capl
 
     run(work())
     assert caplog.text.count("public feed cannot be stored") == 1
+    assert caplog.text.count("public feed is stored again points=5") == 1
 
 
 def test_what_waits_for_a_file_that_never_comes_back_is_bounded(path, monkeypatch):

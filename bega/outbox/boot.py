@@ -28,6 +28,8 @@ def raise_boot(directory: Path, unix_s: int) -> int:
     """
     last = max((_read(directory / copy) for copy in COPIES), default=0)
     boot = next_boot(last, unix_s)
+    if not last and any((directory / copy).exists() for copy in COPIES):
+        log.error("boot number lost, both copies are damaged; the clock gives a new one boot=%d", boot)
     faults = [fault for fault in [_keep(directory / copy, boot) for copy in COPIES] if fault]
     if len(faults) < len(COPIES):
         return boot

@@ -152,6 +152,8 @@ class FeedStore:
                 log.error("public feed cannot be stored, its history waits in memory error=%s", error)
             self._failing = True
         else:
+            if self._failing:
+                log.info("public feed is stored again points=%d", len(waiting))
             self._failing = False
 
     async def series(self, quantity: str, since_ms: int, step_ms: int, device: str | None) -> list[Step]:
