@@ -90,8 +90,29 @@ def test_check_lists_every_problem_and_counts_them(tmp_path):
     told = gateway("check", "--config", file, "--set", "lines.pms.kind=serail")
     assert (told.returncode, told.stdout) == (1, "")
     lines = told.stderr.splitlines()
-    assert lines[-1] == "3 problems"
+    assert lines[-1] == "4 problems"
+    assert any("devices.second-air.line" in line or "devices.roadside-air.driver" in line for line in lines)
     assert all(line.startswith(f"{file}:") for line in lines[:-1])
+
+
+def test_check_says_what_is_good_and_may_not_be_meant(tmp_path):
+    file = tmp_path / "gateway.toml"
+    file.write_text(configuration())
+    told = gateway("check", "--config", file, "--set", "uplink.brokers=mqtt://broker.example")
+    assert told.returncode == 0 and "good" in told.stdout
+    assert told.stderr == f"{file}: mqtt://broker.example is not encrypted: mqtts:// is, for any other machine\n"
+    lacking = gateway(
+        "check", "--config", file, "--set", "uplink.brokers=mqtts://b", "--set", "uplink.ca_file=/none/ca.pem"
+    )
+    assert lacking.returncode == 1 and "uplink.ca_file: there is no file /none/ca.pem" in lacking.stderr
+
+
+@pytest.mark.parametrize("example", [[], ["--tags"]])
+def test_examples_that_are_printed_are_good(tmp_path, example):
+    file = tmp_path / "gateway.toml"
+    file.write_text(gateway("example", *example).stdout)
+    assert ("[[devices.boiler.tags]]" in file.read_text()) == bool(example)
+    assert gateway("check", "--config", file).returncode == 0
 
 
 def test_check_reads_the_file_and_opens_nothing(tmp_path):
@@ -422,6 +443,14 @@ def test_backfill_takes_what_is_public_and_readable_and_counts_the_rest(tmp_path
     assert points(tmp_path) == [("gw-corner", "roadside-air", "1", 1), ("gw-corner", "roadside-air", "5", 1)]
     assert backfill(tmp_path, packs).returncode == 0
     assert len(points(tmp_path)) == 2, "loading it again doubles nothing"
+
+
+def test_backfill_of_which_nothing_was_taken_fails_and_what_it_made_is_not_for_everybody(tmp_path):
+    told = backfill(tmp_path, b"nonsense\n")
+    assert (told.returncode, told.stdout) == (1, "0 records loaded, 1 left out (not public, or not readable)\n")
+    assert backfill(tmp_path, b"").returncode == 0, "nothing to load is no fault"
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "state" / "feed.db").stat().st_mode & 0o777 == 0o640
 
 
 def test_backfill_says_what_it_cannot_do(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -32,9 +33,11 @@ def main(argv: list[str]) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """Read the file only: missing ports and refusing brokers are found by `run`, said, and retried."""
-    config, problems = settings.examine(args.config, parse_assignments(args.set))
+    config, problems = settings.check(args.config, parse_assignments(args.set))
     if config is None:
         return report(problems)
+    for caution in settings.cautions(config):
+        print(f"{args.config}: {caution}", file=sys.stderr)
     devices = len(config.devices) + len(config.nodes)
     print(f"{args.config}: good; {len(config.lines)} lines, {devices} devices and nodes")
     return 0
@@ -49,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     config = settings.load(args.config, parse_assignments(args.set))
     clocks = app.Clocks(wall_ms, mono_ms)
     sys.setswitchinterval(SWITCH_S)
+    _keep_to_ourselves()
     asyncio.run(until_signalled(lambda stop: app.run(config, examine, clocks, args.ready_file, stop)))
     return 0
 
@@ -70,16 +74,17 @@ def backfill(args: argparse.Namespace) -> int:
     from bega_gateway.backfill import load_history
 
     config = settings.load(args.config, parse_assignments(args.set))
+    _keep_to_ourselves()
     loaded, left_out = load_history(config, args.source, args.simulated)
     print(f"{loaded} records loaded, {left_out} left out (not public, or not readable)")
-    return 0
+    return 1 if left_out and not loaded else 0
 
 
 def example(args: argparse.Namespace) -> int:
     """Print a configuration with every table and its reasons, to begin with."""
     from bega_gateway.install import example
 
-    print(example(), end="")
+    print(example("tags.toml" if args.tags else "corner.toml"), end="")
     return 0
 
 
@@ -102,12 +107,18 @@ def uninstall(args: argparse.Namespace) -> int:
     return 1 if any(line.startswith("failed") for line in said) else 0
 
 
+def _keep_to_ourselves() -> None:
+    """Have what we write from here on be for our user and group only: households' readings are in it."""
+    os.umask(os.umask(0o077) | 0o027)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser, verbs = command_line("bega gateway", __doc__, EXAMPLES)
     add_verb(verbs, "check", check, "say whether a configuration is good, with every problem and its place")
     add_run(verbs, run, "run the gateway until it is told to stop")
     add_verb(verbs, "reload", reload, "have the gateway that runs read its configuration again")
     plain = verbs.add_parser("example", help="print a commented configuration", description=example.__doc__)
+    plain.add_argument("--tags", action="store_true", help="one for a Modbus device that has no profile")
     plain.set_defaults(command=example)
     _add_installing(verbs, "install", install, "make the gateway a service of this machine")
     remover = _add_installing(verbs, "uninstall", uninstall, "remove what install made")

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,12 +15,28 @@ import msgspec
 
 from bega import tables
 from bega.devices import driver_class, load_driver, wire_of, with_profile
-from bega.tables import LARGEST_PORT, NAME_RULE, Name, Problem, Table, Tables, is_address, shown, table_problems
+from bega.settings import merge
+from bega.tables import (
+    LARGEST_PORT,
+    NAME_RULE,
+    Name,
+    Problem,
+    Table,
+    Tables,
+    is_address,
+    is_host,
+    is_within,
+    salvage,
+    shown,
+    table_problems,
+)
 from bega_protocols.errors import ConfigError
+from bega_protocols.reading import QUANTITIES
 
 RESERVED = ("cmd", "result", "status", "probe")  # the gateway's own topics stand where a source's name stands
 RESERVED_RULE = f"{', '.join(RESERVED)} are topics of the gateway itself: take another name"
 Port = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_PORT)]
+CREDENTIALS = ("ca_file", "cert_file", "key_file")
 YEAR_S = 366 * 86_400
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=YEAR_S)]
 Audience = Literal["public", "operator", "personal"]
@@ -209,9 +226,33 @@ def load(path: Path, assignments: Mapping[str, Any] | None = None) -> Config:
 
 def examine(path: Path, assignments: Mapping[str, Any] | None = None) -> tuple[Config | None, list[str]]:
     """Return (configuration, []) or (None, every problem with its place)."""
-    return tables.examine(
-        path, assignments, _shape_problems, lambda whole: _convert(whole, path.parent), _sense_problems
-    )
+    given = _with_texts(assignments or {})
+    return tables.examine(path, given, lambda whole: _understood(whole, path.parent))
+
+
+def check(path: Path, assignments: Mapping[str, Any] | None = None) -> tuple[Config | None, list[str]]:
+    """Return what `examine` does, and as a problem also a file of the uplink or of a line that is not there.
+
+    A gateway starts without it, as it starts without a serial port: it measures, and says what the uplink lacks.
+    """
+
+    def understood(whole: Tables) -> tuple[Config, list[Problem]]:
+        config, found = _understood(whole, path.parent)
+        return config, found + list(_missing_files(config))
+
+    return tables.examine(path, _with_texts(assignments or {}), understood)
+
+
+def cautions(config: Config) -> list[str]:
+    """Return what is allowed and may not be meant: what everybody on the way can read."""
+    lines = [line.broker for line in config.lines.values() if isinstance(line, MqttLine)]
+    foreign = [broker for broker in [*config.uplink.brokers, *lines] if not _is_private(broker)]
+    return [f"{broker} is not encrypted: mqtts:// is, for any other machine" for broker in dict.fromkeys(foreign)]
+
+
+def _is_private(broker: str) -> bool:
+    scheme, _, rest = broker.partition("://")
+    return scheme == "mqtts" or bool(re.match(r"(localhost|127\.[0-9.]+|\[::1\])(:|$)", rest))
 
 
 def problems(config: Config) -> list[str]:
@@ -220,7 +261,6 @@ def problems(config: Config) -> list[str]:
 
 
 def _shape_problems(whole: Tables) -> Iterator[Problem]:
-    whole = _accept_single_broker(whole)
     for key in whole.keys() - {*SECTIONS, *NAMED, "lines"}:
         yield key, f"unknown table; known are {', '.join([*SECTIONS, 'lines', *NAMED])}"
     for section in ("gateway", "uplink"):
@@ -263,26 +303,80 @@ def _accept_single_broker(whole: Tables) -> Tables:
     return whole
 
 
-def _convert(whole: Tables, folder: Path) -> Config:
+def _with_texts(assignments: Mapping[str, Any]) -> dict[str, Any]:
+    """`--set gateway.name=12345` is a text where the key wants one; only a file can tell 12345 from "12345"."""
+    kinds: dict[tuple[str, ...], type[Table]] = {(section,): kind for section, kind in SECTIONS.items()}
+    for section, kind in NAMED.items():
+        rows = assignments.get(section)
+        kinds.update({(section, name): kind for name in (rows if isinstance(rows, dict) else ())})
+    overlay: dict[str, Any] = dict(assignments)
+    for place, kind in kinds.items():
+        row: Any = assignments
+        for part in place:
+            row = row.get(part) if isinstance(row, dict) else None
+        if isinstance(row, dict):
+            words = {key: str(row[key]) for key in _text_keys(kind) if type(row.get(key)) in (int, float)}
+            laid: dict[str, Any] = {**row, **words}
+            for part in reversed(place):
+                laid = {part: laid}
+            overlay = merge(overlay, laid)
+    return overlay
+
+
+def _text_keys(kind: type[Table]) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(kind) if field.type in (str, str | None, Name)]
+
+
+def _understood(whole: Tables, folder: Path) -> tuple[Config, list[Problem]]:
+    """Return the configuration and every problem in it; what is good is looked at even beside what is not."""
     whole = _accept_single_broker(whole)
-    profiles: dict[str, Any] = {}
-    lines = {
-        name: msgspec.convert({key: value for key, value in row.items() if key != "kind"}, LINES[row["kind"]])
-        for name, row in whole.get("lines", {}).items()
+    found = list(_shape_problems(whole))
+    config, stand_ins = _salvaged(whole, folder)
+    sense = (problem for problem in _sense_problems(config, stand_ins) if not is_within(problem[0], stand_ins))
+    return config, found + list(sense)
+
+
+def _salvaged(whole: Tables, folder: Path) -> tuple[Config, set[str]]:
+    """Return a configuration of what is good in `whole`, and the places in it that are no more than stand-ins."""
+    stand_ins: set[str] = set()
+
+    def taken(place: str, table: Any, kind: type[Any]) -> Any:
+        row, bad = salvage(place, table, kind)
+        stand_ins.update(bad)
+        return row
+
+    lines: dict[str, Line] = {}
+    for name, row in _rows(whole, "lines", stand_ins).items():
+        kind = row.get("kind") if isinstance(row, dict) else None
+        if isinstance(kind, str) and kind in LINES:
+            plain = {key: value for key, value in row.items() if key != "kind"}
+            lines[name] = taken(f"lines.{name}", plain, LINES[kind])
+        else:
+            stand_ins.add(f"lines.{name}")
+    named = {
+        section: {name: taken(f"{section}.{name}", row, kind) for name, row in _rows(whole, section, stand_ins).items()}
+        for section, kind in NAMED.items()
     }
-    return Config(
-        gateway=msgspec.convert(whole["gateway"], Gateway),
-        uplink=msgspec.convert(whole["uplink"], Uplink),
-        feed=msgspec.convert(whole["feed"], Feed) if "feed" in whole else None,
-        metrics=msgspec.convert(whole["metrics"], Metrics) if "metrics" in whole else None,
+    profiles: dict[str, Any] = {}
+    config = Config(
+        gateway=taken("gateway", whole.get("gateway"), Gateway),
+        uplink=taken("uplink", whole.get("uplink"), Uplink),
+        feed=taken("feed", whole["feed"], Feed) if "feed" in whole else None,
+        metrics=taken("metrics", whole["metrics"], Metrics) if "metrics" in whole else None,
         lines=lines,
-        devices={
-            name: _with_profile(msgspec.convert(row, Device), folder, profiles)
-            for name, row in whole.get("devices", {}).items()
-        },
-        nodes=msgspec.convert(whole.get("nodes", {}), dict[str, Node]),
-        air_index=msgspec.convert(whole.get("air_index", {}), dict[str, AirIndex]),
+        devices={name: _with_profile(device, folder, profiles) for name, device in named["devices"].items()},
+        nodes=named["nodes"],
+        air_index=named["air_index"],
     )
+    return config, stand_ins
+
+
+def _rows(whole: Tables, section: str, stand_ins: set[str]) -> dict[str, Any]:
+    rows = whole.get(section, {})
+    if isinstance(rows, dict):
+        return rows
+    stand_ins.add(section)
+    return {}
 
 
 def _with_profile(device: Device, folder: Path, profiles: dict[str, Any]) -> Device:
@@ -305,64 +399,119 @@ def _with_profile(device: Device, folder: Path, profiles: dict[str, Any]) -> Dev
     return msgspec.structs.replace(device, settings={**device.settings, "profile": profiles[place]})
 
 
-def _sense_problems(config: Config) -> Iterator[Problem]:
-    """What each table alone cannot know: names that point nowhere, wires that do not fit, settings a driver refuses."""
+def _sense_problems(config: Config, stand_ins: Collection[str] = ()) -> Iterator[Problem]:
+    """What each table alone cannot know: names that point nowhere, wires that do not fit, settings a driver refuses.
+
+    stand_ins: places where the file has something that is not fit to be looked at.
+    """
     if config.gateway.name in RESERVED:
         yield "gateway.name", RESERVED_RULE
-    if not config.uplink.brokers:
-        yield "uplink.brokers", "name at least one broker"
-    for index, broker in enumerate(config.uplink.brokers):
-        yield from _broker_problems(f"uplink.brokers[{index}]", broker)
-    yield from _credential_problems("uplink", config.uplink.brokers, config.uplink)
-    if config.feed and not is_address(config.feed.listen):
-        yield "feed.listen", f"write host:port, not {shown(config.feed.listen)}"
-    if config.metrics and not is_address(config.metrics.listen):
-        yield "metrics.listen", f"write host:port, not {shown(config.metrics.listen)}"
+    if not config.gateway.state_dir.startswith("/"):
+        yield "gateway.state_dir", f"write the whole path, from / on, not {shown(config.gateway.state_dir)}"
+    yield from _uplink_problems(config, stand_ins)
+    yield from _listen_problems(config)
     for name, line in config.lines.items():
+        if isinstance(line, ModbusTcpLine) and not is_host(line.host):
+            yield f"lines.{name}.host", f"write a name or an address and nothing else, not {shown(line.host)}"
         if isinstance(line, MqttLine):
             yield from _broker_problems(f"lines.{name}.broker", line.broker)
-            yield from _credential_problems(f"lines.{name}", [line.broker], line)
+            if not is_within(f"lines.{name}.broker", stand_ins):
+                yield from _credential_problems(f"lines.{name}", [line.broker], line)
     for name, device in config.devices.items():
-        yield from _device_problems(config, f"devices.{name}", device)
+        yield from _device_problems(config, f"devices.{name}", device, stand_ins)
     yield from _sharing_problems(config)
     for name, node in config.nodes.items():
-        if not isinstance(config.lines.get(node.line), MqttLine):
+        if not isinstance(config.lines.get(node.line), MqttLine) and not is_within(f"lines.{node.line}", stand_ins):
             yield f"nodes.{name}.line", f"{node.line!r} is no line of the kind mqtt"
         if name == config.gateway.name:
             yield f"nodes.{name}", "is the gateway's own name"
         if name in RESERVED:
             yield f"nodes.{name}", RESERVED_RULE
     for name, air_index in config.air_index.items():
-        if name in config.devices:
-            yield f"air_index.{name}", "a device has this name"
-        if not air_index.inputs:
-            yield f"air_index.{name}.inputs", "name at least one device"
-        for given in air_index.inputs:
-            source, device_name = config.input_of(given)
-            ours = source == config.gateway.name and device_name in config.devices
-            if not ours and not (source in config.nodes and device_name):
-                yield f"air_index.{name}.inputs", f"there is no device {given!r}; a node's is written node/device"
+        yield from _index_problems(config, name, air_index, stand_ins)
+
+
+def _uplink_problems(config: Config, stand_ins: Collection[str]) -> Iterator[Problem]:
+    brokers = config.uplink.brokers
+    if not brokers:
+        yield "uplink.brokers", "name at least one broker"
+    for index, broker in enumerate(brokers):
+        yield from _broker_problems(f"uplink.brokers[{index}]", broker)
+        if broker in brokers[:index]:
+            yield f"uplink.brokers[{index}]", f"{shown(broker)} is in the list already"
+    if not is_within("uplink.brokers", stand_ins):
+        yield from _credential_problems("uplink", brokers, config.uplink)
+
+
+def _listen_problems(config: Config) -> Iterator[Problem]:
+    for place, table in (("feed", config.feed), ("metrics", config.metrics)):
+        if table and not is_address(table.listen):
+            yield f"{place}.listen", f"write host:port, not {shown(table.listen)}"
+    if config.feed is None or config.metrics is None:
+        return
+    host, _, port = config.feed.listen.rpartition(":")
+    other_host, _, other_port = config.metrics.listen.rpartition(":")
+    everywhere = {"0.0.0.0", "[::]"} & {host, other_host}  # noqa: S104 - it is looked for, not listened on
+    if port == other_port != "0" and (host == other_host or everywhere):
+        yield "metrics.listen", f"feed.listen has {config.feed.listen} already"
+
+
+def _index_problems(config: Config, name: str, air_index: AirIndex, stand_ins: Collection[str]) -> Iterator[Problem]:
+    if name in config.devices:
+        yield f"air_index.{name}", "a device has this name"
+    if not air_index.inputs:
+        yield f"air_index.{name}.inputs", "name at least one device"
+    for given in air_index.inputs:
+        source, device_name = config.input_of(given)
+        ours = source == config.gateway.name and device_name in config.devices
+        unclear = is_within(f"devices.{given}", stand_ins) or is_within(f"nodes.{source}", stand_ins)
+        if not ours and not (source in config.nodes and device_name) and not unclear:
+            yield f"air_index.{name}.inputs", f"there is no device {given!r}; a node's is written node/device"
 
 
 def _broker_problems(place: str, address: str) -> Iterator[Problem]:
     scheme, _, rest = address.partition("://")
     if scheme not in ("mqtt", "mqtts") or not (is_address(rest) or is_address(f"{rest}:1")):
-        yield place, f"write mqtt://host:port or mqtts://host:port, not {shown(address)}"
+        why = f"write mqtt://host:port or mqtts://host:port, not {shown(address)}"
+        if scheme in ("mqtt", "mqtts") and "@" in rest:
+            why = "write mqtt://host:port: a gateway shows a certificate (cert_file), it has no name and password"
+        yield place, why
 
 
 def _credential_problems(place: str, brokers: list[str], table: Uplink | MqttLine) -> Iterator[Problem]:
     """A certificate that is given and not used would leave the operator in the belief that it is."""
-    given = [key for key in ("ca_file", "cert_file", "key_file") if getattr(table, key) is not None]
+    given = [key for key in CREDENTIALS if getattr(table, key) is not None]
     if given and not any(broker.startswith("mqtts://") for broker in brokers):
         yield f"{place}.{given[0]}", "is used with mqtts:// only, and no broker here has that"
     if table.key_file is not None and table.cert_file is None:
         yield f"{place}.key_file", "needs cert_file beside it"
 
 
-def _device_problems(config: Config, place: str, device: Device) -> Iterator[Problem]:
+def _missing_files(config: Config) -> Iterator[Problem]:
+    """Only what is surely not there: a file that the gateway's user alone may see is no affair of who checks."""
+    with_files = {f"lines.{name}": line for name, line in config.lines.items() if isinstance(line, MqttLine)}
+    for place, table in [("uplink", config.uplink), *with_files.items()]:
+        for key in CREDENTIALS:
+            file = getattr(table, key)
+            if file is not None and _is_missing(file):
+                yield f"{place}.{key}", f"there is no file {file}"
+
+
+def _is_missing(file: str) -> bool:
+    try:
+        Path(file).stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in it
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _device_problems(config: Config, place: str, device: Device, stand_ins: Collection[str]) -> Iterator[Problem]:
     line = config.lines.get(device.line)
-    if line is None:
-        yield f"{place}.line", f"there is no line {device.line!r}; the file has {', '.join(config.lines) or 'none'}"
+    if line is None and not is_within(f"lines.{device.line}", stand_ins):
+        there = f"the file has {', '.join(config.lines) or 'none'}"
+        yield f"{place}.line", f"there is no line {device.line!r}; {_nearest(device.line, config.lines) or there}"
     try:
         driver = driver_class(device.driver)
     except ConfigError as error:
@@ -371,19 +520,37 @@ def _device_problems(config: Config, place: str, device: Device) -> Iterator[Pro
     kinds = [kind for kind, table in LINES.items() if isinstance(line, table)]
     if kinds and WIRES.get(kinds[0]) != wire_of(driver):
         yield f"{place}.line", f"{device.driver} speaks {wire_of(driver)}, and {device.line} is a {kinds[0]} line"
+    if device.priority != "normal" and wire_of(driver) != "modbus":
+        yield f"{place}.priority", "is for devices that share a Modbus line"
+    if is_within(f"{place}.settings", stand_ins) or is_within(f"{place}.tags", stand_ins):
+        return
     try:
         loaded = load_driver(device.driver, device.settings)
     except ConfigError as error:
-        key, _, why = str(error).partition(": ")
-        yield (f"{place}.{key}", why) if re.fullmatch(r"tags\[\d+\].*", key) else (f"{place}.settings", str(error))
+        yield from (_setting_problem(place, line) for line in str(error).splitlines())
         return
     except Exception as error:  # a driver should refuse what it cannot use; where it stumbles, this is still the place
         yield f"{place}.settings", f"{device.driver} cannot use them ({type(error).__name__})"
         return
-    if device.priority != "normal" and wire_of(driver) != "modbus":
-        yield f"{place}.priority", "is for devices that share a Modbus line"
     if isinstance(line, BleLine) and wire_of(driver) == "ble" and not getattr(loaded, "address", b""):
         yield f"{place}.settings.address", "is missing; a line finds a Bluetooth sensor by its address"
+
+
+def _setting_problem(place: str, said: str) -> Problem:
+    """Return one line of a driver's complaint at its place: a tag that it names, or the settings."""
+    if unknown := re.search(r"there is no quantity '(\w+)'$", said):
+        hint = _nearest(unknown[1], QUANTITIES)
+        said += f"; {hint}" if hint else ""
+    key, colon, why = said.partition(": ")
+    if colon and re.fullmatch(r"tags\[\d+\].*", key):
+        return f"{place}.{key}", why
+    return f"{place}.settings", said
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return "is it X or Y?" with what may be meant, or ''."""
+    near = difflib.get_close_matches(name, list(known))
+    return f"is it {' or '.join(near)}?" if near else ""
 
 
 def _sharing_problems(config: Config) -> Iterator[Problem]:
@@ -399,10 +566,12 @@ def _sharing_problems(config: Config) -> Iterator[Problem]:
         line = config.lines.get(device.line)
         address = device.settings.get("address")
         seat = "the port" if isinstance(line, SerialLine) else repr(address)
+        if address is None and not isinstance(line, SerialLine):
+            continue  # the driver says that it is missing
         if isinstance(line, BleLine) and isinstance(address, str):
             seat = address.replace(":", "").upper()  # both spellings are one sensor
         other = taken.setdefault((device.line, seat), name)
-        if other != name:
+        if other != name and line is not None:
             what = "is alone on a serial port" if isinstance(line, SerialLine) else f"has the address {seat}"
             yield f"devices.{name}.line", f"{other} already {what} on {device.line}"
 

@@ -52,9 +52,9 @@ PLAIN = re.compile(r"/[A-Za-z0-9_./@:+-]+")  # a path that needs no quotes anywh
 UNBEARABLE = re.compile(r"[\x00-\x1f\x7f]")  # in a path that goes into a unit
 
 
-def example() -> str:
-    """Return the configuration with every table and its reasons."""
-    return (_shipped("examples") / "corner.toml").read_text(encoding="utf-8")
+def example(name: str = "corner.toml") -> str:
+    """Return a commented configuration: with every table, or "tags.toml"."""
+    return (_shipped("examples") / name).read_text(encoding="utf-8")
 
 
 def config_of(root: Path, config: str | None) -> str:

@@ -94,11 +94,15 @@ def load(path: Path, assignments: Mapping[str, Any] | None = None) -> Config:
 
 def examine(path: Path, assignments: Mapping[str, Any] | None = None) -> tuple[Config | None, list[str]]:
     """Return (configuration, []) or (None, every problem with its place)."""
-    return tables.examine(path, assignments, _shape_problems, _convert, _sense_problems)
+    return tables.examine(path, assignments, _understood)
 
 
-def _convert(whole: Tables) -> Config:
-    return msgspec.convert(whole, Config)
+def _understood(whole: Tables) -> tuple[Config | None, list[Problem]]:
+    problems = list(_shape_problems(whole))
+    if problems:
+        return None, problems
+    config = msgspec.convert(whole, Config)
+    return config, list(_sense_problems(config))
 
 
 def _shape_problems(whole: Tables) -> Iterator[Problem]:

@@ -4,15 +4,24 @@ from bega_protocols.errors import ConfigError
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 
+def attempt(problems: "list[str]", read: "Callable[..., Any]", *arguments: "Any") -> "Any":
+    """Return read(*arguments); where it raises ConfigError, None, and its text is one more of `problems`."""
+    try:
+        return read(*arguments)
+    except ConfigError as error:
+        problems.append(str(error))
+        return None
+
+
 def only(settings: "Mapping[str, Any]", *known: str) -> None:
-    """Raise ConfigError naming the first key of `settings` that is not `known`."""
-    for key in settings:
-        if key not in known:
-            raise ConfigError("unknown setting %s; known here: %s" % (key, ", ".join(known) or "none"))
+    """Raise ConfigError naming the keys of `settings` that are not `known`."""
+    unknown = [str(key) for key in settings if key not in known]
+    if unknown:
+        raise ConfigError("unknown setting %s; known here: %s" % (", ".join(unknown), ", ".join(known) or "none"))
 
 
 def whole_number(settings: "Mapping[str, Any]", key: str, low: int, high: int, default: "int | None" = None) -> int:

@@ -8,10 +8,11 @@ from bega_protocols.errors import ConfigError, WireError
 from bega_protocols.modbus_rtu import EXCEPTION, RtuListener
 from bega_protocols.modbus_tcp import TcpListener
 from bega_protocols.reading import Reading
-from bega_protocols.settings import only, whole_number
+from bega_protocols.settings import attempt, only, whole_number
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
+    from bega_protocols.devices.modbus_meter.profile import Profile
     from bega_protocols.driver import Aes, Exchange, Settings
     from bega_protocols.modbus_rtu import Exchange as Heard
 
@@ -20,29 +21,42 @@ TOO_MUCH = (2, 3)  # exceptions "no such register" and "value not allowed": a sm
 MOST_REFUSALS = 24  # in one measurement, lest a device that refuses everything holds the bus
 
 
+def _read_map(settings: "Settings", problems: "list[str]") -> "Profile":
+    """Return the registers, by tags or by profile; raises ConfigError. Unknown keys are further `problems`."""
+    if "tags" in settings:
+        if "profile" in settings:
+            raise ConfigError("give either profile or tags, not both")
+        attempt(problems, only, settings, "tags", "address", "framing", *TAG_KEYS)
+        return read_tags(settings)
+    strays = [key for key in TAG_KEYS if key in settings]
+    if strays and "profile" not in settings:
+        raise ConfigError("%s: only with tags, so list the tags of this device" % ", ".join(strays))
+    attempt(problems, only, settings, "profile", "address", "framing")
+    if not isinstance(settings.get("profile"), dict):
+        raise ConfigError("profile must name a register map; or list tags")
+    return read_profile(settings["profile"])
+
+
 class Driver:
     """A meter whose numbers stand in registers, as its profile or the user's tags lay them out; it speaks when asked.
 
     settings: `profile` (the register map), or `tags` (rows of one's own) with
     what a map says for all its rows; `address` (unit 1 to 247), and for
-    captures `framing` ("rtu", or "tcp" with its header).
+    captures `framing` ("rtu", or "tcp" with its header). What they lack is
+    one ConfigError with a line for each problem.
     """
 
     line = "modbus"
 
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:
-        if "tags" in settings:
-            only(settings, "tags", "address", "framing", *TAG_KEYS)
-            self._profile = read_tags(settings)
-        else:
-            only(settings, "profile", "address", "framing")
-            if not isinstance(settings.get("profile"), dict):
-                raise ConfigError("profile must name a register map; or list tags")
-            self._profile = read_profile(settings["profile"])
-        self._address = whole_number(settings, "address", 1, 247)
+        problems: list[str] = []
+        self._profile: Profile = attempt(problems, _read_map, settings, problems)
+        self._address: int = attempt(problems, whole_number, settings, "address", 1, 247)
         framing = settings.get("framing", "rtu")
         if framing not in FRAMINGS:
-            raise ConfigError("framing must be one of %s, not %r" % (", ".join(FRAMINGS), framing))
+            problems.append("framing must be one of %s, not %r" % (", ".join(FRAMINGS), framing))
+        if problems:
+            raise ConfigError("\n".join(problems))
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {"maker": self._profile.maker}
         self._heard = TcpListener() if framing == "tcp" else RtuListener()

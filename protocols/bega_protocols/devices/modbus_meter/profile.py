@@ -10,6 +10,7 @@ from bega_protocols.devices.modbus_meter.codec import FLOAT, TYPES
 from bega_protocols.errors import ConfigError
 from bega_protocols.modbus_rtu import MAX_COUNT, READS
 from bega_protocols.reading import QUANTITIES
+from bega_protocols.settings import attempt
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _whole_profile(table: "Mapping[str, Any]", place: str, part: str, maker: str
         raise ConfigError("%s: even must be true or false" % place)
     for row in rows:
         if row.length > max_registers:
-            raise ConfigError("%s: max_registers is less than %s %s needs" % (place, row.quantity, row.part))
+            raise ConfigError("%s: max_registers is less than %s needs" % (place, _name(row.quantity, row.part)))
     return Profile(
         part,
         maker,
@@ -123,14 +124,18 @@ def _read_rows(table: "Mapping[str, Any]", entries: "Any", place: str, first: in
     if not isinstance(entries, (list, tuple)) or not entries:
         what = "profile: registers must list at least one row" if first else "tags must list at least one"
         raise ConfigError(what)
-    rows = []
+    rows: list[Row] = []
+    problems: list[str] = []
     places: dict[tuple[str, str], str] = {}
     for index, entry in enumerate(entries):
         here = place % (index + first)
-        row = _read_row(table, entry, here)
+        row = attempt(problems, _read_row, table, entry, here)
+        if row is None:
+            continue
         name = (row.quantity, row.part)
         if name in places:
-            raise ConfigError("%s repeats %s %s; `part` tells two apart" % (here, row.quantity, row.part))
+            problems.append("%s: repeats %s; `part` tells two apart" % (here, _name(*name)))
+            continue
         places[name] = here
         rows.append(row)
     in_order = sorted(rows, key=lambda row: (row.function, row.address))
@@ -138,47 +143,59 @@ def _read_rows(table: "Mapping[str, Any]", entries: "Any", place: str, first: in
         before, row = in_order[index - 1], in_order[index]
         if row.function == before.function and row.address < before.address + before.length:
             here = places[row.quantity, row.part]
-            names = (here, row.quantity, row.part, before.quantity, before.part)
-            raise ConfigError("%s: %s %s overlaps %s %s" % names)
+            names = (here, _name(row.quantity, row.part), _name(before.quantity, before.part))
+            problems.append("%s: %s overlaps %s" % names)
+    if problems:
+        raise ConfigError("\n".join(problems))
     return rows
 
 
 def _read_row(table: "Mapping[str, Any]", entry: "Any", place: str) -> Row:
+    """Return one row; raises ConfigError with a line for each problem in it."""
     if not isinstance(entry, dict):
-        raise ConfigError("%s must be a table" % place)
-    quantity, part = entry.get("quantity"), entry.get("part", "")
-    if quantity not in QUANTITIES:
-        raise ConfigError("%s: there is no quantity %r" % (place, quantity))
-    place = "%s (%s %s)" % (place, quantity, part)
-    for key in entry:
-        if key not in ROW_KEYS and key not in DEFAULTS:
-            raise ConfigError("%s: unknown key %s" % (place, key))
+        raise ConfigError("%s: must be a table" % place)
+    problems: list[str] = []
+    quantity: Any = entry.get("quantity")
+    part: Any = entry.get("part", "")
+    if not isinstance(quantity, str) or quantity not in QUANTITIES:
+        problems.append(
+            "%s: quantity is missing" % place if quantity is None else "%s: there is no quantity %r" % (place, quantity)
+        )
+    else:
+        place = "%s (%s)" % (place, _name(quantity, part))
+    unknown = [str(key) for key in entry if key not in ROW_KEYS and key not in DEFAULTS]
+    if unknown:
+        problems.append("%s: unknown key %s" % (place, ", ".join(unknown)))
     if not isinstance(part, str) or len(part) > 8:
-        raise ConfigError("%s: part must be a short text" % place)
+        problems.append("%s: part must be a short text" % place)
     given = {}
     for key in DEFAULTS:
         given[key] = entry.get(key, table.get(key, DEFAULTS[key]))
     if given["function"] not in READS:
-        raise ConfigError("%s: function must be 3 or 4" % place)
-    if given["type"] not in TYPES:
-        raise ConfigError("%s: type must be one of %s" % (place, ", ".join(sorted(TYPES))))
+        problems.append("%s: function must be 3 or 4" % place)
     if given["words"] not in WORD_ORDERS:
-        raise ConfigError("%s: words must be one of %s" % (place, ", ".join(WORD_ORDERS)))
-    size, kind = TYPES[given["type"]]
-    if kind != FLOAT and "exponent" in entry:
-        raise ConfigError("%s: exponent says where a float is rounded; a whole number has only a scale" % place)
-    return Row(
-        given["function"],
-        _whole(entry, place, "address", 0, 65536 - size // 2, None),
-        size // 2,
-        kind,
-        given["words"] == "low first",
-        _absent(given["absent"], size, "absent" in entry, place),
-        quantity,
-        part,
-        _whole(entry, place, "scale", -18, 18, 0),
-        _whole(entry, place, "exponent", -18, 18, table.get("exponent")) if kind == FLOAT else 0,
-    )
+        problems.append("%s: words must be one of %s" % (place, ", ".join(WORD_ORDERS)))
+    size, kind = 2, ""
+    if isinstance(given["type"], str) and given["type"] in TYPES:
+        size, kind = TYPES[given["type"]]
+        if kind != FLOAT and "exponent" in entry:
+            problems.append("%s: exponent says where a float is rounded; a whole number has only a scale" % place)
+    else:
+        problems.append("%s: type must be one of %s" % (place, ", ".join(sorted(TYPES))))
+    address = attempt(problems, _whole, entry, place, "address", 0, 65536 - size // 2, None)
+    absent = attempt(problems, _absent, given["absent"], size, "absent" in entry and kind != "", place)
+    scale = attempt(problems, _whole, entry, place, "scale", -18, 18, 0)
+    exponent = 0
+    if kind == FLOAT:
+        exponent = attempt(problems, _whole, entry, place, "exponent", -18, 18, table.get("exponent"))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    low_word_first = given["words"] == "low first"
+    return Row(given["function"], address, size // 2, kind, low_word_first, absent, quantity, part, scale, exponent)
+
+
+def _name(quantity: str, part: str) -> str:
+    return ("%s %s" % (quantity, part)).rstrip()
 
 
 def _absent(texts: "Any", size: int, of_row: bool, place: str) -> "tuple[bytes, ...]":
