@@ -98,10 +98,11 @@ def _missing(command: EntryPoint, error: ModuleNotFoundError) -> int:
     """Say how to install what a sub-command needs; a module of our own that is missing is a defect, and raised."""
     if not command.extras or (error.name or "").startswith("bega"):
         raise error
+    from bega.extras import how_to_install
+
     extra = command.extras[0]
     print(
-        f"bega {command.name} needs {error.name}, which is not installed.\n"
-        f"Install it with: {sys.executable} -m pip install 'bega[{extra}]'",
+        f"bega {command.name} needs {error.name}, which is not installed.\nInstall it with, {how_to_install(extra)}",
         file=sys.stderr,
     )
     return 1

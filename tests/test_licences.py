@@ -22,7 +22,7 @@ ALLOWED = {
 }
 HEAD = """# Licences
 
-What `pip install 'bega[...]'` brings, with the licence that each package states. Written by
+What `pip install '.[...]'` brings, with the licence that each package states. Written by
 `python tests/test_licences.py`; a test fails when a package or a licence is new. Nothing GPL is imported or bundled;
 a GPL *program* may be run as a process of its own.
 

@@ -60,7 +60,7 @@ def test_missing_extra_is_answered_with_how_to_install_it(monkeypatch, capsys, t
     assert command.main(["made-up"]) == 1
     said = capsys.readouterr().err
     assert "needs no_such_library, which is not installed" in said
-    assert f"{sys.executable} -m pip install 'bega[kiosk]'" in said
+    assert f"in the checkout of Bega: {sys.executable} -m pip install '.[kiosk]'" in said
 
 
 def test_missing_extra_that_shows_only_while_running_is_answered_too(monkeypatch, capsys, tmp_path):
@@ -69,7 +69,17 @@ def test_missing_extra_that_shows_only_while_running_is_answered_too(monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     with_command(monkeypatch, "made_up_late:main [gateway]")
     assert command.main(["made-up"]) == 1
-    assert "pip install 'bega[gateway]'" in capsys.readouterr().err
+    assert "pip install '.[gateway]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["demo", "bench"])
+def test_what_starts_a_gateway_says_at_once_that_none_is_installed(monkeypatch, capsys, name):
+    monkeypatch.setattr("bega.extras._is_installed", lambda package: package != "pymodbus")
+    assert command.main([name]) == 1
+    assert capsys.readouterr().err == (
+        f"bega {name}: the {name} needs what is not installed; "
+        f"in the checkout of Bega: {sys.executable} -m pip install '.[gateway]'\n"
+    )
 
 
 @pytest.mark.parametrize("value", ["bega_no_such_part:main [gateway]", "no_such_library:main"])

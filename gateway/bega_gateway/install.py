@@ -183,7 +183,7 @@ def _require_service(root: Path, config: str, state: str, dry_run: bool) -> None
     if hidden and _is_live(root):
         raise ConfigError(
             f"Bega runs from {hidden}, and the service sees no home and no /tmp; install it elsewhere:"
-            " python3 -m venv /opt/bega && /opt/bega/bin/pip install 'bega[gateway]'"
+            " in the checkout, python3 -m venv /opt/bega && /opt/bega/bin/pip install '.[gateway]'"
             " && /opt/bega/bin/bega gateway install"
         )
     if _is_live(root) and not dry_run:

@@ -25,6 +25,7 @@ from rich.live import Live as Screen
 
 from bega.broker import LOOPBACK, EmbeddedBroker, free_ports, require_free_port
 from bega.clock import mono_ms, wall_ms
+from bega.extras import how_to_install, require_extras
 from bega.mqtt import SessionLost, connect
 from bega.ready import require_place, write_ready
 from bega_protocols import senml
@@ -49,6 +50,7 @@ def main(argv: list[str]) -> int:
     """Return 0 after the demo has run, 1 if it could not, after saying why on standard error."""
     args = _parser().parse_args(argv)
     try:
+        require_extras("the demo", "gateway", "kiosk")
         require_place(args.ready_file)
         with _directory(args.dir) as directory:
             return asyncio.run(_run(args, directory))
@@ -329,7 +331,7 @@ def example_of(package: str, extra: str) -> Path:
     for folder in (place for found in folders for place in (found, found.parent)):
         if (folder / "examples" / "corner.toml").is_file():
             return folder / "examples" / "corner.toml"
-    raise ConfigError(f"the demo needs the {extra}: {sys.executable} -m pip install 'bega[{extra}]'")
+    raise ConfigError(f"the demo needs the {extra}; {how_to_install(extra)}")
 
 
 def _ports(mqtt: int, kiosk: int) -> tuple[int, int, int]:

