@@ -12,6 +12,7 @@ from pathlib import Path
 from bega.clock import CLOCK_FLOOR_MS, mono_ms
 from bega_gateway import app
 from bega_gateway import config as settings
+from bega_gateway.control import Origin
 from bega_protocols.record import SYNCHRONISED, UNKNOWN
 
 CONFIGURATION = """
@@ -64,7 +65,13 @@ async def gateway(directory: Path, broker: str, port: str, wall: WallClock):
     stop = asyncio.Event()
     clocks = app.Clocks(wall, mono_ms)
     running = asyncio.create_task(
-        app.run(settings.load(file), lambda: settings.examine(file), clocks, directory / "ready", stop)
+        app.run(
+            settings.load(file),
+            app.Source(Origin(str(file), []), lambda: settings.examine(file)),
+            clocks,
+            directory / "ready",
+            stop,
+        )
     )
     try:
         yield

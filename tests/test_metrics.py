@@ -1,5 +1,7 @@
 """The metrics of a gateway, read by Prometheus' own parser."""
 
+import asyncio
+import contextlib
 import json
 import re
 import socket
@@ -7,12 +9,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from bega_gateway import metrics
 from bega_gateway.lines.station import Station
 from bega_gateway.metrics import Family, _of_devices, response, text
 from bega_protocols.devices.pms5003.driver import Driver as Pms5003
@@ -171,6 +175,35 @@ def test_strangers_on_the_metrics_port_cost_nothing(sensor, make_gateway, eventu
         stranger.close()
     assert process.stop() == 0
     assert "Traceback" not in process.log.read_text()
+
+
+@pytest.mark.parametrize("size", [400_000, 40_000])
+def test_a_client_that_does_not_read_holds_nothing_after_its_time(size, monkeypatch):
+    """The small answer fits below the mark from which a transport says that it holds much."""
+    monkeypatch.setattr(metrics, "ASK_WITHIN_S", 0.2)
+
+    def held() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def served() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            task = asyncio.create_task(metrics.serve(listener, lambda: "x" * size))
+            await asyncio.sleep(0)
+            clients = [stack.enter_context(socket.socket()) for _ in range(10)]
+            before = held()
+            for client in clients:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                client.connect(listener.getsockname())
+                client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            await asyncio.sleep(0.1)
+            assert held() == before + 10
+            await asyncio.sleep(0.5)
+            assert held() == before
+            task.cancel()
+            await asyncio.wait([task])
+
+    asyncio.run(served())
 
 
 def test_a_metrics_port_that_is_taken_is_named(tmp_path):

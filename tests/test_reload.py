@@ -1,5 +1,6 @@
 """Another configuration in a gateway that runs: what did not change goes on, what is wrong changes nothing."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -10,16 +11,23 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bega_gateway.config import Config, examine
-from bega_gateway.control import NAME
+from bega.clock import mono_ms, wall_ms
+from bega.notify import Notifier
+from bega_gateway import app, control
+from bega_gateway import parts as running_parts
+from bega_gateway.config import Config, examine, load
+from bega_gateway.control import NAME, Origin, Outcome, ask_reload
+from bega_gateway.health import Health, Watched
 from bega_gateway.reload import parts, plan, settled
 from bega_protocols import senml
+from bega_protocols.errors import ConfigError
 
 # ------------------------------------------------------------------ the plan
 
@@ -234,6 +242,36 @@ def test_a_file_with_problems_changes_nothing_and_all_of_them_are_said(sensor, m
     assert reload(process).stdout == "done kept=2 ended=0 begun=0\n"
 
 
+def test_a_refusal_to_the_command_is_in_the_gateways_own_log_too(sensor, make_gateway, tmp_path):
+    text = CONFIGURATION.format(port=sensor.port, second=tmp_path / "none")
+    process = make_gateway(text)
+    process.start()
+    for damaged in (text.replace("[lines.second]\nkind", "[lines.second]\nkin"), "no = = TOML"):
+        process.config.write_text(damaged)
+        told = reload(process)
+        assert told.returncode == 1
+        assert f"reload refused error={told.stderr.splitlines()[0]}" in process.log.read_text()
+
+
+def test_what_the_gateway_does_not_run_by_is_not_reloaded(sensor, make_gateway, tmp_path):
+    text = CONFIGURATION.format(port=sensor.port, second=tmp_path / "none")
+    process = make_gateway(text)
+    process.start()
+    other = tmp_path / "other.toml"
+    other.write_text(text.replace("/none", "/nothing"))
+    state = f"gateway.state_dir={process.state}"
+    command = [sys.executable, "-m", "bega", "gateway", "reload", "--set", state]
+    told = subprocess.run([*command, "--config", other], capture_output=True, text=True, timeout=30)
+    refusal = f"refused error=the gateway runs by {process.config}, not by {other}"
+    assert (told.returncode, told.stdout, told.stderr) == (1, "", f"{refusal}\n")
+    assert f"reload {refusal}" in process.log.read_text()
+    told = reload(process, "--set", "lines.second.port=/dev/null/3")
+    assert told.returncode == 1 and "not started with this --set" in told.stderr
+    (tmp_path / "link.toml").symlink_to(process.config)
+    told = subprocess.run([*command, "--config", "link.toml"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert (told.returncode, told.stdout) == (0, "done kept=2 ended=0 begun=0\n"), "another name of the same file"
+
+
 def test_what_needs_a_restart_is_named_and_the_rest_is_applied(sensor, make_gateway, tmp_path, eventually):
     text = CONFIGURATION.format(port=sensor.port, second=tmp_path / "none")
     process = make_gateway(text)
@@ -266,7 +304,10 @@ def test_a_gateway_that_does_not_run_is_told_from_one_that_does(sensor, make_gat
     assert reload(process).returncode == 0
 
 
-@pytest.mark.parametrize("nonsense", [b"", b"\n", b"reload", b"stop\n", b"x" * 100_000, b"\xff\xfe\n"])
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"", b"\n", b"reload", b"reload\n", b"reload 1\n", b"reload {}\n", b"stop\n", b"x" * 100_000, b"\xff\xfe\n"],
+)
 def test_nonsense_on_the_control_socket_is_let_go(nonsense, sensor, make_gateway, tmp_path, monkeypatch):
     process = make_gateway(CONFIGURATION.format(port=sensor.port, second=tmp_path / "none"))
     process.start()
@@ -405,3 +446,112 @@ def test_a_line_that_cannot_begin_is_said_costs_no_other_and_is_begun_by_the_nex
         eventually(lambda: f"{tmp_path}/nothing is not there" in log.read_text(), "now it is begun")
         child.terminate()
         assert child.wait(5) == 0
+
+
+# ------------------------------------------------------------------ inside a gateway
+
+
+@contextlib.asynccontextmanager
+async def running(file: Path):
+    """A gateway in this process, so that its disk can be made to fail."""
+    source = app.Source(Origin(str(file), []), lambda: examine(file))
+    async with contextlib.AsyncExitStack() as stack:
+        gateway = await app.Gateway.opened(load(file), source, app.Clocks(wall_ms, mono_ms), Notifier(None), stack)
+        async with gateway.running():
+            yield gateway
+
+
+def every(state: Path, every_s: float) -> str:
+    return (
+        f'[gateway]\nname = "gw"\ncity = "t"\nstate_dir = "{state}"\n[uplink]\nbrokers = ["mqtt://127.0.0.1:1"]\n'
+        + MODBUS.format(port=1, timeout_s=1.0).replace("every_s = 0.7", f"every_s = {every_s}")
+    )
+
+
+@pytest.mark.parametrize("what", ["driver_states", "set_quota"])
+def test_a_reload_that_the_disk_refuses_changes_nothing_and_can_be_done_again(what, tmp_path):
+    file = tmp_path / "gateway.toml"
+    file.write_text(every(tmp_path / "state", 1.0))
+
+    async def reloaded() -> None:
+        async with running(file) as gateway:
+            spool_file = gateway._ground.spool._file
+
+            def fail(*_: object) -> None:
+                raise sqlite3.OperationalError("disk I/O error")
+
+            setattr(spool_file, what, fail)
+            file.write_text(every(tmp_path / "state", 7.0))
+            told = await gateway.reload()
+            refusal = "refused error=spool: disk I/O error; nothing has changed, see the disk"
+            assert told == (False, [refusal])
+            assert [station.every_s for _, station, _ in gateway.devices()] == [1.0]
+            assert "lines.hall" in [sight.duty for sight in gateway._sights()], "it is asked, and watched"
+            delattr(spool_file, what)
+            assert (await gateway.reload()).said == ["changed place=lines.hall", "done kept=0 ended=1 begun=1"]
+            assert [station.every_s for _, station, _ in gateway.devices()] == [7.0]
+
+    asyncio.run(reloaded())
+
+
+def test_a_gateway_whose_spool_cannot_store_says_so_in_its_status(tmp_path):
+    file = tmp_path / "gateway.toml"
+    file.write_text(every(tmp_path / "state", 1.0))
+
+    async def told() -> None:
+        async with running(file) as gateway:
+            assert gateway._status() == "0 of 1 heard, 0 waiting, uplink down"
+            gateway._ground.spool.failing = True
+            assert gateway._status() == "spool cannot store, 0 in memory; 0 of 1 heard, 0 waiting, uplink down"
+
+    asyncio.run(told())
+
+
+def test_a_control_socket_that_could_not_be_made_or_went_away_is_made_later(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(control, "LOOK_EVERY_S", 0.02)
+    state = tmp_path / "state"
+    state.mkdir()
+    made = control._listener
+
+    def fail(_: Path) -> socket.socket:
+        raise OSError(30, "Read-only file system")
+
+    async def applied(_: Origin | None) -> Outcome:
+        return Outcome(True, ["done"])
+
+    async def told() -> None:
+        for _ in range(100):
+            with contextlib.suppress(ConfigError):
+                assert await asyncio.to_thread(ask_reload, state, Origin("x", [])) == (True, ["done"])
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("nobody answers")
+
+    async def lived() -> None:
+        monkeypatch.setattr(control, "_listener", fail)
+        commands = control.Control(state, applied)
+        task = asyncio.create_task(commands.run())
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(control, "_listener", made)
+        await told()
+        (state / NAME).unlink()
+        await told()
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(lived())
+    assert caplog.text.count("control socket cannot be made") == 1
+
+
+def test_an_index_that_cannot_begin_leaves_the_line_of_its_name_watched(monkeypatch):
+    async def fail(*_: object) -> None:
+        raise OSError("feed.db is gone")
+
+    monkeypatch.setattr(running_parts, "part", fail)
+    health = Health(lambda: 0)
+    health.watch(Watched("air", "device", "pms", 10.0, heard_mono_ms=lambda: 1))
+    owner = running_parts.Parts(SimpleNamespace(health=health))
+    assert not asyncio.run(owner._begun("air_index.air", None, {}))
+    assert len(health.watched) == 1
+    assert not asyncio.run(owner._begun("lines.air", None, {}))
+    assert health.watched == []

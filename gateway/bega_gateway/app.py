@@ -7,6 +7,7 @@ at the end is committed too. Lines and indices can be ended and begun while the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bega.listen import address_of, bind
 from bega.notify import Notifier, watchdog_s
@@ -25,11 +26,11 @@ from bega.outbox.boot import raise_boot
 from bega.outbox.spool import Spool
 from bega.ready import write_ready
 from bega.threads import UnwaitedThreads
-from bega_gateway import build, control
+from bega_gateway import build
 from bega_gateway import config as settings
 from bega_gateway.build import Clocks, Ground, Work
 from bega_gateway.config import Config
-from bega_gateway.control import Outcome
+from bega_gateway.control import Control, Origin, Outcome
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import Health
 from bega_gateway.lines.station import Station
@@ -48,13 +49,18 @@ __all__ = ["Clocks", "run"]
 
 log = logging.getLogger(__name__)
 
-Examine = Callable[[], tuple[Config | None, list[str]]]
+
+class Source(NamedTuple):
+    """Where the configuration comes from."""
+
+    origin: Origin
+    examine: Callable[[], tuple[Config | None, list[str]]]  # reads it again: the configuration, or every problem
 
 
-async def run(config: Config, examine: Examine, clocks: Clocks, ready_file: Path | None, stop: asyncio.Event) -> None:
+async def run(config: Config, source: Source, clocks: Clocks, ready_file: Path | None, stop: asyncio.Event) -> None:
     """Run the gateway that `config` describes until `stop` is set.
 
-    examine(): reads the configuration again, when SIGHUP or `bega gateway reload` asks for it.
+    source: where `config` comes from; it is read again when SIGHUP or `bega gateway reload` asks for it.
     Raises ConfigError for what makes running impossible: no place for the state, a feed port that is taken.
     A missing serial port or a refusing broker is no reason to stop: it is said, and tried again.
     """
@@ -62,7 +68,7 @@ async def run(config: Config, examine: Examine, clocks: Clocks, ready_file: Path
     async with AsyncExitStack() as stack:
         notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
         stack.callback(notifier.close)
-        gateway = await Gateway.opened(config, examine, clocks, notifier, stack)
+        gateway = await Gateway.opened(config, source, clocks, notifier, stack)
         facts = {
             "gateway": config.gateway.name,
             "boot": gateway.boot,
@@ -84,10 +90,10 @@ async def run(config: Config, examine: Examine, clocks: Clocks, ready_file: Path
 class Gateway:
     """Every task, and the one configuration that all of them run by."""
 
-    def __init__(self, config: Config, examine: Examine, ground: Ground, notifier: Notifier) -> None:
+    def __init__(self, config: Config, source: Source, ground: Ground, notifier: Notifier) -> None:
         """Use `opened`."""
         self._config = config
-        self._examine = examine
+        self._source = source
         self._ground = ground
         self._notifier = notifier
         self._parts = Parts(ground)
@@ -108,7 +114,7 @@ class Gateway:
 
     @classmethod
     async def opened(
-        cls, config: Config, examine: Examine, clocks: Clocks, notifier: Notifier, stack: AsyncExitStack
+        cls, config: Config, source: Source, clocks: Clocks, notifier: Notifier, stack: AsyncExitStack
     ) -> Gateway:
         """Open all that outlives a reload; what the stack closes is closed when every task has ended."""
         state = Path(config.gateway.state_dir)
@@ -123,7 +129,7 @@ class Gateway:
             stack.push_async_callback(feed_store.close)
         recorder = Recorder(config, boot, spool, feed_store)
         ground = Ground(clocks, boot, spool, feed_store, recorder, Health(clocks.mono_ms))
-        gateway = cls(config, examine, ground, notifier)
+        gateway = cls(config, source, ground, notifier)
         gateway._listen(config, state, stack)
         return gateway
 
@@ -138,10 +144,9 @@ class Gateway:
             self._serve_feed(config, config.feed, stack)
         if config.metrics:
             self._serve_metrics(config.metrics, stack)
-        commands = control.listen(state)
-        if commands:
-            stack.callback(commands.close)
-            self._keep("control", partial(control.serve, commands, self.reload))
+        commands = Control(state, self.reload)
+        stack.callback(commands.close)
+        self._keep("control", commands.run)
 
     def _serve_feed(self, config: Config, table: settings.Feed, stack: AsyncExitStack) -> None:
         from bega import web  # Starlette and uvicorn cost memory: only where a feed is configured
@@ -193,18 +198,22 @@ class Gateway:
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
         async with _owned(self._stores), _owned(self._tasks), self._parts.running():
             async with self._changing:
-                await self._parts.begin_all(self._config)
+                await self._parts.begin_all(self._config, await self._ground.spool.driver_states())
             yield
             if self._ground.feed_store:
                 self._ground.feed_store.end_events()
         loop.remove_signal_handler(signal.SIGHUP)
 
-    async def reload(self) -> Outcome:
-        """Read the configuration again and put it to use. One with problems changes nothing."""
+    async def reload(self, asked: Origin | None = None) -> Outcome:
+        """Read the configuration again and put it to use. One with problems changes nothing.
+
+        asked: what whoever asks believes that the gateway runs by; where that is something else, nothing changes.
+        """
         async with self._changing:
             self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={1000 * self._ground.clocks.mono_ms()}")
             try:
-                outcome = await self._reload()
+                why_not = self._source.origin.why_not(asked) if asked else ""
+                outcome = Outcome(False, [f"refused error={why_not}"]) if why_not else await self._reload()
             finally:
                 self._notifier.tell("READY=1")
         for said in outcome.said:
@@ -212,20 +221,27 @@ class Gateway:
         return outcome
 
     async def _reload(self) -> Outcome:
-        wanted, problems = await asyncio.to_thread(self._examine)  # it may read a hundred drivers: polls go on
+        wanted, problems = await asyncio.to_thread(self._source.examine)  # it may read a hundred drivers: polls go on
         if wanted is None:
             return Outcome(False, [f"refused error={problem}" for problem in problems])
         after, waiting = settled(self._config, wanted)
         problems = settings.problems(after)
         if problems:
             return Outcome(False, [f"refused without a restart error={problem}" for problem in problems])
-        before, self._config = self._config, after
+        before, spool = self._config, self._ground.spool
+        try:  # first all that can fail: whatever comes after it is done whole
+            states = await spool.driver_states()
+            await _settle(spool, after.gateway)
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                await _settle(spool, before.gateway)
+            return Outcome(False, [f"refused error=spool: {error}; nothing has changed, see the disk"])
+        self._config = after
         self._ground.recorder.use(after)
         if self._feed:
             self._feed.use(after)
-        await _settle(self._ground.spool, after.gateway)
         changes = plan(before, after)
-        failed = await self._parts.change(changes, after)
+        failed = await self._parts.change(changes, after, states)
         ended = [place for place in changes.end if place not in changes.begin]
         said = [f"waits for a restart place={place}" for place in waiting]
         said += [f"ended place={place}" for place in ended]
@@ -248,7 +264,9 @@ class Gateway:
     def _status(self) -> str:
         heard, watched = self.heard()
         uplink = "up" if self._publisher.connected_to else "down"
-        return f"{heard} of {watched} heard, {self._ground.spool.depth} waiting, uplink {uplink}"
+        spool = self._ground.spool
+        status = f"{heard} of {watched} heard, {spool.depth} waiting, uplink {uplink}"
+        return f"spool cannot store, {spool.waiting} in memory; {status}" if spool.failing else status
 
 
 @asynccontextmanager

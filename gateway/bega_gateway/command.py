@@ -6,14 +6,17 @@ import argparse
 import asyncio
 import os
 import sys
+import tomllib
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bega.clock import mono_ms, wall_ms
 from bega.service import Verb, add_run, add_verb, carry_out, command_line, log_to_stderr, report, until_signalled
-from bega.settings import parse_assignments
+from bega.settings import merge, parse_assignments
 from bega_gateway import config as settings
+from bega_protocols.errors import ConfigError
 
 if TYPE_CHECKING:
     from bega.service import Verbs
@@ -46,27 +49,45 @@ def check(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
     from bega_gateway import app
+    from bega_gateway.control import Origin
 
     log_to_stderr(args.verbose, "pymodbus", "asyncio", "bleak", "dbus_fast")
     examine = partial(settings.examine, args.config, parse_assignments(args.set))
+    source = app.Source(Origin(str(args.config.absolute()), args.set), examine)
     config = settings.load(args.config, parse_assignments(args.set))
     clocks = app.Clocks(wall_ms, mono_ms)
     sys.setswitchinterval(SWITCH_S)
     _keep_to_ourselves()
-    asyncio.run(until_signalled(lambda stop: app.run(config, examine, clocks, args.ready_file, stop)))
+    asyncio.run(until_signalled(lambda stop: app.run(config, source, clocks, args.ready_file, stop)))
     return 0
 
 
 def reload(args: argparse.Namespace) -> int:
     """Have the gateway that runs read its configuration again; 1 if it refuses it, and then nothing has changed."""
-    from bega_gateway.control import ask_reload
+    from bega_gateway.control import Origin, ask_reload
 
+    checked = Origin(str(args.config.absolute()), args.set)
     config, problems = settings.examine(args.config, parse_assignments(args.set))
     if config is None:
+        with suppress(ConfigError):  # it refuses the file too, and so its own log has it
+            ask_reload(_state_dir(args), checked)
         return report(problems)
-    outcome = ask_reload(Path(config.gateway.state_dir))
+    outcome = ask_reload(Path(config.gateway.state_dir), checked)
     print("\n".join(outcome.said), file=sys.stdout if outcome.applied else sys.stderr)
     return 0 if outcome.applied else 1
+
+
+def _state_dir(args: argparse.Namespace) -> Path:
+    """Return where the state lies, as far as a configuration with problems says it."""
+    from bega_gateway.install import STATE
+
+    try:
+        tables = merge(tomllib.loads(args.config.read_text(encoding="utf-8")), parse_assignments(args.set))
+    except (OSError, ValueError, RecursionError):
+        tables = parse_assignments(args.set)
+    gateway = tables.get("gateway")
+    state = gateway.get("state_dir") if isinstance(gateway, dict) else None
+    return Path(state if isinstance(state, str) else STATE)
 
 
 def backfill(args: argparse.Namespace) -> int:

@@ -77,13 +77,13 @@ def families(seen: Seen, spool: Spool, publisher: Publisher, mono_ms: Clock) -> 
 
 async def serve(listener: socket.socket, now: Callable[[], str]) -> None:
     """Answer until cancelled; now() gives the text."""
-    connections = 0
+    writers: set[asyncio.StreamWriter] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
+        writers.add(writer)
+        writer.transport.set_write_buffer_limits(0)  # so that drain() is over when all of it is
         try:
-            if connections <= MOST_CONNECTIONS:
+            if len(writers) <= MOST_CONNECTIONS:
                 async with asyncio.timeout(ASK_WITHIN_S):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(response(head, now))
@@ -91,11 +91,16 @@ async def serve(listener: socket.socket, now: Callable[[], str]) -> None:
         except (OSError, EOFError, asyncio.LimitOverrunError):
             pass  # gone, too slow, or a head without end: it is closed
         finally:
-            connections -= 1
-            writer.close()
+            writers.discard(writer)
+            writer.transport.abort()  # close() would wait for one that does not read, and keep its answer until then
 
-    async with await asyncio.start_server(answer, sock=listener, limit=LONGEST_HEAD) as server:
-        await server.serve_forever()
+    server = await asyncio.start_server(answer, sock=listener, limit=LONGEST_HEAD)
+    try:
+        await asyncio.Event().wait()
+    finally:  # without wait_closed(), which waits for strangers since Python 3.12
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
 
 
 def response(head: bytes, now: Callable[[], str]) -> bytes:

@@ -47,24 +47,25 @@ class Parts:
                 for task in running.tasks:
                     task.cancel()
 
-    async def begin_all(self, config: Config) -> None:
-        """Begin every part of `config`."""
-        states = await self._ground.spool.driver_states()
+    async def begin_all(self, config: Config, states: dict[str, bytes]) -> None:
+        """Begin every part of `config`; states: what each device's driver asked to keep, as the spool has it."""
         for place in parts(config):
             await self._begin(place, config, states)
 
-    async def change(self, plan: Plan, config: Config) -> list[str]:
+    async def change(self, plan: Plan, config: Config, states: dict[str, bytes]) -> list[str]:
         """End and begin what `plan` says, the others are not touched; return the places that could not be begun.
 
-        These are begun at the next change, whatever its plan says of them.
+        These are begun at the next change, whatever its plan says of them. Nothing is read from the spool here: half
+        a change must not fail for its disk. states: as the spool had them before.
         """
         ended = self._leaving = [self._running.pop(place) for place in plan.end if place in self._running]
         await asyncio.gather(*map(_end, ended))
         self._leaving = []
-        states = await self._ground.spool.driver_states()
         # Newer than what the spool has committed.
         stations = [station for running in ended for station in running.part.stations]
-        states |= {station.name: station.driver.state() for station in stations if hasattr(station.driver, "state")}
+        states = states | {
+            station.name: station.driver.state() for station in stations if hasattr(station.driver, "state")
+        }
         missing = [place for place in plan.keep if place not in self._running]
         return [place for place in plan.begin + missing if not await self._begun(place, config, states)]
 
@@ -86,7 +87,9 @@ class Parts:
             await self._begin(place, config, states)
         except Exception:  # a defect, or a file that went away since it was checked: the other lines go on
             log.exception("line cannot begin place=%s", place)
-            self._ground.health.forget(place.partition(".")[2])
+            table, _, name = place.partition(".")
+            if table == "lines":  # an index may have the name of a line
+                self._ground.health.forget(name)
             return False
         return True
 
@@ -107,6 +110,8 @@ async def _end(running: _Running) -> None:
                 await finish()
         except TimeoutError:
             log.debug("exchange in hand cut off")
+        except Exception:  # a defect: whatever it is, what comes after it must be begun
+            log.exception("exchange in hand failed")
     for task in running.tasks:
         task.cancel()
     await asyncio.wait(running.tasks)
