@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bega.clock import mono_ms, wall_ms
+from bega.clock import mono_ms, mono_s, wall_ms
 from bega.devices import load_driver, with_profile
 from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
 from bega_gateway.lines.modbus import ModbusLine
@@ -201,7 +201,7 @@ def test_flood_of_frames_with_wrong_check_values_gives_no_value_and_is_over_when
 
     async def main():
         nonlocal flooding
-        bus = RtuBus(ModbusRtuLine(port=port, baud=115200, timeout_s=0.1))
+        bus = RtuBus(ModbusRtuLine(port=port, baud=115200, timeout_s=0.1), mono_s)
         await bus.open()
         for _ in range(5):
             outcome = await bus.exchange(1, QUESTION, 20, is_try=False)
@@ -222,7 +222,7 @@ def test_flood_of_frames_with_wrong_check_values_gives_no_value_and_is_over_when
 @given(chunks=st.lists(st.binary(max_size=300), max_size=12))
 @settings(deadline=None)
 def test_noise_of_any_kind_on_a_serial_line_is_never_an_answer_and_takes_no_memory(chunks):
-    bus = RtuBus(ModbusRtuLine(port="none"))
+    bus = RtuBus(ModbusRtuLine(port="none"), mono_s)
     bus._question = (1, QUESTION)
     taken = []
     bus._take = lambda unit, pdu: taken.append((unit, pdu))
@@ -245,7 +245,7 @@ def test_serial_answer_cut_at_any_place_gives_nothing_and_the_next_one_is_right(
 
     async def main():
         nonlocal cut
-        bus = RtuBus(ModbusRtuLine(port=port, baud=115200, timeout_s=0.1))
+        bus = RtuBus(ModbusRtuLine(port=port, baud=115200, timeout_s=0.1), mono_s)
         await bus.open()
         for cut in range(len(whole)):
             outcome = await bus.exchange(1, QUESTION, 5, is_try=True)
@@ -265,7 +265,7 @@ def test_serial_answer_that_comes_in_two_pieces_is_read_wherever_it_is_parted():
 
     async def main():
         nonlocal cut
-        bus = RtuBus(ModbusRtuLine(port=port, baud=115200))
+        bus = RtuBus(ModbusRtuLine(port=port, baud=115200), mono_s)
         await bus.open()
         while (cut := cut + 1) < len(whole):
             assert (await bus.exchange(1, QUESTION, 500, is_try=False)).answer == ANSWER
@@ -290,7 +290,7 @@ def test_tcp_answer_is_read_wherever_it_is_cut_and_only_if_it_is_the_one(cuts, n
     """Frames of others before and behind it, and the stream cut anywhere."""
 
     async def main():
-        bus = TcpBus(tcp_line(502))
+        bus = TcpBus(tcp_line(502), mono_s)
         answer = hearing(bus, QUESTION)
         stranger = struct.pack(">HHHB", 9, 0, 7, 1) + OTHER_ANSWER
         stream = stranger + struct.pack(">HHHB", number, 0, 7, unit) + ANSWER + stranger
@@ -313,7 +313,7 @@ def test_tcp_answer_cut_at_any_place_ends_the_connection_and_gives_nothing(cut):
             await reader.read()
 
         async with listening(serve) as (port, _):
-            bus = bus_of(tcp_line(port, timeout_s=1.0))
+            bus = bus_of(tcp_line(port, timeout_s=1.0), mono_s)
             await bus.open()
             if cut:
                 with pytest.raises(LineError, match="in the middle of an answer"):
@@ -372,7 +372,7 @@ def test_tcp_server_that_sends_garbage_without_end_is_left_and_costs_no_memory(k
 @settings(deadline=None)
 def test_garbage_of_any_kind_over_tcp_is_never_an_answer_and_takes_no_memory(chunks):
     async def main():
-        bus = TcpBus(tcp_line(502))
+        bus = TcpBus(tcp_line(502), mono_s)
         answer = hearing(bus, QUESTION)
         for chunk in chunks:
             bus._hear(chunk)

@@ -21,7 +21,7 @@ from bega_gateway.config import Config
 from bega_gateway.edge.air_index import BANDS_UGM3, HOUR_MS, ParticulateHour
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import NODE_SILENCE_S, Health, Watched, quiet_after_s
-from bega_gateway.lines.station import Station
+from bega_gateway.lines.station import PERSONAL, Station
 from bega_gateway.lines.window import Window
 from bega_gateway.progress import Sight
 from bega_gateway.recorder import Recorder
@@ -31,7 +31,7 @@ from bega_protocols.record import Record
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 # A line that is asked every second and one that is down have done nothing for at most: its longest pause between
-# attempts to open (30 s), or one between tries of silent devices (22 times the time that it gives them).
+# attempts to open (30 s), or one between tries of silent devices.
 LINE_PATIENCE_S = 60.0
 PAUSES_OF_SILENT = 30
 
@@ -120,10 +120,11 @@ def _device_line(ground: Ground, config: Config, name: str, line: settings.Line,
         if device.line != name:
             continue
         station, window = _station(ground.recorder, device_name, device, states.get(device_name, b""), talks)
+        station.is_personal = _is_personal(ground.recorder, config.gateway.name, device_name, device.audience)
         stations.append(station)
         ground.health.watch(_watched(name, station))
         if window:
-            works.append((device_name, window.run))
+            works.append((f"{name}, a window", window.run))  # without the device's name: it may be a flat's
     driven = _driven(name, line, stations, ground.clocks)
     works.append((name, driven.run))
     longest_wait_s = line.timeout_s if isinstance(line, settings.ModbusRtuLine | settings.ModbusTcpLine) else 0.0
@@ -140,7 +141,18 @@ def _watched(line: str, station: Station) -> Watched:
         quiet_after_s(station.every_s),
         heard_mono_ms=lambda: station.heard_mono_ms,
         damaged=lambda: station.counters.damaged,
+        said_name=lambda: station.said_name,
     )
+
+
+def _is_personal(recorder: Recorder, source: str, device: str, begun: str) -> Callable[[], bool]:
+    """Return what says whether a device is a household's now; one that was just taken out is what it was, `begun`."""
+    return lambda: (recorder.audience_of(source, device) or begun) == PERSONAL
+
+
+def _said_node(recorder: Recorder, node: str, begun: str) -> Callable[[], str]:
+    is_personal = _is_personal(recorder, node, "", begun)
+    return lambda: PERSONAL if is_personal() else node
 
 
 def _station(
@@ -182,6 +194,7 @@ async def _node_line(ground: Ground, config: Config, name: str, line: settings.M
 
     clocks, spool, recorder = ground.clocks, ground.spool, ground.recorder
     nodes = [node for node, table in config.nodes.items() if table.line == name]
+    said = {node: _said_node(recorder, node, config.nodes[node].audience) for node in nodes}
     credentials = _credentials(line.ca_file, line.cert_file, line.key_file)
     client_id = f"{config.gateway.name}-{name}"  # the uplink's session on the same broker has the plain name
 
@@ -199,10 +212,11 @@ async def _node_line(ground: Ground, config: Config, name: str, line: settings.M
         wall_ms=trusted_wall_ms,
         mono_ms=clocks.mono_ms,
         has_room=spool.has_room,
+        said_name=lambda node: said[node](),
     )
     for node in nodes:
         heard = _heard(node_line.heard_mono_ms, node)
-        ground.health.watch(Watched(name, "node", node, NODE_SILENCE_S, heard_mono_ms=heard))
+        ground.health.watch(Watched(name, "node", node, NODE_SILENCE_S, heard_mono_ms=heard, said_name=said[node]))
     return Part([(name, node_line.run)], node_line, let_go=lambda: ground.health.forget(name))
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from bega.clock import mono_s
 from bega.devices import asked
 from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
 from bega_gateway.lines.modbus_bus import Outcome, bus_of
@@ -17,7 +18,7 @@ from bega_protocols.errors import ConfigError, LineError
 from bega_protocols.modbus_rtu import EXCEPTION
 
 if TYPE_CHECKING:
-    from bega.clock import Clock
+    from bega.clock import Clock, FineClock
     from bega_gateway.lines.station import Station
     from bega_protocols.ask import Ask
     from bega_protocols.driver import Exchange
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # between attempts to open
-SETTLED_S = 1.0  # a connection that stands so long is said to be back
+HELD_UP_MS = 5_000  # a measurement that stands still for so long ends with what it has
 # A converter says so when the device behind it is silent (application protocol V1.1b3, section 7).
 SILENT_BEHIND = (0x0A, 0x0B)
 
@@ -40,7 +41,10 @@ class _Poll:
         self.measurement: Exchange | None = None
         self.ask: Ask | None = None  # the question that is next
         self.is_repeated = False  # it was put before
-        self.read_ms = 0  # wall clock
+        self.has_waited = False  # a question was put once more after a silence, when there were values already
+        self.has_values = False
+        self.read_ms = 0  # wall clock: when the first values of the measurement came
+        self.read_mono_ms = 0  # when the latest came
         self.lacking: list[str] = []
 
 
@@ -57,9 +61,10 @@ class ModbusLine:
         stations: list[Station],
         mono_ms: Clock,
         wall_ms: Clock,
+        mono_s: FineClock = mono_s,
     ) -> None:
         self._name = name
-        self._bus = bus_of(settings, self._answered_late)
+        self._bus = bus_of(settings, mono_s, self._answered_late)
         self._stations = stations
         self._mono_ms = mono_ms
         self._wall_ms = wall_ms
@@ -71,6 +76,8 @@ class ModbusLine:
         self._alarm: asyncio.Future[None] | None = None
         self._finishing = False
         self._finished = asyncio.Event()
+        self._is_down = False  # as it was said last
+        self._pause_s = FIRST_PAUSE_S  # before the next attempt to open
         self.tries = 0  # to open the wire, since the start
 
     async def run(self) -> None:
@@ -94,42 +101,51 @@ class ModbusLine:
             self._bus.close()
 
     async def finish(self) -> None:
-        """Begin no further measurement; return when those in hand have ended."""
+        """Begin no further measurement; return when those in hand have ended and are handed on.
+
+        One that waits because its device was silent has nothing on the wire: it ends at once, with what it has.
+        """
         self._finishing = True
-        if any(seat.in_hand for seat in self._polls):
+        if self._alarm:
+            _ring(self._alarm)
+        if self._in_hand():
             await self._finished.wait()
 
     async def _keep_open(self) -> None:
-        pause_s = FIRST_PAUSE_S
-        down = False
         while True:
             self.tries += 1
             try:
                 await self._bus.open()
-                stands = await self._bus.stands_for(SETTLED_S)
-                if stands and down:
-                    log.info("line back line=%s port=%s", self._name, self._bus.port)
-                if stands:
-                    down, pause_s = False, FIRST_PAUSE_S
                 await self._bus.until_lost()
             except LineError as error:
-                if not down:
+                if not self._is_down:
                     log.warning("line down line=%s port=%s error=%s", self._name, self._bus.port, error)
-                down = True
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                self._is_down = True
+                await asyncio.sleep(self._pause_s)
+                self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+    def _works(self) -> None:
+        """An answer came: only that shows that the line is back. Anybody takes a connection."""
+        if self._is_down:
+            log.info("line back line=%s port=%s", self._name, self._bus.port)
+        self._is_down, self._pause_s = False, FIRST_PAUSE_S
 
     async def _ask_in_turn(self) -> None:
         """Put one question after the other; what was missed is counted and never made up for."""
         schedule = self._schedule
         while True:
             if not self._bus.opened.is_set():
-                await self._bus.opened.wait()
+                await self._break_off(self._in_hand())
             now_ms = self._mono_ms()
+            if self._finishing:
+                await self._break_off([poll for poll in self._in_hand() if poll.seat.patience.ready_ms > now_ms])
+                if not self._in_hand():
+                    self._finished.set()
+                    return
+            if not self._bus.opened.is_set():
+                await self._bus.opened.wait()
+                continue
             seat = schedule.next(now_ms)
-            if self._finishing and not any(seat.in_hand for seat in self._polls):
-                self._finished.set()
-                return
             if self._finishing and seat and not seat.in_hand:
                 continue
             if seat is None:
@@ -142,7 +158,7 @@ class ModbusLine:
             try:
                 await self._ask(poll, now_ms)
             except LineError:  # the line is opened again elsewhere; this measurement is over
-                self._end(poll)
+                await self._break_off([poll])
             schedule.put_back(seat)
 
     async def _sleep_until(self, wake_ms: int | None, now_ms: int) -> None:
@@ -167,11 +183,14 @@ class ModbusLine:
         seat, counters = poll.seat, poll.station.counters
         if poll.measurement is None:
             counters.skipped += seat.clock.start(now_ms)
-            poll.read_ms = self._wall_ms()
-            poll.measurement = asked(poll.station.driver).measure(poll.read_ms)
+            poll.measurement = asked(poll.station.driver).measure(self._wall_ms())
+            poll.has_waited = poll.has_values = False
             seat.in_hand = True
             if not await self._go_on(poll, None):
                 return
+        elif poll.has_values and now_ms - poll.read_mono_ms > HELD_UP_MS:
+            await self._break_off([poll])  # what came now would be of another time than the record's
+            return
         ask, patience = poll.ask, seat.patience
         assert ask
         unit = ask.line["unit"]
@@ -180,12 +199,33 @@ class ModbusLine:
         ended_ms = self._mono_ms()
         self._note(poll, outcome, ended_ms, ended_ms - now_ms)
         seat.rest_until_ms = ended_ms + ask.line.get("pause_ms", 0)
-        if outcome.answer is not None:
-            poll.read_ms = self._wall_ms()
-        elif not (outcome.is_late or patience.is_silent or poll.is_repeated):
-            poll.is_repeated = True
+        answer = None if _is_silence(outcome) else outcome.answer
+        if answer is None and self._may_repeat(poll, outcome):
             return
-        await self._go_on(poll, outcome.answer)
+        if answer is not None and not answer[0] & EXCEPTION:
+            self._stamp(poll, ended_ms)
+        await self._go_on(poll, answer)
+
+    def _may_repeat(self, poll: _Poll, outcome: Outcome) -> bool:
+        """Return whether the question is put once more, and note it.
+
+        After a silence that takes seconds: only once where values wait for it, since a record has one time.
+        """
+        if outcome.is_late or poll.seat.patience.is_silent or poll.is_repeated:
+            return False
+        if not outcome.noise and poll.has_values:
+            if poll.has_waited:
+                return False
+            poll.has_waited = True
+        poll.is_repeated = True
+        return True
+
+    def _stamp(self, poll: _Poll, now_ms: int) -> None:
+        """Values came: the record's time is that of the first, so that none is ever said to be newer than it is."""
+        if not poll.has_values:
+            poll.read_ms = self._wall_ms()
+        poll.has_values = True
+        poll.read_mono_ms = now_ms
 
     async def _go_on(self, poll: _Poll, answer: bytes | None) -> bool:
         """Hand `answer` to the measurement; return whether it has a further question."""
@@ -194,10 +234,21 @@ class ModbusLine:
         try:
             poll.ask = poll.measurement.send(answer)
         except StopIteration as stop:
-            self._end(poll)
-            await self._deliver(poll, stop.value)
+            try:
+                await self._deliver(poll, stop.value)  # still in hand: whoever ends the line waits for it
+            finally:
+                self._end(poll)
             return False
         return True
+
+    async def _break_off(self, polls: list[_Poll]) -> None:
+        """End the measurements of `polls` as if their questions had got no answer: what they have is handed on."""
+        for poll in polls:
+            if poll.measurement and await self._go_on(poll, None):
+                self._end(poll)
+
+    def _in_hand(self) -> list[_Poll]:
+        return [poll for seat, poll in self._polls.items() if seat.in_hand]
 
     def _end(self, poll: _Poll) -> None:
         if poll.measurement:
@@ -226,11 +277,10 @@ class ModbusLine:
         counters.asked += 1
         counters.refused += outcome.refused
         self._schedule.took(poll.seat, now_ms, cost_ms)
-        if outcome.answer is not None:
-            if _is_silent_behind(outcome.answer):
-                patience.silent(now_ms, cost_ms)
-            else:
-                patience.answered(outcome.took_ms)
+        if outcome.answer is not None or outcome.is_late:
+            self._works()
+        if not _is_silence(outcome):
+            patience.answered(outcome.took_ms)
         elif outcome.noise:
             counters.damaged += 1
             patience.disturbed(now_ms, cost_ms)
@@ -245,12 +295,18 @@ class ModbusLine:
         """A unit that was given up has answered after all: it lives, and this is how slow it is."""
         poll = self._by_unit[unit]
         poll.station.counters.refused += 1
+        self._works()
         if _is_silent_behind(answer):
             return
         poll.seat.patience.answered(took_ms)
         self._schedule.put_back(poll.seat)
         if self._alarm:
             _ring(self._alarm)
+
+
+def _is_silence(outcome: Outcome) -> bool:
+    """Return whether the device said nothing, be it that nothing came or that a converter said so."""
+    return outcome.answer is None or _is_silent_behind(outcome.answer)
 
 
 def _is_silent_behind(answer: bytes) -> bool:

@@ -19,7 +19,7 @@ import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from pymodbus.framer.rtu import FramerRTU
 from pymodbus.framer.socket import FramerSocket
@@ -32,6 +32,9 @@ from bega_gateway.lines.polling import SLACK_MS
 from bega_protocols.errors import ConfigError, LineError
 from bega_protocols.modbus_rtu import EXCEPTION, MAX_FRAME, READS, characters_us, silence_us
 from bega_protocols.modbus_tcp import HEADER_SIZE, MAX_LENGTH
+
+if TYPE_CHECKING:
+    from bega.clock import FineClock
 
 QUIET_S = 0.1  # after a time-out a serial line rests at least so long
 TRY_QUIET_S = 0.05  # and so long after a try of a unit that has been silent all along
@@ -57,14 +60,15 @@ class Outcome(NamedTuple):
     refused: int = 0  # whole frames since the last outcome that were no answer to their question
 
 
-def bus_of(settings: ModbusRtuLine | ModbusTcpLine, late: Late | None = None) -> RtuBus | TcpBus:
+def bus_of(settings: ModbusRtuLine | ModbusTcpLine, mono_s: FineClock, late: Late | None = None) -> RtuBus | TcpBus:
     """Return the wire that `settings` describe, closed.
 
+    mono_s: counts microseconds, and is not the event loop's, which may be coarse
     late(unit, answer, took_ms): called when an answer comes after its question was given up and others were asked (TCP)
     """
     if isinstance(settings, ModbusRtuLine):
-        return RtuBus(settings)
-    return TcpBus(settings, late)
+        return RtuBus(settings, mono_s)
+    return TcpBus(settings, mono_s, late)
 
 
 class _Wire(ModbusProtocol):
@@ -94,16 +98,17 @@ class _Wire(ModbusProtocol):
 class _Connection:
     """What a serial port and a TCP connection have in common: opened, lost, and one question at a time."""
 
-    def __init__(self, port: str, timeout_s: float) -> None:
+    def __init__(self, port: str, timeout_s: float, mono_s: FineClock) -> None:
         self.port = port  # what the operator calls this wire
         self.opened = asyncio.Event()
         self._timeout_s = timeout_s
+        self._mono_s = mono_s
         self._wire: _Wire | None = None
         self._lost = asyncio.Event()
         self._why = ""  # it was lost; empty where that is no trouble
         self._answer: asyncio.Future[bytes | None] | None = None  # None after the time-out
         self._buffer = b""
-        self._heard_s = 0.0  # when the last bytes came, by time.monotonic: the event loop's clock may be coarse
+        self._heard_s = 0.0  # when the last bytes came
         self._refused = 0
 
     async def open(self) -> None:
@@ -121,7 +126,7 @@ class _Connection:
         except (OSError, ValueError, TimeoutError, termios.error) as error:
             raise LineError(self._advice(error)) from None
         self._wire = wire
-        self._heard_s = time.monotonic()
+        self._heard_s = self._mono_s()
         self.opened.set()
 
     def close(self) -> None:
@@ -130,15 +135,6 @@ class _Connection:
         if self._wire:
             wire, self._wire = self._wire, None
             wire.close()
-
-    async def stands_for(self, for_s: float) -> bool:
-        """Return whether the connection still stands after `for_s`."""
-        try:
-            async with asyncio.timeout(for_s):
-                await self._lost.wait()
-        except TimeoutError:
-            return True
-        return False
 
     async def until_lost(self) -> None:
         """Wait for the end of the connection; raises LineError unless it was ended to make it anew."""
@@ -198,8 +194,8 @@ class _Connection:
 class TcpBus(_Connection):
     """A TCP connection to a meter, or to a converter with several behind it."""
 
-    def __init__(self, settings: ModbusTcpLine, late: Late | None = None) -> None:
-        super().__init__(f"{settings.host}:{settings.port}", settings.timeout_s)
+    def __init__(self, settings: ModbusTcpLine, mono_s: FineClock, late: Late | None = None) -> None:
+        super().__init__(f"{settings.host}:{settings.port}", settings.timeout_s, mono_s)
         self._settings = settings
         self._late = late
         self._framer = FramerSocket(DecodePDU(False))
@@ -227,7 +223,7 @@ class TcpBus(_Connection):
         self._question, self._unit = question, unit
         self._head = bytes((number >> 8, number & 0xFF, 0, 0, 0, octets + 3, unit, question[0], octets))
         self._size = len(self._head) + octets
-        asked_s = time.monotonic()
+        asked_s = self._mono_s()
         transport.write(self._framer.encode(question, unit, number))
         answer = await self._answer_within((wait_ms + SLACK_MS) / 1000)
         if answer is not None:
@@ -255,7 +251,7 @@ class TcpBus(_Connection):
 
     def _hear(self, data: bytes) -> None:
         """Take what came. All but always that is the answer, whole, and nothing else."""
-        self._heard_s = time.monotonic()
+        self._heard_s = self._mono_s()
         if len(data) == self._size and not self._buffer and self._head and data.startswith(self._head):
             self._resolve(data[HEADER_SIZE:])
             return
@@ -330,13 +326,14 @@ class _Reads(DecodePDU):
 class RtuBus(_Connection):
     """A serial port with any number of units."""
 
-    def __init__(self, settings: ModbusRtuLine) -> None:
-        super().__init__(settings.port, settings.timeout_s)
+    def __init__(self, settings: ModbusRtuLine, mono_s: FineClock) -> None:
+        super().__init__(settings.port, settings.timeout_s, mono_s)
         self._settings = settings
         self._silence_s = silence_us(settings.baud) / 1e6
         self._framer = FramerRTU(_Reads(False))
         self._question: tuple[int, bytes] | None = None  # None: whatever comes is thrown away
         self._answered_late = False
+        self._is_unclear = False  # a refusal came that may be an answer still owed
         self._owed: dict[int, _Owed] = {}
 
     async def exchange(self, unit: int, question: bytes, wait_ms: int, is_try: bool) -> Outcome:
@@ -359,16 +356,18 @@ class RtuBus(_Connection):
     async def _exchange(self, unit: int, question: bytes, wait_ms: int, is_try: bool) -> Outcome:
         wire_s = self._wire_s(question)
         limit_s = (wait_ms + SLACK_MS) / 1000 + wire_s
-        self._question, self._answered_late, self._buffer = (unit, question), False, b""
+        self._question, self._buffer = (unit, question), b""
+        self._answered_late = self._is_unclear = False
         try:
             self._send(self._framer.encode(question, unit, 0))
-            asked_s = time.monotonic()
+            asked_s = self._mono_s()
             answer = await self._answer_within(limit_s)
             if answer is not None:
                 self._owed.pop(unit, None)  # a device answers in turn: what came before this one is lost
                 return Outcome(answer, _ms(self._heard_s - asked_s - wire_s), refused=self._take_refused())
             await self._keep_quiet(limit_s, is_try)
-            self._owe(unit, question)
+            if not self._is_unclear:
+                self._owe(unit, question)
             noise = self._heard_s > asked_s and not self._answered_late
             took_ms = _ms(self._heard_s - asked_s - wire_s)
             return Outcome(None, took_ms, noise, self._answered_late, self._take_refused())
@@ -398,7 +397,7 @@ class RtuBus(_Connection):
             raise LineError(self._why)
 
     def _hear(self, data: bytes) -> None:
-        self._heard_s = time.monotonic()
+        self._heard_s = self._mono_s()
         if self._question is None:
             return
         self._buffer += data
@@ -413,10 +412,13 @@ class RtuBus(_Connection):
 
     def _take(self, unit: int, pdu: bytes) -> None:
         if self._question and unit == self._question[0] and _fits(self._question[1], pdu):
-            if self._answer and not self._answer.done():
+            if pdu[0] & EXCEPTION and self._owes(unit):
+                self._is_unclear = True
+            elif self._answer and not self._answer.done():
                 self._answer.set_result(pdu)
                 return
-            self._answered_late = True
+            else:
+                self._answered_late = True
         self._refused += 1
 
     def _owe(self, unit: int, question: bytes) -> None:
@@ -426,7 +428,7 @@ class RtuBus(_Connection):
             return
         owed = self._owed.setdefault(unit, _Owed())
         owed.registers.add(_registers(question))
-        owed.until_s = time.monotonic() + OWED_S
+        owed.until_s = self._mono_s() + OWED_S
 
     def _could_be_mistaken(self, unit: int, question: bytes) -> bool:
         """Return whether an answer that `unit` still owes would look like the answer to `question`.
@@ -434,18 +436,23 @@ class RtuBus(_Connection):
         RTU carries no number of the question. A device that is later than the quiet after a time-out would else give
         each answer in the time of the next question, for ever, every one with a good check value.
         """
+        return self._owes(unit) and _registers(question) in self._owed[unit].registers
+
+    def _owes(self, unit: int) -> bool:
+        """Return whether an answer of `unit` may still come. Until then a refusal of it is nobody's.
+
+        Refusals all look alike. Nor does one that came renew the debt: a unit that lives and refuses would else be
+        owed an answer for ever.
+        """
         owed = self._owed.get(unit)
-        if owed is None:
-            return False
-        if time.monotonic() > owed.until_s:
+        if owed and self._mono_s() > owed.until_s:
             del self._owed[unit]
-            return False
-        return _registers(question) in owed.registers
+        return unit in self._owed
 
     def _of_another_length(self, unit: int, question: bytes) -> bytes:
         """Return `question` for a number of registers that no answer still owed has: its own answer proves the turn.
 
-        An even number stays even, since some meters refuse an odd one; a refusal is an answer too.
+        An even number stays even, since some meters refuse an odd one, and a refusal proves nothing.
         """
         count, owed = _registers(question), self._owed[unit].registers
         steps = (sign * step for step in range(2, MOST_REGISTERS) for sign in (1, -1))
@@ -455,10 +462,10 @@ class RtuBus(_Connection):
     async def _keep_quiet(self, limit_s: float, is_try: bool) -> None:
         """After a time-out of `limit_s`, wait as long as the answer may still come, and on while something comes."""
         rest_s = max(QUIET_S, min(limit_s, self._timeout_s - limit_s))
-        until_s = time.monotonic() + (TRY_QUIET_S if is_try else rest_s)
+        until_s = self._mono_s() + (TRY_QUIET_S if is_try else rest_s)
         give_up_s = until_s + self._timeout_s
         # What ends this wait is that nothing happens.
-        while (left_s := min(give_up_s, max(until_s, self._heard_s + DRAINED_S)) - time.monotonic()) > 0:  # noqa: ASYNC110
+        while (left_s := min(give_up_s, max(until_s, self._heard_s + DRAINED_S)) - self._mono_s()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left_s)
 
     async def _wait_for_silence(self) -> bool:
@@ -466,15 +473,15 @@ class RtuBus(_Connection):
 
         Return False if the line does not fall silent within the longest answer time.
         """
-        give_up_s = time.monotonic() + self._timeout_s
+        give_up_s = self._mono_s() + self._timeout_s
         while (left_s := self._silence_left_s()) > COARSE_S:
-            if time.monotonic() > give_up_s:
+            if self._mono_s() > give_up_s:
                 return False
             await asyncio.sleep(left_s - COARSE_S)
         return True
 
     def _silence_left_s(self) -> float:
-        return self._heard_s + self._silence_s - time.monotonic()
+        return self._heard_s + self._silence_s - self._mono_s()
 
     def _wire_s(self, question: bytes) -> float:
         """Return how long question and answer are on the wire, with the silence between them."""
