@@ -1,10 +1,15 @@
 """Who falls silent is said once, and once when it is back: devices and nodes alike. Time is passed in."""
 
+import asyncio
 import logging
+from types import SimpleNamespace
 
 import pytest
 
+from bega_gateway import build
+from bega_gateway.config import examine
 from bega_gateway.health import NODE_SILENCE_S, Health, Watched, quiet_after_s
+from bega_gateway.recorder import Recorder
 
 
 class Air:
@@ -72,3 +77,62 @@ def test_a_line_that_ended_is_watched_no_more(air, caplog):
 def test_silence_is_three_periods_and_ten_seconds_at_least(every_s, quiet_s):
     assert quiet_after_s(every_s) == quiet_s
     assert NODE_SILENCE_S == 600.0
+
+
+HOUSE = """
+[gateway]
+name = "gw"
+city = "t"
+[uplink]
+brokers = ["mqtt://h"]
+[lines.hall]
+kind = "serial"
+port = "/dev/null/1"
+[lines.nodes]
+kind = "mqtt"
+broker = "mqtt://h"
+[devices.flat-12-mueller]
+line = "hall"
+driver = "pms5003"
+audience = "{audience}"
+[nodes.node-mueller]
+line = "nodes"
+audience = "{audience}"
+"""
+
+
+def test_a_log_holds_no_household_whatever_a_reload_says_of_it(air, caplog, tmp_path):
+    caplog.set_level(logging.DEBUG)
+
+    def configured(text: str):
+        (tmp_path / "gateway.toml").write_text(text)
+        config, problems = examine(tmp_path / "gateway.toml")
+        assert config, problems
+        return config
+
+    async def heads() -> dict[tuple[str, int], int]:
+        return {}
+
+    personal = configured(HOUSE.format(audience="personal"))
+    recorder = Recorder(personal, 1, None, None)
+    spool = SimpleNamespace(heads=heads, set_head=None, has_room=None)
+    clocks = build.Clocks(lambda: air.now_ms, lambda: air.now_ms)
+    ground = SimpleNamespace(recorder=recorder, health=Health(lambda: air.now_ms), clocks=clocks, spool=spool)
+    parts = [asyncio.run(build.part(ground, personal, place, {})) for place in ("lines.hall", "lines.nodes")]
+    assert not any("mueller" in name for part in parts for name, _ in part.works), "tasks are logged by name"
+    (station,) = parts[0].stations
+
+    def said(config) -> str:
+        recorder.use(config)
+        caplog.clear()
+        for who in ground.health.watched:
+            who.silent = False
+        look(ground.health, air, 1)
+        parts[1].line._complained.clear()
+        parts[1].line._refuse("node-mueller", "no CBOR")
+        return caplog.text + station.said_name
+
+    air.now_ms += 3_600_000
+    assert "mueller" not in said(personal) and said(personal).count("=personal") == 3
+    assert said(configured(HOUSE.format(audience="operator"))).count("mueller") == 4
+    assert "mueller" not in said(configured(HOUSE.partition("[devices")[0])), "taken out, and not ended yet"

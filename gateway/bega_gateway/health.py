@@ -38,6 +38,7 @@ class Watched:
     damaged: Callable[[], int] = _none
     since_ms: int = 0  # watched since
     silent: bool = False
+    said_name: Callable[[], str] | None = None  # the name for the log at this moment; None: the name itself
 
 
 class Health:
@@ -70,12 +71,13 @@ class Health:
     def _look(self, who: Watched) -> None:
         heard_ms = who.heard_mono_ms()
         quiet_s = (self._mono_ms() - (who.since_ms if heard_ms is None else heard_ms)) / 1000
+        name = who.said_name() if who.said_name else who.name
         silent = quiet_s > who.quiet_after_s
         if silent and not who.silent:
             log.warning(
                 "%s silent line=%s %s=%s for_s=%d damaged=%d",
-                who.kind, who.line, who.kind, who.name, quiet_s, who.damaged(),
+                who.kind, who.line, who.kind, name, quiet_s, who.damaged(),
             )  # fmt: skip
         if who.silent and not silent:
-            log.info("%s back line=%s %s=%s", who.kind, who.line, who.kind, who.name)
+            log.info("%s back line=%s %s=%s", who.kind, who.line, who.kind, name)
         who.silent = silent

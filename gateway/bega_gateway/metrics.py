@@ -17,13 +17,12 @@ from bega import __version__
 from bega.clock import Clock
 from bega.outbox.publish import Publisher
 from bega.outbox.spool import Spool
-from bega_gateway.lines.station import Station
+from bega_gateway.lines.station import PERSONAL, Station
 
 ASK_WITHIN_S = 5.0
 LONGEST_HEAD = 8_192  # bytes
 MOST_CONNECTIONS = 20
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
-PERSONAL = "personal"  # what stands for every device of a household: its name may be a flat's
 
 Labels = Mapping[str, str]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bega.clock import CLOCK_FLOOR_MS
 from bega.outbox.spool import Head, Spool
-from bega_gateway.config import Config
+from bega_gateway.config import Audience, Config
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.pace import Pace
 from bega_protocols import senml
@@ -41,6 +41,11 @@ class Recorder:
     def use(self, config: Config) -> None:
         """From now on it is `config` that says who may see what."""
         self._config = config
+
+    def audience_of(self, source: str, device: str) -> Audience | None:
+        """Return who may see what `device` of `source` says, as of now; None if it is configured no more."""
+        found = self._config.nodes.get(source) or self._config.devices.get(device)
+        return found.audience if found else None
 
     def keep(self, pace: Pace) -> None:
         """From now on whoever brings records waits when `pace` holds."""

@@ -191,7 +191,7 @@ class BleLine:
         said_ms = self._said.get((station.name, why))
         if said_ms is None or self._mono_ms() - said_ms >= SAY_AGAIN_MS:
             self._said[station.name, why] = self._mono_ms()
-            log.warning("advertisement refused line=%s device=%s error=%s", self._name, station.name, why)
+            log.warning("advertisement refused line=%s device=%s error=%s", self._name, station.said_name, why)
 
 
 def structures(advertisement: AdvertisementData) -> bytes:

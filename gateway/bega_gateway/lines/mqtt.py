@@ -48,11 +48,13 @@ class NodeLine:
         wall_ms: Callable[[], int | None],
         mono_ms: Clock,
         has_room: Callable[[], bool] = lambda: True,
+        said_name: Callable[[str], str] = str,
     ) -> None:
         """store(record, pack, head) commits a record with its head; skip_to(head) commits a head alone.
 
         heads: {(node, boot): seq} as the spool has them; wall_ms gives None while our own clock is not to be trusted.
         What store was given it commits sooner or later; has_room() tells whether it should be given more.
+        said_name(node): its name for the log, where no household may be.
         """
         self._name = name
         self._nodes = frozenset(nodes)
@@ -66,6 +68,7 @@ class NodeLine:
         self._wall_ms = wall_ms
         self._mono_ms = mono_ms
         self._has_room = has_room
+        self._said_name = said_name
         self._skipped: dict[tuple[str, int, int], int] = {}  # (node, boot, stored up to here): is then had up to this
         self._dropped: dict[str, list[tuple[int, int, int]]] = {}  # as each node's last status says
         self._complained: set[str] = set()  # nodes whose nonsense was said, until they make sense again
@@ -147,7 +150,7 @@ class NodeLine:
         self.refused += 1
         if node not in self._complained:
             self._complained.add(node)
-            log.warning("node sent nonsense, it is refused node=%s error=%s", node, what)
+            log.warning("node sent nonsense, it is refused node=%s error=%s", self._said_name(node), what)
 
     def _when_stored(
         self, outcome: asyncio.Future[None], key: tuple[str, int], seq: int, to_acknowledge: asyncio.Queue[str]
@@ -196,7 +199,8 @@ class NodeLine:
         """Move the heads past what the node dropped, where they have come so far."""
         for boot, lost_from, lost_to in self._dropped.get(node, ()):
             if self._accepted.get((node, boot), 0) >= lost_from - 1 and self._raise_head(node, boot, lost_to):
-                log.warning("node dropped records node=%s boot=%d from=%d to=%d", node, boot, lost_from, lost_to)
+                said = self._said_name(node)
+                log.warning("node dropped records node=%s boot=%d from=%d to=%d", said, boot, lost_from, lost_to)
 
     def _raise_head(self, node: str, boot: int, seq: int) -> bool:
         """Count the records of a boot up to `seq` as had; return whether that was news."""

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from bega_protocols.reading import Reading
 
 
+PERSONAL = "personal"  # in log and metrics it stands for every device of a household: its name may be a flat's
+
+
+def _nobodys() -> bool:
+    return False
+
+
 @dataclass
 class Counters:
     """What happened to one device since the start."""
@@ -39,6 +46,12 @@ class Station:
     priority: str = "normal"  # "high", "normal" or "low": who goes first on a bus that is asked too much
     counters: Counters = field(default_factory=Counters)
     heard_mono_ms: int | None = None  # when the device last gave readings
+    is_personal: Callable[[], bool] = _nobodys  # whether it is a household's now: a reload may change that
+
+    @property
+    def said_name(self) -> str:
+        """The name for a log: a log never holds a household."""
+        return PERSONAL if self.is_personal() else self.name
 
     def take_damage(self) -> list[tuple[int, WireError]]:
         """Empty the driver's list of damaged frames, count them, and return them."""
