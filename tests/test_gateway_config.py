@@ -87,6 +87,18 @@ def test_the_example_that_a_newcomer_copies_is_good():
     }  # fmt: skip
 
 
+def test_what_the_example_has_as_a_comment_is_good_too(path):
+    """Whoever takes the "# " away gets what is written there."""
+    text = CORNER.read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^# ((\w+ = |\[).*)$", r"\1", text).replace('"mqtt://127.0.0.1:1883"]', '"mqtts://broker"]')
+    path.write_text(text, encoding="utf-8")
+    config = load(path)
+    assert config.gateway.spool_quota_mb == 1000
+    assert config.uplink.ca_file and config.metrics
+    assert config.devices["city-hall"].storage_class == "billing"
+    assert config.devices["boiler"].settings["tags"][0]["quantity"] == "temperature"
+
+
 def test_defaults_are_those_that_the_documents_promise(path):
     path.write_text(GOOD)
     config = load(path)
