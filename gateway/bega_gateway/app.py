@@ -34,6 +34,7 @@ from bega_gateway.control import Control, Origin, Outcome
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import Health
 from bega_gateway.lines.station import Station
+from bega_gateway.owner import require_owner
 from bega_gateway.pace import Pace
 from bega_gateway.parts import Parts, kept_up
 from bega_gateway.progress import Sight
@@ -119,6 +120,7 @@ class Gateway:
         """Open all that outlives a reload; what the stack closes is closed when every task has ended."""
         state = Path(config.gateway.state_dir)
         _make_state_dir(state)
+        require_owner(state, os.geteuid())
         stack.callback(os.close, hold_alone(state))
         boot = raise_boot(state, clocks.wall_ms() // 1000)
         spool = await _open_spool(state / "spool.db", _thread(stack, "spool"), config.gateway)
