@@ -192,6 +192,10 @@ MISTAKES = {
     "unknown kind": (changed('kind = "ble"', 'kind = "zigbee"'), ": lines.park.kind: must be one of serial, modbus"),
     "kind that is no word": (changed('kind = "ble"', "kind = [1]"), ": lines.park.kind: must be one of"),
     "no kind": (changed('kind = "ble"\n', ""), ": lines.park.kind: must be one of"),
+    "brokers that are no list": (
+        changed('["mqtt://127.0.0.1:1883"]', "5"), ": uplink.brokers: must be a list of texts, as",
+    ),
+    "device without a line": (changed('line = "pms"\n', ""), ": devices.roadside-air.line: is missing"),
     "no broker": (changed('["mqtt://127.0.0.1:1883"]', "[]"), ": uplink.brokers: name at least one broker"),
     "unknown line": (changed('line = "pms"', 'line = "psm"'), ": devices.roadside-air.line: there is no line 'psm'"),
     "unknown driver": (
