@@ -138,6 +138,21 @@ def test_what_is_salvaged_after_a_clean_stop_brings_heads_and_driver_states_and_
     file.close()
 
 
+def test_what_stands_in_the_file_and_in_its_journal_too_is_saved_once(path, tmp_path, caplog):
+    file = SpoolFile(tmp_path / "other.db", QUOTA_BYTES)
+    file.commit([Entry("t", b"%d " % number + bytes(300)) for number in range(500)], [], [])
+    file._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"other.db{suffix}", path.with_name(path.name + suffix))
+    file.close()
+    spoil(path, 0, bytes(100))
+    spoil(path.with_name("spool.db-wal"), 0, bytes(32))
+    spool_open.set_aside(path, "neither has a head")
+    file = SpoolFile(path, QUOTA_BYTES)
+    assert file.rows == 500 and "saved=500 " in caplog.text
+    file.close()
+
+
 # ------------------------------------------------------------------ a failed fsync
 
 
@@ -183,6 +198,7 @@ def test_heads_of_a_node_that_boots_for_ever_are_put_back_as_they_were(path):
         file.commit([Entry("t", b"2", head=Head("air-1", 101, 1))], [], [])
     file.reopen([], None)
     assert file.heads() == before and len(before) == file_module.HEADS_KEPT
+    assert len(file._heads["air-1"]) == file_module.HEADS_KEPT, "nor does memory grow"
     file.close()
 
 
@@ -351,7 +367,7 @@ def test_a_smaller_quota_is_reached_in_steps_that_the_journal_can_hold(path, mon
         assert not outcome.refused and outcome.dropped
         pages.append(file.used_bytes // PAGE_BYTES)
     steps = [before - after for before, after in pairwise(pages)]
-    assert len(steps) > 10 and min(steps[:-1]) > 150 and max(steps) < 300
+    assert len(steps) > 10 and min(steps[:-1]) > 150 and max(steps) < 230
     for _ in range(3):
         assert not file.commit([Entry("t", b"new")], [], []).refused
     assert file.used_bytes <= file.quota_bytes

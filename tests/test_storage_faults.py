@@ -154,20 +154,29 @@ def test_disk_that_turns_read_only_costs_nothing_that_was_stored_and_records_wai
     gateway.kill()
 
 
-def test_disk_that_is_read_only_at_the_start_does_not_prevent_it(disk, gateway, eventually):
+def test_disk_that_is_read_only_at_the_start_does_not_prevent_it_and_what_was_stored_is_sent(
+    disk, sensor, mosquitto, make_gateway, make_reader, eventually
+):
+    gateway = make_gateway(CONFIGURATION.format(broker=mosquitto.url, port=sensor.port))
+    mosquitto.stop()
     gateway.start()
     first = gateway.boot
     eventually(lambda: len(stored(gateway)) > 10, "it stores")
-    gateway.kill()
+    assert gateway.stop() == 0, "in order: no journal lies beside the spool"
+    before = set(stored(gateway))
     time.sleep(1.1)
     disk.turn("ro")
+    mosquitto.start()
+    reader = make_reader(mosquitto.url)
     gateway.start()
     assert gateway.boot > first
     log = gateway.log.read_text()
     assert "boot number cannot be kept, the clock stands in for it" in log
     assert "spool cannot store, what comes waits in memory" in log
-    gateway.kill()
+    eventually(lambda: before <= {(boot, seq) for _, boot, seq in reader.identities()}, "what was stored is sent")
     second = gateway.boot
+    assert gateway.stop() == 0
+    assert "records could not be stored and are lost" in gateway.log.read_text()
     gateway.start()
     assert gateway.boot > second, "no number is given twice"
     gateway.kill()
