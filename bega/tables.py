@@ -33,6 +33,12 @@ WANTED = {
     list[dict[str, Any]]: "a list of tables",
 }
 
+TOML_HINTS = {  # what the TOML reader's words mean most often
+    "Invalid value": "; text stands in quotes",
+    "Expected newline or end of document after a statement": "; text stands in quotes, and a line has one key",
+    "Illegal character '\\n'": "; a text lacks the quote at its end",
+}
+
 Tables = dict[str, Any]
 Problem = tuple[str, str]  # place in the file ("lines.pms.port"), what is wrong with it
 Whole = TypeVar("Whole")
@@ -174,8 +180,7 @@ def _bounds(rule: msgspec.Meta) -> str:
 def _no_toml(path: Path, why: str) -> str:
     """Return the message of the TOML reader, its line where all our messages have it."""
     text, _, rest = why.partition(" (at line ")
-    if text == "Invalid value":
-        text += "; text stands in quotes"
+    text += next((hint for start, hint in TOML_HINTS.items() if text.startswith(start)), "")
     line = rest.partition(",")[0]
     return f"{path}:{line}: no TOML: {text}" if line else f"{path}: no TOML: {why}"
 

@@ -111,7 +111,7 @@ def test_check_says_what_is_good_and_may_not_be_meant(tmp_path):
 def test_examples_that_are_printed_are_good(tmp_path, example):
     file = tmp_path / "gateway.toml"
     file.write_text(gateway("example", *example).stdout)
-    assert ("[[devices.boiler.tags]]" in file.read_text()) == bool(example)
+    assert ("\n[[devices.boiler.tags]]" in file.read_text()) == bool(example)
     assert gateway("check", "--config", file).returncode == 0
 
 

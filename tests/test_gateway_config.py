@@ -274,6 +274,14 @@ MISTAKES = {
         GOOD + '[metrics]\nlisten = "0.0.0.0:8080"\n', ": metrics.listen: feed.listen has 127.0.0.1:8080 already",
     ),
     "no TOML": (changed('kind = "ble"', "kind = ble"), ": no TOML: Invalid value; text stands in quotes"),
+    "address without quotes": (
+        changed('port = "/dev/pms"', "port = 10.0.0.1"),
+        ": no TOML: Expected newline or end of document after a statement; text stands in quotes, and a line has one",
+    ),
+    "quote that is not closed": (
+        changed('port = "/dev/pms"', 'port = "/dev/pms'),
+        ": no TOML: Illegal character '\\n'; a text lacks the quote at its end",
+    ),
     "the same table twice": (GOOD + "[gateway]\n", ": no TOML: Cannot declare ('gateway',) twice"),
     "end in the middle": ('[gateway]\nname = """gw', ": no TOML: "),
     "number without end": ("a = " + "9" * 5000, ": no TOML: "),
