@@ -264,7 +264,7 @@ class ModbusLine:
         if lacking and (names := lacking()) != poll.lacking:
             poll.lacking = names
             log.warning(
-                "device refuses line=%s device=%s numbers=%s", self._name, station.name, ", ".join(names) or "-"
+                "device refuses line=%s device=%s numbers=%s", self._name, station.said_name, ", ".join(names) or "-"
             )
         if groups:
             station.heard_mono_ms = self._mono_ms()
