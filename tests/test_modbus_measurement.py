@@ -118,6 +118,8 @@ def test_what_was_read_before_the_line_was_lost_is_handed_on():
 class LiveBus(ScriptedBus):
     """The same in real time."""
 
+    is_handing_on = False
+
     async def exchange(self, unit, question, wait_ms, is_try):
         await asyncio.sleep(0.02)
         return await super().exchange(unit, question, wait_ms, is_try)
@@ -128,6 +130,7 @@ async def finished(answers, until, hand_on_s=0.0):
     taken = []
 
     async def deliver(groups, read_ms):
+        line._bus.is_handing_on = True
         await asyncio.sleep(hand_on_s)
         taken.extend(len(group) for group in groups)
 
@@ -151,7 +154,7 @@ async def finished(answers, until, hand_on_s=0.0):
 
 def test_finish_waits_for_what_is_being_handed_on():
     async def main():
-        taken, _ = await finished([230, 230], lambda bus: len(bus.asked) == 2, hand_on_s=0.3)
+        taken, _ = await finished([230, 230], lambda bus: bus.is_handing_on, hand_on_s=0.3)
         assert taken == [2]
 
     asyncio.run(main())
@@ -204,6 +207,59 @@ def test_refusal_that_comes_late_never_proves_whose_turn_it_is():
 
     bus = RtuBus(ModbusRtuLine(port="/none", timeout_s=0.1), mono_s)
     bus._wire = Wire()
+    asyncio.run(main())
+
+
+# A try of a unit that has been silent.
+
+
+def serial_bus(pieces):
+    """Return a bus at 1200 baud without a port, on which each question is answered by `pieces`: [(after s, bytes)]."""
+
+    class Port:
+        def reset_input_buffer(self):
+            pass
+
+        def write(self, sent):
+            for after_s, piece in pieces:
+                asyncio.get_running_loop().call_later(after_s, bus._hear, piece)
+            return len(sent)
+
+    class Wire:
+        class transport:
+            sync_serial = Port()
+
+    bus = RtuBus(ModbusRtuLine(port="/none", baud=1200), mono_s)
+    bus._wire = Wire()
+    return bus
+
+
+LONG_QUESTION = bytes((3, 0, 0, 0, 60))  # its answer takes 1.1 s on this wire
+LONG_ANSWER = bytes((3, 120)) + bytes(120)
+
+
+def test_try_that_is_not_answered_does_not_wait_for_the_end_of_an_answer(monkeypatch):
+    limits_s = []
+
+    async def nothing(bus, limit_s):
+        limits_s.append(limit_s)
+
+    async def main():
+        for is_try in (True, False):
+            await serial_bus([]).exchange(1, LONG_QUESTION, 100, is_try)
+        assert len(limits_s) == 2
+        assert limits_s[1] - limits_s[0] == pytest.approx(125 * 11 / 1200, rel=0.01)
+
+    monkeypatch.setattr(RtuBus, "_answer_within", nothing)
+    asyncio.run(main())
+
+
+def test_try_whose_answer_has_begun_waits_for_its_end():
+    async def main():
+        whole = frame(1, LONG_ANSWER)
+        outcome = await serial_bus([(0.02, whole[:9]), (0.6, whole[9:])]).exchange(1, LONG_QUESTION, 100, is_try=True)
+        assert outcome.answer == LONG_ANSWER
+
     asyncio.run(main())
 
 

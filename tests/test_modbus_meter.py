@@ -1,5 +1,6 @@
 """Modbus meters: numbers against another reckoning, profiles against the makers' displays, and what is refused."""
 
+import contextlib
 import copy
 import itertools
 import math
@@ -12,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import bega_protocols
@@ -503,6 +504,9 @@ def fewest(wanted: list[int], holes: set[int], gap: int, longest: int) -> int:
     gap=st.integers(0, 20),
     longest=st.integers(2, 125),
 )
+@example(
+    wanted=list(range(18)), holes={*range(9), 11, 13}, gap=0, longest=12
+)  # more refusals than one measurement bears
 def test_every_tag_that_can_be_read_is_read_with_the_fewest_requests_whatever_holes_there_are(
     wanted, holes, gap, longest
 ):
@@ -630,3 +634,24 @@ def test_tag_of_each_type_and_word_order_reads_as_reckoned_by_hand(kind, words, 
 def test_tags_that_cannot_be_are_refused_with_their_place(change, complaint):
     with pytest.raises(ConfigError, match=complaint):
         Driver({"tags": tags(0), "address": 1, **change})
+
+
+def test_device_that_ends_the_connection_after_each_refusal_is_learned_all_the_same():
+    """The line breaks each measurement off then; the next one asks for the halves, and nothing grows."""
+    tags = [{"address": address, "quantity": "voltage", "part": f"l{address}"} for address in (0, 4, 8)]
+    meter = Driver({"address": 1, "tags": tags})
+    holes = {2, 8}  # one in a gap, one that a tag names
+    for turn in range(20):
+        measurement = meter.measure(1000 * turn)
+        ask = measurement.send(None)
+        with contextlib.suppress(StopIteration):
+            while True:
+                first, count = struct.unpack(">HH", ask.write[1:])
+                if holes & set(range(first, first + count)):
+                    measurement.send(bytes((0x83, 2)))
+                    measurement.send(None)
+                    raise AssertionError("a question without an answer ends the measurement")
+                ask = measurement.send(bytes((3, 2 * count)) + bytes(2 * count))
+        assert len(meter._plan._split) <= 5
+    assert [(request.address, request.length) for request in meter._plan.requests] == [(0, 1), (4, 1)]
+    assert meter.lacking() == ["voltage l8"]

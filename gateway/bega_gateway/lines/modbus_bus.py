@@ -361,7 +361,10 @@ class RtuBus(_Connection):
         try:
             self._send(self._framer.encode(question, unit, 0))
             asked_s = self._mono_s()
-            answer = await self._answer_within(limit_s)
+            begin_s = limit_s - self._answer_s(question) if is_try else limit_s
+            answer = await self._answer_within(begin_s)
+            if answer is None and is_try and self._heard_s > asked_s:  # a try need not last until the end of an answer
+                answer = await self._answer_within(limit_s - begin_s)
             if answer is not None:
                 self._owed.pop(unit, None)  # a device answers in turn: what came before this one is lost
                 return Outcome(answer, _ms(self._heard_s - asked_s - wire_s), refused=self._take_refused())
@@ -485,7 +488,10 @@ class RtuBus(_Connection):
 
     def _wire_s(self, question: bytes) -> float:
         """Return how long question and answer are on the wire, with the silence between them."""
-        return characters_us(8 + 5 + 2 * _registers(question), self._settings.baud) / 1e6 + self._silence_s
+        return characters_us(8, self._settings.baud) / 1e6 + self._silence_s + self._answer_s(question)
+
+    def _answer_s(self, question: bytes) -> float:
+        return characters_us(5 + 2 * _registers(question), self._settings.baud) / 1e6
 
     def _parameters(self) -> CommParams:
         return CommParams(

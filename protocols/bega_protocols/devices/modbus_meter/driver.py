@@ -85,11 +85,15 @@ class Driver:
             self._blocks = self._planned()
         readings: list[Reading] = []
         refusals = 0
-        waiting = self._blocks[::-1]
+        blocks = self._blocks[:]
+        waiting = blocks[::-1]
         while waiting and refusals < MOST_REFUSALS:
             block = waiting.pop()
+            if refusals:  # a device may end the connection after each: then the halves are asked for next time
+                self._blocks = blocks
             answer = yield block.ask
             if answer is None:
+                waiting.append(block)
                 break
             if answer[:2] == block.head and len(answer) == block.ask.read:
                 readings += block.readings(answer[2:])
@@ -102,9 +106,14 @@ class Driver:
                 break  # out of step: nothing that follows can be trusted
             if refusal in TOO_MUCH:
                 refusals += 1
-                for half in self._plan.refused(block.request)[::-1]:
-                    waiting.append(self._block(half))
-        if self._plan.settle(now_ms):
+                halves = [self._block(half) for half in self._plan.refused(block.request)]
+                at = blocks.index(block)
+                blocks[at : at + 1] = halves
+                waiting += halves[::-1]
+        if waiting and refusals:
+            self._blocks = blocks
+            self._plan.put_off(now_ms)
+        elif self._plan.settle(now_ms):
             self._blocks = self._planned()
         return [readings] if readings else []
 

@@ -73,7 +73,8 @@ class Plan:
         if first == last:
             self._lacking.add(first)
             self._read.discard(first)
-        self._split.append((first, last))
+        if (first, last) not in self._split:
+            self._split.append((first, last))
         if first == last:
             return []
         open_ways = [index for index in range(first, last) if self._ways[index] == UNKNOWN]
@@ -85,6 +86,10 @@ class Plan:
             cut = open_ways[(len(open_ways) - 1) // 2]
         even = self._limits[2]
         return [request_of(self._rows[first : cut + 1], even), request_of(self._rows[cut + 1 : last + 1], even)]
+
+    def put_off(self, now_ms: int) -> None:
+        """Note that a measurement was broken off: what was refused is settled when a later one is whole."""
+        self._learned_ms = now_ms
 
     def settle(self, now_ms: int) -> bool:
         """Draw the conclusions of a measurement; return whether `requests` is another one now.

@@ -69,7 +69,7 @@ ROW_KEYS = ("address", "quantity", "part", "scale", "exponent")
 # silences; a thousandth is what most displays show.
 TAG_DEFAULTS = {"function": 3, "type": "uint16", "exponent": -3, "max_registers": MAX_COUNT, "gap_registers": 16}
 TAG_KEYS = ("function", "type", "words", "absent", "exponent") + (
-    "max_registers", "gap_registers", "even", "pause_ms", "wait_ms",
+    "max_registers", "gap_registers", "even", "pause_ms",
 )  # fmt: skip
 WORD_ORDERS = ("high first", "low first")
 
