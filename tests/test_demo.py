@@ -410,5 +410,5 @@ def test_example_is_found_inside_a_wheel_and_beside_a_checkout(tmp_path, monkeyp
 
 
 def test_missing_package_is_named_with_what_brings_it():
-    with pytest.raises(ConfigError, match=r"bega\[kiosk\]"):
+    with pytest.raises(ConfigError, match=r"pip install '.*\[kiosk\]'"):
         example_of("bega_no_such_package", "kiosk")

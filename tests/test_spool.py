@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -834,6 +834,8 @@ def row_number(payload: bytes) -> int:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=30))
+@example(flips=[(0.0625, 128)])  # in the name of a column: no text any more,
+@example(flips=[(0.0625, 127)])  # and another name
 def test_whatever_flips_on_the_card_the_gateway_starts(tmp_path_factory, flips):
     path = tmp_path_factory.mktemp("flipped") / "spool.db"
     fill(path, 60)

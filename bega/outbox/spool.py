@@ -20,7 +20,7 @@ from bega.outbox.spool_file import HEADS_KEPT, Outcome, SpoolFile
 from bega.outbox.spool_losses import Losses
 from bega.outbox.spool_open import is_damage
 from bega.outbox.spool_recent import Recent
-from bega.outbox.spool_rows import CLASSES, Entry, Head, Row, SpoolFull, StorageClass
+from bega.outbox.spool_rows import Entry, Head, Row, SpoolFull, StorageClass
 
 __all__ = ["HEADS_KEPT", "Head", "Row", "Spool", "SpoolFull", "StorageClass"]
 
@@ -282,8 +282,10 @@ class Spool:
         """Say what waited in memory to the last; the records of nodes are not lost, their nodes keep them."""
         lost = Counter(each.entry.storage_class for each in self._waiting if not each.entry.head)
         if lost:
-            counts = " ".join(f"{storage_class}={lost[storage_class]}" for storage_class in CLASSES)
-            log.error("records could not be stored and are lost count=%d %s", lost.total(), counts)
+            log.error(
+                "records could not be stored and are lost count=%d routine=%d billing=%d alarm=%d",
+                lost.total(), lost["routine"], lost["billing"], lost["alarm"],
+            )  # fmt: skip
 
     async def _commit_whole(self) -> bool:
         """Commit what waits; whoever is cancelled meanwhile waits until it is known what became of it."""

@@ -232,6 +232,12 @@ def _open(path: Path) -> Opened:
         database.execute(f"PRAGMA wal_autocheckpoint = {JOURNAL_PAGES}").fetchone()
         _lay_out_journal(path.with_name(path.name + "-wal"), database.execute("PRAGMA page_size").fetchone()[0])
         return _read_through(database, writable=True)
+    except sqlite3.OperationalError as error:
+        database.close()
+        # A flipped bit in the name of a column: what we ask for is not there, or no text. Nothing else has this code.
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF == sqlite3.SQLITE_ERROR:
+            raise sqlite3.DatabaseError(f"the tables are not ours: {error}") from None
+        raise
     except BaseException:
         database.close()
         raise
