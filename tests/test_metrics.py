@@ -180,7 +180,12 @@ def test_strangers_on_the_metrics_port_cost_nothing(sensor, make_gateway, eventu
 @pytest.mark.parametrize("size", [400_000, 40_000])
 def test_a_client_that_does_not_read_holds_nothing_after_its_time(size, monkeypatch):
     """The small answer fits below the mark from which a transport says that it holds much."""
-    monkeypatch.setattr(metrics, "ASK_WITHIN_S", 0.2)
+    monkeypatch.setattr(metrics, "ASK_WITHIN_S", 2.0)
+
+    async def until_held(count: int) -> None:
+        async with asyncio.timeout(20):
+            while held() != count:  # noqa: ASYNC110 - a descriptor that goes sets no event
+                await asyncio.sleep(0.05)
 
     def held() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
@@ -196,10 +201,8 @@ def test_a_client_that_does_not_read_holds_nothing_after_its_time(size, monkeypa
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
                 client.connect(listener.getsockname())
                 client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
-            await asyncio.sleep(0.1)
-            assert held() == before + 10
-            await asyncio.sleep(0.5)
-            assert held() == before
+            await until_held(before + 10)
+            await until_held(before)
             task.cancel()
             await asyncio.wait([task])
 
