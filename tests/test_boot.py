@@ -153,9 +153,10 @@ def test_without_a_disk_and_without_a_clock_no_number_is_given_twice(tmp_path, l
         raise_boot(tmp_path, clock)
 
 
-def test_two_starts_on_a_disk_that_takes_nothing_are_in_two_seconds(tmp_path, monkeypatch):
+def test_two_starts_on_a_disk_that_takes_nothing_are_in_two_seconds(tmp_path):
     slept = []
-    with refusing(errno.EROFS):
-        monkeypatch.setattr(boot_module.time, "sleep", slept.append)
+    # Undone in the order in which it was done: a fixture's would end last, and leave all later tests without sleep.
+    with refusing(errno.EROFS), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boot_module.time, "sleep", slept.append)
         raise_boot(tmp_path, NOW_S)
     assert slept == [1]
