@@ -175,6 +175,8 @@ def test_disk_that_is_read_only_at_the_start_does_not_prevent_it_and_what_was_st
     assert "spool cannot store, what comes waits in memory" in log
     eventually(lambda: before <= {(boot, seq) for _, boot, seq in reader.identities()}, "what was stored is sent")
     second = gateway.boot
+    sent = sensor.sent
+    eventually(lambda: sensor.sent > sent + 20, "and something waits in memory")
     assert gateway.stop() == 0
     assert "records could not be stored and are lost" in gateway.log.read_text()
     gateway.start()
