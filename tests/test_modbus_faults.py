@@ -419,7 +419,7 @@ def test_answers_given_twice_over_tcp_count_once():
 def test_answers_given_twice_on_a_serial_line_count_once_and_give_no_wrong_value(after_s):
     async def main():
         async with polling(ModbusRtuLine(port=wire.port, baud=115200, timeout_s=0.1), every_s=0.03) as reader:
-            await reader.until_right(2, 20)
+            await reader.until_right(2, 6)
             counters = reader.stations[1].counters
             assert counters.records <= counters.asked
 
