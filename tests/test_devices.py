@@ -29,7 +29,7 @@ FOLDER = Path(bega_protocols.devices.__file__).parent
 NOW_MS = 1_790_000_000_000
 MINUTE_MS = 60_000
 MICROPYTHON = Path(sys.executable).with_name("micropython")
-KINDS_OF_WIRE = {"serial", "modbus", "ble", "i2c"}
+KINDS_OF_WIRE = {"serial", "modbus", "mbus", "ble", "i2c"}
 
 BOOKS = {name: json.loads((FOLDER / name / "vectors.json").read_text()) for name in device_names()}
 VECTORS = [

@@ -13,8 +13,10 @@ import pytest
 from bega.clock import mono_ms, wall_ms
 from bega.devices import load_driver
 from bega_gateway.config import SerialLine as SerialSettings
+from bega_gateway.lines import port as port_module
 from bega_gateway.lines import serial as serial_module
-from bega_gateway.lines.serial import LARGEST_BACKLOG_BYTES, SerialLine, _Inbox
+from bega_gateway.lines.port import LARGEST_BACKLOG_BYTES, Inbox
+from bega_gateway.lines.serial import SerialLine
 from bega_gateway.lines.station import Station
 from bega_protocols.devices.pms5003.sim import Sim
 
@@ -209,13 +211,13 @@ def test_a_port_that_is_none_is_a_sentence_and_tried_again(port, caplog):
 def test_settings_of_the_line_win_over_those_of_the_driver(wire, monkeypatch):
     wire.plug_in()
     opened = []
-    real = serial_module.serial.Serial
+    real = port_module.serial.Serial
 
     def noting(*arguments, **options):
         opened.append((options["baudrate"], options["bytesize"], options["parity"], options["stopbits"]))
         return real(*arguments, **options)
 
-    monkeypatch.setattr(serial_module.serial, "Serial", noting)
+    monkeypatch.setattr(port_module.serial, "Serial", noting)
 
     async def work(**settings):
         async with reading(wire.port, **settings):
@@ -230,7 +232,7 @@ def test_a_reader_that_lies_behind_loses_the_oldest_bytes_and_no_memory():
     async def work():
         read, write = os.pipe()
         os.set_blocking(read, False)
-        inbox = _Inbox(read)
+        inbox = Inbox(read)
         for number in range(40):
             os.write(write, bytes([number]) * 4096)
             inbox.fill()

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bega import mqtt
 from bega.clock import CLOCK_FLOOR_MS, Clock
@@ -27,6 +27,9 @@ from bega_gateway.progress import Sight
 from bega_gateway.recorder import Recorder
 from bega_protocols.reading import GOOD, Reading, parse_decimal
 from bega_protocols.record import Record
+
+if TYPE_CHECKING:
+    from bega_gateway.lines.asked import Wire
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -113,13 +116,12 @@ async def part(ground: Ground, config: Config, place: str, states: dict[str, byt
 
 
 def _device_line(ground: Ground, config: Config, name: str, line: settings.Line, states: dict[str, bytes]) -> Part:
-    talks = isinstance(line, settings.SerialLine | settings.BleLine)
     works: list[tuple[str, Work]] = []
     stations = []
     for device_name, device in config.devices.items():
         if device.line != name:
             continue
-        station, window = _station(ground.recorder, device_name, device, states.get(device_name, b""), talks)
+        station, window = _station(ground.recorder, device_name, device, states.get(device_name, b""))
         station.is_personal = _is_personal(ground.recorder, config.gateway.name, device_name, device.audience)
         stations.append(station)
         ground.health.watch(_watched(name, station))
@@ -156,24 +158,28 @@ def _said_node(recorder: Recorder, node: str, begun: str) -> Callable[[], str]:
 
 
 def _station(
-    recorder: Recorder, name: str, device: settings.Device, state: bytes, talks: bool
+    recorder: Recorder, name: str, device: settings.Device, state: bytes
 ) -> tuple[Station, Window | None]:
     driver = load_driver(device.driver, device.settings, state)
 
     async def deliver(groups: list[list[Reading]], wall_ms: int) -> None:
         await recorder.record(name, groups, wall_ms, driver=driver)
 
-    if not talks:
+    if must_be_asked(driver):
         return Station(name, driver, device.every_s, deliver, device.priority), None
     window = Window(device.every_s, deliver)
     return Station(name, driver, device.every_s, window.take), window
 
 
 def _driven(name: str, line: settings.Line, stations: list[Station], clocks: Clocks) -> Line:
-    if isinstance(line, settings.SerialLine):
+    if isinstance(line, settings.SerialLine) and not must_be_asked(stations[0].driver):
         from bega_gateway.lines.serial import SerialLine
 
         return SerialLine(name, line, stations, clocks.mono_ms, clocks.wall_ms)
+    if isinstance(line, settings.SerialLine | settings.MbusLine | settings.I2cLine):
+        from bega_gateway.lines.asked import AskedLine
+
+        return AskedLine(name, _wire(line, stations, clocks), stations, clocks.mono_ms, clocks.wall_ms)
     if isinstance(line, settings.BleLine):
         from bega_gateway.lines.ble import BleLine
 
@@ -182,6 +188,22 @@ def _driven(name: str, line: settings.Line, stations: list[Station], clocks: Clo
     from bega_gateway.lines.modbus import ModbusLine
 
     return ModbusLine(name, line, stations, clocks.mono_ms, clocks.wall_ms)
+
+
+def _wire(
+    line: settings.SerialLine | settings.MbusLine | settings.I2cLine, stations: list[Station], clocks: Clocks
+) -> Wire:
+    if isinstance(line, settings.I2cLine):
+        from bega_gateway.lines.wire_i2c import I2cWire
+
+        return I2cWire(line.bus, clocks.mono_ms)
+    from bega_gateway.lines.wire_serial import SerialWire
+
+    if isinstance(line, settings.MbusLine):
+        return SerialWire(line.port, line.baud, f"8{line.parity}1", clocks.mono_ms)
+    from bega_gateway.lines.serial import rate_and_frame
+
+    return SerialWire(line.port, *rate_and_frame(line, stations[0].driver.line), clocks.mono_ms)
 
 
 async def _node_line(ground: Ground, config: Config, name: str, line: settings.MqttLine) -> Part:

@@ -103,6 +103,20 @@ class ModbusTcpLine(Table, frozen=True, kw_only=True):
     timeout_s: Seconds = 3.0
 
 
+class MbusLine(Table, frozen=True, kw_only=True):
+    """One M-Bus segment behind a level converter; several meters share it, each with its own `address`."""
+
+    port: str
+    baud: Literal[300, 600, 1200, 2400, 4800, 9600, 19200, 38400] = 2400  # all meters of a segment have one
+    parity: Literal["N", "E", "O"] = "E"
+
+
+class I2cLine(Table, frozen=True, kw_only=True):
+    """One I2C bus of this machine; several sensors share it."""
+
+    bus: Annotated[int, msgspec.Meta(ge=0, le=255)] = 1  # of /dev/i2c-1
+
+
 class BleLine(Table, frozen=True, kw_only=True):
     """One Bluetooth adapter that listens for advertisements."""
 
@@ -118,16 +132,25 @@ class MqttLine(Table, frozen=True, kw_only=True):
     key_file: str | None = None
 
 
-Line = SerialLine | ModbusRtuLine | ModbusTcpLine | BleLine | MqttLine
+Line = SerialLine | ModbusRtuLine | ModbusTcpLine | MbusLine | I2cLine | BleLine | MqttLine
 LINES: dict[str, type[Line]] = {
     "serial": SerialLine,
     "modbus-rtu": ModbusRtuLine,
     "modbus-tcp": ModbusTcpLine,
+    "mbus": MbusLine,
+    "i2c": I2cLine,
     "ble": BleLine,
     "mqtt": MqttLine,
 }
 # Which drivers a kind of line can carry, by the first word of the driver's `line`.
-WIRES = {"serial": "serial", "modbus-rtu": "modbus", "modbus-tcp": "modbus", "ble": "ble"}
+WIRES = {
+    "serial": "serial",
+    "modbus-rtu": "modbus",
+    "modbus-tcp": "modbus",
+    "mbus": "mbus",
+    "i2c": "i2c",
+    "ble": "ble",
+}
 
 
 class Device(Table, frozen=True, kw_only=True):
@@ -566,7 +589,9 @@ def _sharing_problems(config: Config) -> Iterator[Problem]:
         line = config.lines.get(device.line)
         address = device.settings.get("address")
         seat = "the port" if isinstance(line, SerialLine) else repr(address)
-        if address is None and not isinstance(line, SerialLine):
+        if isinstance(line, I2cLine):
+            seat = repr(address or f"of every {device.driver}")
+        elif address is None and not isinstance(line, SerialLine):
             continue  # the driver says that it is missing
         if isinstance(line, BleLine) and isinstance(address, str):
             seat = address.replace(":", "").upper()  # both spellings are one sensor
@@ -578,8 +603,10 @@ def _sharing_problems(config: Config) -> Iterator[Problem]:
 
 def _port_of(line: Line) -> tuple[str, str]:
     """Return (key, value) of what only one line can have; the value is '' where any number may share."""
-    if isinstance(line, SerialLine | ModbusRtuLine):
+    if isinstance(line, SerialLine | ModbusRtuLine | MbusLine):
         return "port", line.port
+    if isinstance(line, I2cLine):
+        return "bus", f"/dev/i2c-{line.bus}"
     if isinstance(line, BleLine):
         return "adapter", line.adapter
     return "", ""

@@ -6,12 +6,19 @@ if TYPE_CHECKING:
 
 
 class Ask:
-    """One exchange on a line: a driver's `measure` yields it, and is sent the answer, or None after the time-out.
+    """One exchange on a line: a driver's `measure` yields it, and is sent the answer.
 
     write: bytes to send (a PDU on a Modbus line); empty to listen only
-    wait_ms: how long the answer may take, from the last byte sent
-    read: length of the answer in bytes, or a function (so far) -> complete?
-    line: what only this kind of line knows: `unit` (Modbus), `address` (I2C), `baud` (IEC 62056-21)
+    wait_ms: how long the answer may take, from the last byte sent; on I2C when to read it
+    read: length of the answer in bytes, or a function (so far) -> complete?; 0: nothing will come, wait `wait_ms`
+    line: what only this kind of line knows:
+        `unit` (Modbus), `address` (I2C), `characteristic` (GATT: the UUID as a whole number)
+        serial and M-Bus: `gap_ms`, the longest silence in an answer: with it `wait_ms` is for its first byte only,
+        and all of it may take `total_ms`; `baud`, the rate to go on with once `write` has left the wire
+        `pause_ms`, rest that the device needs before the next question
+
+    The driver is sent the whole answer; on a serial line what came of it when
+    it stayed incomplete; None when nothing came, or nobody acknowledged.
     """
 
     def __init__(self, write: bytes, wait_ms: int, read: "int | Callable[[bytes], bool]", **line: int) -> None:

@@ -32,3 +32,13 @@ def host_advice(host: str, port: int, error: Exception) -> str:
     if getattr(error, "errno", None) in (errno.EHOSTUNREACH, errno.ENETUNREACH):
         return f"there is no way to {host}: check the network cable and `host`; trying again"
     return f"{host}:{port}: {error}; trying again"
+
+
+def i2c_advice(bus: int, error: OSError) -> str:
+    """Return the sentence for an I2C bus of this machine."""
+    port = f"/dev/i2c-{bus}"
+    if error.errno in (errno.ENOENT, errno.ENODEV):
+        return f"{port} is not there: switch I2C on (dtparam=i2c_arm=on), or correct `bus`; trying again"
+    if error.errno == errno.EACCES:
+        return f"{port} may not be opened: add the gateway's user to the group i2c; trying again"
+    return f"{port}: {error}; trying again"

@@ -1,26 +1,25 @@
-"""A serial port with one device that speaks by itself."""
+"""A serial port with one device that speaks by itself; one that must be asked is in asked.py."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
-import termios
+from typing import TYPE_CHECKING
 
-import serial
-
-from bega.clock import Clock
-from bega_gateway.config import SerialLine as SerialSettings
 from bega_gateway.lines.advice import port_advice
-from bega_gateway.lines.station import Station
+from bega_gateway.lines.port import Inbox, open_port
 from bega_protocols.errors import LineError
+
+if TYPE_CHECKING:
+    import serial
+
+    from bega.clock import Clock
+    from bega_gateway.config import SerialLine as SerialSettings
+    from bega_gateway.lines.station import Station
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-CHUNK_BYTES = 4096
-LARGEST_BACKLOG_BYTES = 65_536  # a listener that lies further behind loses the oldest bytes, not its memory
 
 
 class SerialLine:
@@ -44,7 +43,7 @@ class SerialLine:
         while True:
             self.tries += 1
             try:
-                port = self._open()
+                port = open_port(self._settings.port, *rate_and_frame(self._settings, self._station.driver.line))
                 try:
                     await self._read(port)
                 finally:
@@ -56,37 +55,16 @@ class SerialLine:
                 self._down = True
             await asyncio.sleep(pause_s)
 
-    def _open(self) -> serial.Serial:
-        settings = self._settings
-        _, *usual = self._station.driver.line.split()
-        usual_baud, usual_frame = usual if len(usual) == 2 else ("9600", "8N1")
-        baud = settings.baud or int(usual_baud)
-        frame = f"{settings.data_bits or usual_frame[0]}{settings.parity or usual_frame[1]}{usual_frame[2]}"
-        try:
-            return serial.Serial(
-                settings.port,
-                baudrate=baud,
-                bytesize=int(frame[0]),
-                parity=frame[1],
-                stopbits=int(frame[2]),
-                timeout=0,
-                exclusive=True,  # two readers would each get half of the bytes
-            )
-        except (serial.SerialException, OSError, ValueError, termios.error) as error:
-            raise LineError(port_advice(settings.port, f"{baud} {frame}", error)) from None
-
     async def _read(self, port: serial.Serial) -> None:
         """Feed what arrives to the driver until the port fails."""
-        loop = asyncio.get_running_loop()
-        inbox = _Inbox(port.fileno())
-        loop.add_reader(port.fileno(), inbox.fill)
+        inbox = Inbox(port.fileno())
         try:
             while True:
                 await self._hear(await inbox.take())
         except OSError as error:
             raise LineError(port_advice(self._settings.port, "", error)) from None
         finally:
-            loop.remove_reader(port.fileno())
+            inbox.close()
 
     async def _hear(self, chunk: bytes) -> None:
         groups = self._station.driver.feed(chunk, self._mono_ms())
@@ -101,42 +79,9 @@ class SerialLine:
         await self._station.deliver(groups, self._wall_ms())
 
 
-class _Inbox:
-    """What a port has sent and nobody has taken yet.
-
-    The bytes are read right where the loop says that there are some: only there does "nothing"
-    mean that the other end is gone (with VMIN 0 a read that finds nothing returns no bytes either).
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._waiting = bytearray()
-        self._failure: OSError | None = None
-        self._changed = asyncio.Event()
-
-    def fill(self) -> None:
-        """Read what is there; called by the loop."""
-        try:
-            chunk = os.read(self._descriptor, CHUNK_BYTES)
-            if not chunk:
-                raise OSError(errno.ENODEV, "the device was unplugged")
-            self._waiting += chunk
-            del self._waiting[:-LARGEST_BACKLOG_BYTES]
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._failure = error
-            asyncio.get_running_loop().remove_reader(self._descriptor)
-        self._changed.set()
-
-    async def take(self) -> bytes:
-        """Return what came, at least one byte; raises OSError when the port failed and all was taken."""
-        await self._changed.wait()
-        self._changed.clear()
-        chunk = bytes(self._waiting)
-        self._waiting.clear()
-        if self._failure:
-            self._changed.set()
-            if not chunk:
-                raise self._failure
-        return chunk
+def rate_and_frame(settings: SerialSettings, line: str) -> tuple[int, str]:
+    """Return baud rate and frame ("8N1") of a port: what is configured, else what the driver's `line` says."""
+    _, *usual = line.split()
+    usual_baud, usual_frame = usual if len(usual) == 2 else ("9600", "8N1")
+    frame = f"{settings.data_bits or usual_frame[0]}{settings.parity or usual_frame[1]}{usual_frame[2]}"
+    return settings.baud or int(usual_baud), frame
