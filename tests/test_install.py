@@ -402,7 +402,7 @@ def test_user_groups_and_owners_are_made_by_the_systems_own_tools(tmp_path):
     users = {line.split(":")[0]: line.split(":") for line in (tmp_path / "etc/passwd").read_text().splitlines()}
     groups = {line.split(":")[0]: line.split(":")[3] for line in (tmp_path / "etc/group").read_text().splitlines()}
     assert users["bega"][5:] == ["/var/lib/bega", "/usr/sbin/nologin"]
-    assert groups["dialout"] == groups["bluetooth"] == "bega"
+    assert groups["dialout"] == groups["i2c"] == groups["bluetooth"] == "bega"
     assert mode(tmp_path / "etc/bega/gateway.toml") == 0o640
     assert mode(tmp_path / "var/lib/bega") == 0o750
 
