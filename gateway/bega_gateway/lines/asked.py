@@ -16,6 +16,8 @@ from bega_gateway.lines.polling import LONGEST_PAUSE_MS, PAUSE_TO_COST, PollCloc
 from bega_protocols.errors import LineError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bega.clock import Clock
     from bega_gateway.lines.station import Station
     from bega_protocols.ask import Ask
@@ -133,6 +135,8 @@ class AskedLine:
                     break
                 station.counters.asked += 1
                 answer = await self._wire.exchange(ask)
+                if station.tap:
+                    _tap(station.tap, ask, answer)
                 if answer is None:
                     station.counters.silent += 1
                 elif ask.read:
@@ -173,6 +177,13 @@ class AskedLine:
         if self._down:
             log.info("line back line=%s", self._name)
         self._down, self._pause_s = False, FIRST_PAUSE_S
+
+
+def _tap(tap: Callable[[str, bytes], None], ask: Ask, answer: bytes | None) -> None:
+    if ask.write:
+        tap("out", ask.write)
+    if answer:
+        tap("in", answer)
 
 
 def _first(error: BaseException) -> BaseException:

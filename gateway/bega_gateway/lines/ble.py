@@ -167,7 +167,10 @@ class BleLine:
         self._arrived.set()
 
     async def _take(self, station: Station, heard: _Heard) -> None:
-        groups = station.driver.feed(structures(heard.advertisement), heard.mono_ms)
+        chunk = structures(heard.advertisement)
+        if station.tap:
+            station.tap("in", chunk)
+        groups = station.driver.feed(chunk, heard.mono_ms)
         for _, error in station.take_damage():
             self._say_damage(station, error.why)
         if groups:

@@ -15,9 +15,11 @@ from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
 from bega_gateway.lines.modbus_bus import Outcome, bus_of
 from bega_gateway.lines.polling import PRIORITIES, Patience, PollClock, Schedule, Seat, phase_ms
 from bega_protocols.errors import ConfigError, LineError
-from bega_protocols.modbus_rtu import EXCEPTION
+from bega_protocols.modbus_rtu import EXCEPTION, frame
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bega.clock import Clock, FineClock
     from bega_gateway.lines.station import Station
     from bega_protocols.ask import Ask
@@ -197,6 +199,8 @@ class ModbusLine:
         self._by_unit[unit] = poll
         outcome = await self._bus.exchange(unit, ask.write, patience.wait_ms(), patience.is_silent)
         ended_ms = self._mono_ms()
+        if poll.station.tap:
+            _tap(poll.station.tap, unit, ask.write, outcome.answer)
         self._note(poll, outcome, ended_ms, ended_ms - now_ms)
         seat.rest_until_ms = ended_ms + ask.line.get("pause_ms", 0)
         answer = None if _is_silence(outcome) else outcome.answer
@@ -311,6 +315,13 @@ def _is_silence(outcome: Outcome) -> bool:
 
 def _is_silent_behind(answer: bytes) -> bool:
     return bool(answer[0] & EXCEPTION) and answer[-1] in SILENT_BEHIND
+
+
+def _tap(tap: Callable[[str, bytes], None], unit: int, question: bytes, answer: bytes | None) -> None:
+    """Hand on an exchange as it stands on a serial line, whatever the wire: so a driver's `feed` reads it."""
+    tap("out", frame(unit, question))
+    if answer is not None:
+        tap("in", frame(unit, answer))
 
 
 def _ring(alarm: asyncio.Future[None]) -> None:

@@ -67,6 +67,8 @@ class SerialLine:
             inbox.close()
 
     async def _hear(self, chunk: bytes) -> None:
+        if self._station.tap:
+            self._station.tap("in", chunk)
         groups = self._station.driver.feed(chunk, self._mono_ms())
         self._station.take_damage()
         if not groups:

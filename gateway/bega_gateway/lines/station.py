@@ -46,6 +46,8 @@ class Station:
     priority: str = "normal"  # "high", "normal" or "low": who goes first on a bus that is asked too much
     counters: Counters = field(default_factory=Counters)
     heard_mono_ms: int | None = None  # when the device last gave readings
+    # Takes ("in" or "out", bytes): what the device says and hears, as its driver's `feed` reads it. None: nobody does.
+    tap: Callable[[str, bytes], None] | None = None
     is_personal: Callable[[], bool] = _nobodys  # whether it is a household's now: a reload may change that
 
     @property
