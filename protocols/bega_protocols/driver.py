@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Settings = Mapping[str, Any]  # the device's table of the configuration; under "profile" the parsed register map
     Aes = Callable[[bytes], Callable[[bytes], bytes]]  # key -> function that enciphers one block of 16 bytes
     Exchange = Generator[Ask, "bytes | None", "list[list[Reading]]"]
+    Command = Generator[Ask, "bytes | None", bool]
 
     class Driver(Protocol):
         """Bytes to readings, for one device; no IO, no clock."""
@@ -35,6 +36,17 @@ if TYPE_CHECKING:
 
         def measure(self, now_ms: int) -> Exchange:
             """Yield each Ask, be sent its answer or None, and return the groups of readings."""
+
+    class ActingDriver(Driver, Protocol):
+        """A driver that can also change something in its device; nothing of it happens by itself."""
+
+        actions: tuple[str, ...]  # their names
+
+        def act(self, name: str, value: int) -> Command:
+            """Yield each Ask, be sent its answer or None; return whether the device took it, as far as it tells.
+
+            Raises ConfigError, before anything is sent, if there is no such action or it cannot take this value.
+            """
 
     class AdvertisedDriver(Driver, Protocol):
         """A driver whose device advertises; the line hands it what comes from this address and nothing else."""

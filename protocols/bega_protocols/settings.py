@@ -32,6 +32,14 @@ def whole_number(settings: "Mapping[str, Any]", key: str, low: int, high: int, d
     return value
 
 
+def yes_or_no(settings: "Mapping[str, Any]", key: str, default: bool) -> bool:
+    """Return settings[key]; raise ConfigError if it is neither true nor false."""
+    value = settings.get(key, default)
+    if not isinstance(value, bool):
+        raise ConfigError("%s must be true or false, not %r" % (key, value))
+    return value
+
+
 def hex_bytes(settings: "Mapping[str, Any]", key: str, size: int) -> bytes:
     """Return settings[key] as bytes; raise ConfigError if it is missing or not `size` bytes of hex text."""
     value = settings.get(key)
