@@ -44,6 +44,13 @@ QUANTITIES = {
     "particles_2_5": ("1/cm3", None),
     "particles_5": ("1/cm3", None),
     "particles_10": ("1/cm3", None),
+    "particles_to_0_5": ("1/cm3", None),  # number of particles from what the sensor sees at all up to 0.5 um, and so on
+    "particles_to_1": ("1/cm3", None),
+    "particles_to_2_5": ("1/cm3", None),
+    "particles_to_4": ("1/cm3", None),
+    "particles_to_10": ("1/cm3", None),
+    "particle_size": ("um", None),  # the typical one
+    "formaldehyde": ("ug/m3", "ug/m3"),
     "temperature": ("Cel", "Cel"),
     "humidity": ("%", "%RH"),
     "dew_point": ("Cel", "Cel"),
@@ -82,6 +89,7 @@ QUANTITIES = {
     "heat_energy": ("J", "J"),
     "cold_energy": ("J", "J"),
     # the device itself
+    "laser_time": ("s", "s"),  # how long a dust sensor's laser has run, as far as it was watched
     "battery": ("%", "%EL"),
     "rssi": ("dB[mW]", "dBm"),
     "packet_id": ("{count}", "count"),
