@@ -58,6 +58,11 @@ QUANTITIES = {
     "co2": ("[ppm]", "ppm"),
     "tvoc": ("ug/m3", "ug/m3"),
     "illuminance": ("lx", "lx"),
+    "uv_index": ("1", "/"),
+    "precipitation": ("mm", "mm"),
+    # indices without a unit, as the sensor's own algorithm gives them: VOC 100 and NOx 1 are its usual air
+    "voc_index": ("1", "/"),
+    "nox_index": ("1", "/"),
     # what the gateway makes of air: European Air Quality Index band 1 to 6, and the means behind it
     "pm_index": ("1", "/"),
     "pm2_5_mean_1h": ("ug/m3", "ug/m3"),
@@ -73,10 +78,18 @@ QUANTITIES = {
     "active_power": ("W", "W"),  # positive is import
     "active_power_import": ("W", "W"),
     "active_power_export": ("W", "W"),
+    # demand: the mean power of the running demand period (a quarter of an hour in most of Europe)
+    "active_demand_import": ("W", "W"),
+    "active_demand_export": ("W", "W"),
+    "active_demand_import_max": ("W", "W"),  # the highest of the month
+    "reactive_demand_import": ("V.A{reactive}", "var"),
+    "reactive_demand_export": ("V.A{reactive}", "var"),
     "reactive_power": ("V.A{reactive}", "var"),
     "reactive_power_import": ("V.A{reactive}", "var"),
     "reactive_power_export": ("V.A{reactive}", "var"),
     "apparent_power": ("V.A", "VA"),
+    "apparent_power_import": ("V.A", "VA"),
+    "apparent_power_export": ("V.A", "VA"),
     "power_factor": ("1", "/"),
     "phase_angle": ("deg", "deg"),
     "voltage": ("V", "V"),
@@ -88,6 +101,44 @@ QUANTITIES = {
     "water_volume": ("m3", "m3"),
     "heat_energy": ("J", "J"),
     "cold_energy": ("J", "J"),
+    "thermal_power": ("W", "W"),
+    "flow_temperature": ("Cel", "Cel"),  # of the water to the consumer, and back
+    "return_temperature": ("Cel", "Cel"),
+    "temperature_difference": ("K", "K"),
+    "allocator_units": ("{count}", "count"),  # of a heat cost allocator
+    "on_time": ("s", "s"),
+    "operating_time": ("s", "s"),
+    # soil, bins, machines and whatever else has a sensor on it
+    "moisture": ("%", "/100"),
+    "conductivity": ("S/m", "S/m"),
+    "volume": ("m3", "m3"),
+    "stored_volume": ("m3", "m3"),  # what is in a tank now
+    "volume_flow": ("m3/h", None),
+    "mass": ("kg", "kg"),
+    "distance": ("m", "m"),
+    "speed": ("m/s", "m/s"),
+    "direction": ("deg", "deg"),
+    "rotation": ("deg", "deg"),
+    "acceleration": ("m/s2", "m/s2"),  # parts x, y, z
+    "duration": ("s", "s"),
+    "count": ("{count}", "count"),
+    "movement_count": ("{count}", "count"),
+    # states: 1 is what the name says, 0 is not
+    "motion": ("1", "/"),
+    "occupancy": ("1", "/"),
+    "vibration": ("1", "/"),
+    "opening": ("1", "/"),
+    "door_open": ("1", "/"),
+    "window_open": ("1", "/"),
+    "moisture_detected": ("1", "/"),
+    "smoke_detected": ("1", "/"),
+    "gas_detected": ("1", "/"),
+    "co_detected": ("1", "/"),
+    "running": ("1", "/"),
+    "problem": ("1", "/"),
+    "tamper": ("1", "/"),
+    "battery_low": ("1", "/"),
+    "battery_charging": ("1", "/"),
     # the device itself
     "laser_time": ("s", "s"),  # how long a dust sensor's laser has run, as far as it was watched
     "battery": ("%", "%EL"),

@@ -14,7 +14,7 @@ from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
 
 VERSION_WITH_SECONDARY_UNITS = 26  # 10 + 2^4, RFC 8798 section 4
 SECONDARY_UNITS = (
-    "ug/m3", "hPa", "ppm", "min", "kWh", "kvarh", "kVAh", "dBm",
+    "ug/m3", "hPa", "ppm", "min", "kWh", "kvarh", "kVAh", "dBm", "mm", "/100",
 )  # those of RFC 8798 section 5 that the quantity table uses  # fmt: skip
 
 PACK_SIZE = 65536  # a hundred readings take 6 kB
