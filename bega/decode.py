@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from bega.devices import device_names, load_driver, wire_of
+from bega.devices import device_names, driver_class, load_driver, purpose_of, wire_of
 from bega.settings import parse_assignments
 from bega_protocols.errors import ConfigError
 from bega_protocols.reading import GOOD, QUANTITIES, Reading, decimal_text
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     """Return 0 if anything was decoded, 1 if nothing was or the command could not be carried out."""
     args = _parser().parse_intermixed_args(argv)  # else `pms5003 --hex FILE` is refused: both names are optional
     if args.list:
-        print("\n".join(device_names()))
+        print("\n".join(_rows()))
         return 0
     if args.device is None:
         print("bega decode: name a device; `bega decode --list` shows them", file=sys.stderr)
@@ -70,6 +70,13 @@ def reading_json(reading: Reading) -> str:
     return "{" + ", ".join(f'"{name}": {value}' for name, value in fields.items()) + "}"
 
 
+def _rows() -> list[str]:
+    """Return a line for each device: its name, its usual line, and what it is."""
+    drivers = [(name, driver_class(name).line, purpose_of(name)) for name in device_names()]
+    wide, long = (max(len(row[column]) for row in drivers) for column in (0, 1))
+    return [f"{name:{wide}}  {line:{long}}  {purpose}".rstrip() for name, line, purpose in drivers]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bega decode",
@@ -84,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hex", action="store_true", help="the capture is hex text; each line is one chunk")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the device")
     parser.add_argument("--attributes", action="store_true", help="also print the texts that a device tells of itself")
-    parser.add_argument("--list", action="store_true", help="print the names of all devices")
+    parser.add_argument("--list", action="store_true", help="print every device: name, line, what it is")
     return parser
 
 

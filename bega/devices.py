@@ -6,6 +6,7 @@ import importlib
 import re
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -45,6 +46,14 @@ def driver_class(name: str) -> type[Driver]:
 def wire_of(driver: type[Driver]) -> str:
     """Return the kind of line that `driver` hangs on: "serial", "modbus", "ble" or "i2c"."""
     return driver.line.split()[0]
+
+
+def purpose_of(name: str) -> str:
+    """Return what the device called `name` is, in words: the title of its README."""
+    readme = files("bega_protocols.devices").joinpath(name, "README.md")
+    with suppress(OSError, UnicodeDecodeError):
+        return readme.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").strip()
+    return ""
 
 
 def must_be_asked(driver: Driver) -> bool:

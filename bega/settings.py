@@ -12,7 +12,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """Return nested tables: ["lines.pms.port=/dev/ttyS0", "address=1"] gives {"lines": {"pms": ...}, "address": 1}.
 
     A value of up to nine digits is a number, with or without decimals; true and false are what they say, ["a", "b"]
-    is a list as JSON writes it, all else is text.
+    is a list and "12" a text as JSON writes them, all else is text.
     Raises ConfigError if an assignment has no "=" or runs through a value that is not a table.
     """
     tables: dict[str, Any] = {}
@@ -46,7 +46,7 @@ def _value(text: str) -> Any:
         return int(text)
     if re.fullmatch(r"-?[0-9]{1,9}\.[0-9]{1,9}", text):
         return float(text)
-    if text.startswith("["):  # [::1]:80 too
+    if text.startswith(("[", '"')):  # [::1]:80 too
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(text)
     return {"true": True, "false": False}.get(text, text)

@@ -6,15 +6,19 @@ import re
 import subprocess
 import sys
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from bega.decode import main
 from bega.devices import device_names
 from bega_protocols.devices.dsmr_p1.sim import Sim as Meter
 from bega_protocols.devices.pms5003.sim import Sim as Dust
 
 ROOT = Path(__file__).parent.parent
+DEVICES = ROOT / "protocols/bega_protocols/devices"
 CAPTURED = Path(os.environ.get("BEGA_VECTORS", ROOT.parent / "shared" / "vectors")) / "uart_sensors" / "PMSx003.json"
 NOW_MS = 1_790_000_000_000
 needs_captured = pytest.mark.skipif(
@@ -184,11 +188,45 @@ def test_attributes_are_printed_when_asked_for():
     assert {"attribute": "version", "text": "50"} in asked
 
 
-def test_list_names_every_device():
+def test_list_names_every_device_with_its_wire_and_what_it_is():
     outcome = bega("--list")
     assert outcome.returncode == 0
-    assert outcome.stdout.decode().split() == device_names()
-    assert {"pms5003", "dsmr_p1"} <= set(device_names())
+    lines = outcome.stdout.decode().splitlines()
+    assert [line.split()[0] for line in lines] == device_names()
+    pms5003 = next(line for line in lines if line.startswith("pms5003 "))
+    assert re.fullmatch(r"pms5003 +serial 9600 8N1 +Plantower PMS5003.*", pms5003)
+    assert all(re.match(r"\S+ +(serial|modbus|mbus|ble|i2c)\b.* {2}\S", line) for line in lines), "each says what it is"
+
+
+OURS = [
+    pytest.param(name, vector, id=f"{name}-{vector['name']}")
+    for name in device_names()
+    if (DEVICES / name / "vectors.json").is_file()
+    for vector in json.loads((DEVICES / name / "vectors.json").read_text())["vectors"]
+    if all(isinstance(value, str | int) and "\n" not in str(value) for value in vector.get("settings", {}).values())
+]
+
+
+@pytest.mark.parametrize(("device", "vector"), OURS)
+def test_every_device_decodes_its_vectors_by_its_settings(device, vector, capsys, monkeypatch):
+    """In this process: the command is the same, and a hundred starts of Python are not."""
+    hex_lines = "\n".join(vector.get("chunks", [vector.get("frame", "")])).encode()
+    settings = [word for key, value in vector.get("settings", {}).items() for word in ("--set", f"{key}={said(value)}")]
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=BytesIO(hex_lines)))
+    groups = vector["groups"] if "groups" in vector else [vector["readings"]]
+    expected = [row for group in groups for row in group]
+    assert main([device, "--hex", *settings]) == (0 if expected else 1)
+    printed = [
+        json.loads(line, parse_float=Decimal, parse_int=Decimal) for line in capsys.readouterr().out.splitlines()
+    ]
+    assert [(row["quantity"], row["value"]) for row in printed] == [
+        (row[0], Decimal(row[1]).scaleb(row[2] if len(row) > 2 else 0)) for row in expected
+    ]
+
+
+def said(value: object) -> str:
+    """Return a setting as one types it: a text of digits in quotes, so that it stays a text."""
+    return json.dumps(value) if isinstance(value, bool) or (isinstance(value, str) and value.isdigit()) else str(value)
 
 
 def test_help_shows_examples():
