@@ -42,8 +42,10 @@ if TYPE_CHECKING:
 
         actions: tuple[str, ...]  # their names
 
-        def act(self, name: str, value: int) -> Command:
+        def act(self, name: str, value: int | None) -> Command:
             """Yield each Ask, be sent its answer or None; return whether the device took it, as far as it tells.
+
+            value: None where the action takes none.
 
             Raises ConfigError, before anything is sent, if there is no such action or it cannot take this value.
             """
