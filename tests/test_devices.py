@@ -4,87 +4,73 @@ A device's vectors.json:
   "sim": {"settings": {...}, "set": [[quantity, part, "12.34"], ...]}   what its simulator is made with and told
   "vectors": [{"name", "source" or "made": true, "settings"?, "frame" or "chunks": hex,
                "readings": [[quantity, value, exp10, part?, quality?], ...]  or  "groups": [readings, ...]}]
+  "outside"?: [{"file": pattern below BEGA_VECTORS, "settings"?, "readings"? as above, "groups"?: how many,
+                "reads"?: {name in the file: [quantity, part]}}]   frames captured elsewhere: test_vectors_outside.py
+  "actions"?: {name: [value, ...]}   what `act` is given, where an action wants a value
   "unprotected"?: why a flipped bit of this device's frames cannot be noticed (no check value on the wire);
                   in a vector it speaks for that frame alone (BTHome: plain packets, while encrypted ones have a tag)
+  "weak_check"?: which check value it is that a burst of noise passes now and then (a sum, an exclusive or)
 """
 
 import json
+import os
+import re
 import subprocess
-import sys
+import tracemalloc
 from decimal import Decimal
-from importlib import import_module
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import bega_protocols.devices
-from bega.devices import aes_block_cipher, device_names, driver_class, load_driver, must_be_asked, with_profile
-from bega_protocols.errors import ConfigError
-from bega_protocols.reading import QUANTITIES, Reading
+from bega.devices import device_names, driver_class, load_driver, with_profile
+from bega_protocols.errors import ConfigError, WireError
+from bega_protocols.reading import GOOD, MANTISSA_DIGITS, QUANTITIES
+from tests.contract import (
+    BOOKS,
+    FOLDER,
+    MICROPYTHON,
+    NOW_MS,
+    chunks_of,
+    drive,
+    exact,
+    exchange,
+    groups_of,
+    hear,
+    is_stream,
+    make_sim,
+    question_of,
+    set_as_booked,
+    sim_driver,
+    through,
+    who_offers,
+    wire_of,
+)
 
-FOLDER = Path(bega_protocols.devices.__file__).parent
-NOW_MS = 1_790_000_000_000
-MINUTE_MS = 60_000
-MICROPYTHON = Path(sys.executable).with_name("micropython")
 KINDS_OF_WIRE = {"serial", "modbus", "mbus", "ble", "i2c"}
+FILES = ("__init__.py", "driver.py", "sim.py", "vectors.json", "README.md")
+LIES_BYTES = 10_000_000 if os.environ.get("BEGA_PROFILE") == "nightly" else 200_000
+KEPT_BYTES = 150_000  # what a driver may hold on to; an ESP32 has about that much in all
+MOST_ATTRIBUTES = 100
 
-BOOKS = {name: json.loads((FOLDER / name / "vectors.json").read_text()) for name in device_names()}
 VECTORS = [
     pytest.param(name, vector, id=f"{name}-{vector['name']}") for name in BOOKS for vector in BOOKS[name]["vectors"]
 ]
+ASKED = who_offers("measure")
+ACTING = who_offers("act")
 
 each_device = pytest.mark.parametrize("device", device_names())
 each_vector = pytest.mark.parametrize(("device", "vector"), VECTORS)
+each_asked_device = pytest.mark.parametrize("device", ASKED)
+each_acting_device = pytest.mark.parametrize("device", ACTING)
 
 
-def chunks_of(vector: dict[str, Any]) -> list[bytes]:
-    return [bytes.fromhex(chunk) for chunk in vector.get("chunks", [vector.get("frame", "")])]
-
-
-def groups_of(vector: dict[str, Any]) -> list[list[Reading]]:
-    rows = vector["groups"] if "groups" in vector else [vector["readings"]]
-    return [[Reading(*row) for row in group] for group in rows]
-
-
-def hear(driver: Any, chunks: list[bytes]) -> list[list[Reading]]:
-    return [group for chunk in chunks for group in driver.feed(chunk, NOW_MS)]
-
-
-def is_stream(device: str) -> bool:
-    """Return whether frames follow each other without a border that the line keeps; an advertisement comes whole."""
-    return driver_class(device).line.split()[0] != "ble"
-
-
-def make_sim(device: str, seed: int = 1) -> Any:
-    sim = import_module(f"bega_protocols.devices.{device}.sim").Sim
-    return sim(with_profile(BOOKS[device]["sim"]["settings"]), seed, aes_block_cipher)
-
-
-def sim_driver(device: str) -> Any:
-    return load_driver(device, BOOKS[device]["sim"]["settings"])
-
-
-def converse(driver: Any, sim: Any) -> list[list[Reading]]:
-    """Carry each Ask of one measurement to the simulator and its answer back."""
-    measurement = driver.measure(NOW_MS)
-    try:
-        ask = next(measurement)
-        while True:
-            ask = measurement.send(sim.answer(ask.write))
-    except StopIteration as stop:
-        return stop.value
-
-
-def listen(driver: Any, sim: Any) -> list[list[Reading]]:
-    """Let the device speak for a minute."""
-    return hear(driver, [sim.tick(NOW_MS + ms) for ms in range(0, MINUTE_MS, 250)])
-
-
-def exchange(driver: Any, sim: Any) -> list[list[Reading]]:
-    return converse(driver, sim) if must_be_asked(driver) else listen(driver, sim)
+@each_device
+def test_folder_is_whole(device):
+    assert not [file for file in FILES if not (FOLDER / device / file).exists()]
+    assert json.loads((FOLDER / device / "vectors.json").read_text())["vectors"]
 
 
 @each_vector
@@ -138,24 +124,52 @@ def test_one_flipped_bit_loses_at_most_its_own_frame(device, vector, data):
 @each_device
 @given(noise=st.lists(st.binary(max_size=300), max_size=4))
 def test_driver_never_raises_on_wire_bytes(device, noise):
+    """And what it gives has the shape of readings, and what it refuses has its place in the stream."""
     driver = sim_driver(device)
+    heard = 0
     for chunk in noise:
+        heard += len(chunk)
         for group in driver.feed(chunk, NOW_MS):
             assert all(reading.quantity in QUANTITIES for reading in group)
+            assert all(abs(reading.value) < 10**MANTISSA_DIGITS for reading in group)
+        for offset, error in driver.damaged:
+            assert 0 <= offset <= heard
+            assert isinstance(error, WireError)
+
+
+@each_device
+def test_lies_are_not_kept(device):
+    """Heads without end, frames without end, true frames cut short: for days, if need be, in bounded memory."""
+    whole = [chunk for vector in BOOKS[device]["vectors"] for chunk in chunks_of(vector) if chunk]
+    longest = max(whole, key=len)
+    lies = [longest[:1], longest[:4], longest[: len(longest) // 2], longest[:-1], longest[:9] + bytes(200), b"A"]
+    for lie in lies:
+        driver = sim_driver(device)
+        tracemalloc.start()
+        for chunk in _chunks(lie, LIES_BYTES // len(lies), 250 if is_stream(device) else 31):
+            driver.feed(chunk, NOW_MS)
+            driver.damaged.clear()
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < KEPT_BYTES, lie
+        assert len(driver.attributes) <= MOST_ATTRIBUTES
+
+
+def _chunks(lie, total, size):
+    """Return `total` bytes of `lie` said again and again, in chunks."""
+    stream = cycle(lie)
+    return (bytes(islice(stream, size)) for _ in range(total // size))
 
 
 @each_device
 def test_driver_talks_to_its_simulator(device):
-    driver, sim = sim_driver(device), make_sim(device)
-    for quantity, part, value in BOOKS[device]["sim"]["set"]:
-        sim.set(quantity, part, Decimal(value))
+    driver, sim = sim_driver(device), set_as_booked(device, make_sim(device))
     groups = exchange(driver, sim)
     assert groups, "no readings"
     assert not driver.damaged
     last = {(reading.quantity, reading.part): reading for group in groups for reading in group}
     for quantity, part, value in BOOKS[device]["sim"]["set"]:
-        reading = last[quantity, part]
-        assert Decimal(reading.value).scaleb(reading.exp10) == Decimal(value), (quantity, part)
+        assert exact(last[quantity, part]) == Decimal(value), (quantity, part)
 
 
 @each_device
@@ -165,12 +179,125 @@ def test_silent_device_gives_no_readings(device):
     assert not [reading for group in exchange(driver, sim) for reading in group]
 
 
+@each_asked_device
+def test_silence_at_any_question_gives_nothing_wrong(device):
+    """From a question on, and at that question alone: the device hangs, or one answer was lost."""
+    questions, truth = _clean(device)
+    for lost in range(questions):
+        for until in (lost + 1, questions + 1000):
+            groups, _ = _interrupted(
+                device, lambda number, said, span=range(lost, until): None if number in span else said
+            )
+            _must_be_true(groups, truth)
+
+
+@each_asked_device
+def test_answer_cut_off_anywhere_gives_nothing_wrong(device):
+    """On I2C and Modbus an answer cannot come in part; the line sees to that."""
+    if wire_of(device) not in ("serial", "mbus"):
+        return
+    questions, truth = _clean(device)
+    for cut in range(questions):
+        for size in range(1, 300, 1 if questions < 4 else 7):
+            groups, reached = _interrupted(
+                device, lambda number, said, cut=cut, size=size: said[:size] if number == cut and said else said
+            )
+            _must_be_true(groups, truth)
+            if not reached(cut, size):
+                break
+
+
+@each_asked_device
+@given(said=st.lists(st.none() | st.binary(max_size=80), min_size=1, max_size=6))
+def test_driver_never_raises_on_answers(device, said):
+    answers = cycle(said)
+    driver = sim_driver(device)
+    wire = wire_of(device)
+    for group in drive(driver.measure(NOW_MS), lambda ask: through(ask, next(answers), wire)):
+        assert all(reading.quantity in QUANTITIES for reading in group)
+    assert all(isinstance(error, WireError) and offset >= 0 for offset, error in driver.damaged)
+
+
+def _clean(device):
+    """Return how many questions one measurement asks, and what is true."""
+    count = [0]
+
+    def counted(number, said):
+        count[0] = number + 1
+        return said
+
+    groups, _ = _interrupted(device, counted)
+    return count[0], {(reading.quantity, reading.part): exact(reading) for group in groups for reading in group}
+
+
+def _interrupted(device, say):
+    """Measure once; say(number of the question, what the simulator answers) is what the wire carries."""
+    driver, sim = sim_driver(device), set_as_booked(device, make_sim(device))
+    sizes = []
+
+    def answer(ask):
+        said = sim.answer(question_of(ask))
+        sizes.append(len(said or b""))
+        return through(ask, say(len(sizes) - 1, said), wire_of(device))
+
+    groups = drive(driver.measure(NOW_MS), answer)
+    return groups, lambda number, size: number < len(sizes) and size < sizes[number]
+
+
+def _must_be_true(groups, truth):
+    for reading in (reading for group in groups for reading in group if reading.quality == GOOD):
+        assert truth[reading.quantity, reading.part] == exact(reading), reading
+
+
+@each_acting_device
+def test_every_action_reaches_the_simulator(device):
+    driver, sim = sim_driver(device), make_sim(device)
+    for name in driver.actions:
+        for value in BOOKS[device].get("actions", {}).get(name, [None]):
+            drive(
+                driver.act(name, value),
+                lambda ask: through(ask, sim.answer(question_of(ask)), wire_of(device)),
+            )
+            assert not driver.damaged, (name, value)
+
+
+@each_acting_device
+def test_action_upon_a_silent_device_ends(device):
+    driver = sim_driver(device)
+    for name in driver.actions:
+        for value in BOOKS[device].get("actions", {}).get(name, [None]):
+            drive(driver.act(name, value), lambda ask: through(ask, None, wire_of(device)))
+
+
+@each_acting_device
+def test_unknown_action_is_refused(device):
+    with pytest.raises(ConfigError):
+        drive(sim_driver(device).act("no such action", None), lambda ask: None)
+
+
 @each_device
 def test_readme_names_every_quantity(device):
+    """In a row of a table: whoever looks for a unit looks there."""
     readme = (FOLDER / device / "README.md").read_text()
+    rows = "\n".join(line for line in readme.splitlines() if line.startswith("|"))
     spoken = {row[0] for vector in BOOKS[device]["vectors"] for group in groups_of(vector) for row in group}
-    spoken |= {reading.quantity for group in exchange(sim_driver(device), make_sim(device)) for reading in group}
-    assert not [quantity for quantity in sorted(spoken) if f"`{quantity}`" not in readme]
+    spoken |= {
+        reading.quantity
+        for group in exchange(sim_driver(device), set_as_booked(device, make_sim(device)))
+        for reading in group
+    }
+    assert not [quantity for quantity in sorted(spoken) if f"`{quantity}`" not in rows]
+
+
+@each_device
+def test_readme_names_the_device_and_its_settings(device):
+    readme = (FOLDER / device / "README.md").read_text()
+    assert re.match(r"# \S.{5,}\n", readme), "its first line is what `bega decode --list` shows"
+    with pytest.raises(ConfigError) as refused:
+        load_driver(device, {**BOOKS[device]["sim"]["settings"], "adress": 1})
+    known = re.search(r"known here: (.*)", str(refused.value))
+    settings = known[1].split(", ") if known and known[1] != "none" else []
+    assert not [setting for setting in settings if f"`{setting}`" not in readme]
 
 
 @each_device
@@ -186,8 +313,6 @@ def test_unknown_setting_is_refused(device):
 
 @each_device
 def test_device_keeps_its_contract_on_micropython(device, tmp_path):
-    if not MICROPYTHON.exists():
-        pytest.skip("no MicroPython for this machine: its wheel is for x86-64 Linux")
     cases = [
         {
             "name": vector["name"],
@@ -197,15 +322,60 @@ def test_device_keeps_its_contract_on_micropython(device, tmp_path):
         }
         for vector in BOOKS[device]["vectors"]
     ]
-    book = tmp_path / "cases.json"
-    book.write_text(json.dumps({"device": device, "stream": is_stream(device), "cases": cases}))
-    script = Path(__file__).parent / "micropython" / "device_contract.py"
+    said = on_micropython({"device": device, "stream": is_stream(device), "cases": cases}, tmp_path)
+    assert f"{len(cases)} vectors hold" in said
+
+
+@each_asked_device
+def test_recorded_measurements_come_out_the_same_on_micropython(device, tmp_path):
+    settings = with_profile(BOOKS[device]["sim"]["settings"])
+    measured = _recorded(device)
+    said = on_micropython({"device": device, "settings": settings, "now_ms": NOW_MS, "measured": measured}, tmp_path)
+    assert f"{len(measured)} measurements" in said
+
+
+def on_micropython(book, folder):
+    """Run the contract's other half on the real MicroPython; return what it printed."""
+    if not MICROPYTHON.exists():
+        pytest.skip("no MicroPython for this machine: its wheel is for x86-64 Linux")
+    file = folder / "cases.json"
+    file.write_text(json.dumps(book))
     outcome = subprocess.run(
-        [MICROPYTHON, "-X", "heapsize=120wk", script, book],
+        [MICROPYTHON, "-X", "heapsize=120wk", Path(__file__).parent / "micropython" / "device_contract.py", file],
         env={"MICROPYPATH": f"{FOLDER.parent.parent}:.frozen"},
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    assert f"{len(cases)} vectors hold" in outcome.stdout
+    return outcome.stdout
+
+
+def _recorded(device):
+    """Return measurements as they went here: whole, without any answer, and with the last answer lost or cut."""
+    questions, _ = _clean(device)
+    says = [
+        ("whole", lambda number, said: said),
+        ("silent", lambda number, said: None),
+        ("last answer lost", lambda number, said: None if number >= questions - 1 else said),
+        ("last answer cut", lambda number, said: said[:-1] if said and number >= questions - 1 else said),
+    ]
+    return [_record(device, name, say) for name, say in says]
+
+
+def _record(device, name, say):
+    driver, sim = sim_driver(device), set_as_booked(device, make_sim(device))
+    exchanges = []
+
+    def answer(ask):
+        heard = through(ask, say(len(exchanges), sim.answer(question_of(ask))), wire_of(device))
+        exchanges.append([ask.write.hex(), None if heard is None else heard.hex()])
+        return heard
+
+    groups = drive(driver.measure(NOW_MS), answer)
+    return {
+        "name": name,
+        "exchanges": exchanges,
+        "groups": [[list(reading) for reading in group] for group in groups],
+        "attributes": driver.attributes,
+    }

@@ -1,4 +1,4 @@
-# The device contract on MicroPython: vectors decode, in any chunking, and behind noise.
+# The device contract on MicroPython: vectors decode, in any chunking, and behind noise; recorded measurements come out.
 # Run as: micropython device_contract.py CASES.json; the cases are what tests/test_devices.py reads from vectors.json.
 import json
 import sys
@@ -34,9 +34,13 @@ def noise(seed, length):
     return bytes(octets)
 
 
+def readings(groups):
+    return [[Reading(*row) for row in group] for group in groups]
+
+
 def check(device, case, stream):
     chunks = [bytes.fromhex(chunk) for chunk in case["chunks"]]
-    expected = [[Reading(*row) for row in group] for group in case["groups"]]
+    expected = readings(case["groups"])
 
     def must_hear(what, pieces, last_only=False):
         heard = hear(make_driver(device, case["settings"]), pieces)
@@ -54,7 +58,30 @@ def check(device, case, stream):
         must_hear("behind noise", [noise(seed, seed * 3)] + chunks * 3, last_only=True)
 
 
+def check_measurement(driver, now_ms, case):
+    """Each question is the recorded one, and what comes out of the recorded answers is the same."""
+    measurement = driver.measure(now_ms)
+    answer = None
+    groups = None
+    try:
+        for write, reply in case["exchanges"]:
+            ask = measurement.send(answer)
+            if ask.write != bytes.fromhex(write):
+                raise SystemExit("%s: asked %r, recorded %s" % (case["name"], ask.write, write))
+            answer = None if reply is None else bytes.fromhex(reply)
+        measurement.send(answer)
+        raise SystemExit("%s: asks more than was recorded" % case["name"])
+    except StopIteration as stop:
+        groups = stop.value or []
+    if groups != readings(case["groups"]) or driver.attributes != case["attributes"]:
+        raise SystemExit("%s: measured %r %r, recorded %r" % (case["name"], groups, driver.attributes, case))
+
+
 book = json.load(open(sys.argv[1]))
-for case in book["cases"]:
+cases = book.get("cases", [])
+for case in cases:
     check(book["device"], case, book["stream"])
-print("%d vectors hold" % len(book["cases"]))
+measured = book.get("measured", [])
+for case in measured:
+    check_measurement(make_driver(book["device"], book["settings"]), book["now_ms"], case)
+print("%d vectors hold, %d measurements" % (len(cases), len(measured)))

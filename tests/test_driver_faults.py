@@ -1,0 +1,214 @@
+"""Every driver against its own simulator over a bad wire: 0 wrong values called good.
+
+Each exchange begins with new true values. A clean driver reads them from a clean simulator: that is the truth, and
+test_devices.py has shown that it is what the simulator was told. The driver under test hears the same through a wire
+that is silent, flips bits, drops, doubles, glues and delays bytes, or carries what another device said.
+
+What the wire itself guards is put between: a Modbus line checks CRC and unit and counts its questions, a radio checks
+its CRC-24, an I2C transfer has borders that nothing shifts. A device without a check value of its own (`unprotected` in
+vectors.json) is spared noise; one with a sum or an exclusive or (`weak_check`), or the eight bits of a sensor on I2C,
+is spared bursts, of which such a check lets one in 256 pass, and not single bytes.
+"""
+
+import os
+import random
+from collections import Counter
+from decimal import Decimal
+
+import pytest
+
+from bega.devices import device_names
+from bega_protocols.reading import GOOD
+from tests.contract import (
+    BOOKS,
+    NOW_MS,
+    chunks_of,
+    drive,
+    exact,
+    make_sim,
+    question_of,
+    sim_driver,
+    through,
+    who_offers,
+    wire_of,
+)
+
+EXCHANGES = 10_000 if os.environ.get("BEGA_PROFILE") == "nightly" else 300
+SEED = 20_260_101
+PERIOD_MS = 10_000  # of what is asked
+TICK_MS = 500
+CALM = ("none", "none", "silent", "late", "another", "echo")
+NOISE = ("byte", "bit", "cut")
+SHIFTS = ("extra", "twice", "glued")
+BURST = ("burst",)
+OF_THEIR_OWN = {"packet_id", "measured_at"}  # numbers of a message, not of the world
+
+each_device = pytest.mark.parametrize("device", device_names())
+
+
+class BadWire:
+    """Spoils what is said, in one way at a time."""
+
+    def __init__(self, device: str, chance: random.Random) -> None:
+        book = BOOKS[device]
+        self.kind = wire_of(device)
+        guarded = self.kind in ("modbus", "ble") or "unprotected" in book
+        self.ways = CALM + (() if guarded else NOISE)
+        if not guarded and self.kind != "i2c":
+            self.ways += SHIFTS + (() if "weak_check" in book else BURST)
+        self.spoilt: Counter[str] = Counter()
+        self._chance = chance
+        self._others = [
+            chunk
+            for name in BOOKS
+            if name != device
+            for vector in BOOKS[name]["vectors"]
+            for chunk in chunks_of(vector)
+        ]
+        self._last = b""
+        self.last: tuple[object, ...] = ()
+
+    def carry(self, said: bytes | None, question: bytes = b"") -> bytes | None:
+        """Return what arrives of what was `said` upon `question`."""
+        way = self._chance.choice(self.ways)
+        before, self._last = self._last, said or self._last
+        if not said:
+            return said
+        self.spoilt[way] += 1
+        heard: bytes | None = getattr(self, "_" + way)(said, before, question)
+        self.last = (way, said.hex(), heard.hex() if heard else heard)
+        return heard
+
+    def _none(self, said: bytes, before: bytes, question: bytes) -> bytes:
+        return said
+
+    def _silent(self, said: bytes, before: bytes, question: bytes) -> None:
+        return None
+
+    def _late(self, said: bytes, before: bytes, question: bytes) -> bytes:
+        return said if self.kind == "modbus" else before
+
+    def _another(self, said: bytes, before: bytes, question: bytes) -> bytes:
+        if self.kind == "modbus" or not self._others:
+            return said
+        return self._chance.choice(self._others)
+
+    def _echo(self, said: bytes, before: bytes, question: bytes) -> bytes:
+        """Some adapters hear what they say themselves."""
+        return question + said if self.kind in ("serial", "mbus") else said
+
+    def _byte(self, said: bytes, before: bytes, question: bytes) -> bytes:
+        at = self._chance.randrange(len(said))
+        return said[:at] + bytes([said[at] ^ self._chance.randint(1, 255)]) + said[at + 1 :]
+
+    def _bit(self, said: bytes, before: bytes, question: bytes) -> bytes:
+        at = self._chance.randrange(len(said))
+        return said[:at] + bytes([said[at] ^ 1 << self._chance.randrange(8)]) + said[at + 1 :]
+
+    def _burst(self, said: bytes, before: bytes, question: bytes) -> bytes:
+        at = self._chance.randrange(len(said))
+        size = self._chance.randint(2, 12)
+        return said[:at] + self._chance.randbytes(size) + said[at + size :]
+
+    def _cut(self, said: bytes, before: bytes, question: bytes) -> bytes:
+        return said[: self._chance.randrange(len(said))]
+
+    def _extra(self, said: bytes, before: bytes, question: bytes) -> bytes:
+        at = self._chance.choice((0, 0, len(said), self._chance.randrange(len(said))))
+        return said[:at] + self._chance.randbytes(self._chance.randint(1, 6)) + said[at:]
+
+    def _twice(self, said: bytes, before: bytes, question: bytes) -> bytes:
+        return said + said
+
+    def _glued(self, said: bytes, before: bytes, question: bytes) -> bytes:
+        """The end of what came before, then this."""
+        return before[self._chance.randrange(len(before) + 1) :] + said
+
+
+class World:
+    """What is true: new values before each exchange, within a few steps of those that the book gives."""
+
+    def __init__(self, device: str, chance: random.Random) -> None:
+        self._rows = BOOKS[device]["sim"]["set"]
+        self._chance = chance
+        self._truths: dict[tuple[str, str], list[Decimal]] = {}  # the last one is the newest
+
+    def change(self, *sims) -> None:
+        for quantity, part, text in self._rows:
+            value = Decimal(text)
+            step = Decimal(1).scaleb(value.as_tuple().exponent)
+            near = value + step * self._chance.randint(-9, 9)
+            if near * value > 0:
+                value = near
+            for sim in sims:
+                sim.set(quantity, part, value)
+
+    def read(self, groups) -> None:
+        """Take what the clean driver read for true, and what it read before: a late answer is one measurement old."""
+        said: dict[tuple[str, str], list[Decimal]] = {}
+        for reading in (reading for group in groups for reading in group):
+            said.setdefault((reading.quantity, reading.part), []).append(exact(reading))
+        for key, values in said.items():
+            self._truths[key] = [*self._truths.get(key, [])[-1:], *values]
+
+    def wrong(self, groups) -> list:
+        """Return what is called good and is not so."""
+        return [
+            reading
+            for group in groups
+            for reading in group
+            if reading.quality == GOOD
+            and reading.quantity not in OF_THEIR_OWN
+            and exact(reading) not in self._truths.get((reading.quantity, reading.part), ())
+        ]
+
+
+@each_device
+def test_no_wrong_value_is_called_good(device):
+    chance = random.Random(f"{SEED} {device}")
+    wire, world = BadWire(device, chance), World(device, chance)
+    play = _asked if device in who_offers("measure") else _overheard
+    good = 0
+    for groups, wrong in play(device, wire, world):
+        assert not wrong, (wire.last, wrong)
+        good += bool(groups)
+    assert good > EXCHANGES // 10, "hardly anything came through: this test proves little"
+    assert len(wire.spoilt) >= len(set(wire.ways)) - 1, wire.spoilt
+
+
+def _asked(device, wire, world):
+    """Yield what each measurement over the bad wire gives, and what of it is wrong."""
+    sim, twin = make_sim(device), make_sim(device)
+    driver, clean = sim_driver(device), sim_driver(device)
+    chance = random.Random(f"{SEED} pieces {device}")
+    for now_ms in range(NOW_MS, NOW_MS + EXCHANGES * PERIOD_MS, PERIOD_MS):
+        world.change(sim, twin)
+        for each in (sim, twin):
+            each.tick(now_ms)
+        truth = drive(clean.measure(now_ms), lambda ask: through(ask, twin.answer(question_of(ask)), wire.kind))
+        world.read(truth)
+
+        def answer(ask):
+            said = wire.carry(sim.answer(question_of(ask)), ask.write)
+            return through(ask, said, wire.kind, lambda left: chance.randint(1, left))
+
+        groups = drive(driver.measure(now_ms), answer)
+        driver.damaged.clear()
+        yield groups, world.wrong(groups)
+
+
+def _overheard(device, wire, world):
+    """The same for a device that speaks by itself: what it says goes to the clean driver, and spoilt to the other."""
+    sim, driver, clean = make_sim(device), sim_driver(device), sim_driver(device)
+    now_ms = NOW_MS
+    for _ in range(EXCHANGES):
+        world.change(sim)
+        said = b""
+        while not said:
+            now_ms += TICK_MS
+            said = sim.tick(now_ms)
+        world.read(clean.feed(said, now_ms))
+        heard = wire.carry(said) or b""
+        groups = driver.feed(heard, now_ms)
+        driver.damaged.clear()
+        yield groups, world.wrong(groups)
