@@ -63,6 +63,9 @@ QUANTITIES = {
     # indices without a unit, as the sensor's own algorithm gives them: VOC 100 and NOx 1 are its usual air
     "voc_index": ("1", "/"),
     "nox_index": ("1", "/"),
+    # what such a sensor measures, in its own steps: no concentration, and no two sensors agree
+    "voc_raw": ("{tick}", None),
+    "nox_raw": ("{tick}", None),
     # what the gateway makes of air: European Air Quality Index band 1 to 6, and the means behind it
     "pm_index": ("1", "/"),
     "pm2_5_mean_1h": ("ug/m3", "ug/m3"),
