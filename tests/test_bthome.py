@@ -1,6 +1,8 @@
 """BTHome v2: what is believed, against the reference parser, and what is refused."""
 
 import json
+import random
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,8 +16,8 @@ from hypothesis import strategies as st
 import bega_protocols.devices.bthome as folder
 from bega.devices import load_driver
 from bega_protocols import bthome
-from bega_protocols.devices.bthome.driver import REPEAT_MS, REPEAT_OF_PACKET_ID_MS
-from bega_protocols.devices.bthome.sim import OBJECTS, Sim
+from bega_protocols.devices.bthome.driver import REPEAT_MS, REPEAT_OF_PACKET_ID_MS, Driver
+from bega_protocols.devices.bthome.sim import OBJECTS, RANGES, Sim
 from bega_protocols.errors import ChecksumError, ConfigError
 from bega_protocols.reading import QUANTITIES, Reading, decimal_text
 
@@ -25,25 +27,63 @@ PLAIN = {"address": ADDRESS}
 SECRET = {"address": ADDRESS, "key": KEY}
 VECTORS = json.loads((Path(folder.__file__).parent / "vectors.json").read_text())["vectors"]
 
-# bthome-ble's name of a sensor: our quantity, and what to multiply its value with to have our unit.
+# bthome-ble's name of a sensor, and our quantity; its unit and ours, and how many of ours are in one of its.
 REFERENCE = {
-    "battery": ("battery", 1),
-    "carbon_dioxide": ("co2", 1),
-    "current": ("current", 1),
-    "dew_point": ("dew_point", 1),
-    "energy": ("active_energy_total", 1),
-    "gas": ("gas_volume", 1),
-    "humidity": ("humidity", 1),
-    "illuminance": ("illuminance", 1),
-    "packet_id": ("packet_id", 1),
-    "pm10": ("pm10", 1),
-    "pm25": ("pm2_5", 1),
-    "power": ("active_power", 1),
-    "pressure": ("pressure", 1),
-    "temperature": ("temperature", 1),
-    "volatile_organic_compounds": ("tvoc", 1),
-    "voltage": ("voltage", 1),
-    "water": ("water_volume", Decimal("0.001")),
+    "battery": "battery",
+    "conductivity": "conductivity",
+    "count": "count",
+    "direction": "direction",
+    "distance": "distance",
+    "duration": "duration",
+    "mass": "mass",
+    "moisture": "moisture",
+    "precipitation": "precipitation",
+    "rotation": "rotation",
+    "speed": "speed",
+    "timestamp": "measured_at",
+    "uv_index": "uv_index",
+    "volume": "volume",
+    "volume_flow_rate": "volume_flow",
+    "volume_storage": "stored_volume",
+    "carbon_dioxide": "co2",
+    "current": "current",
+    "dew_point": "dew_point",
+    "energy": "active_energy_total",
+    "gas": "gas_volume",
+    "humidity": "humidity",
+    "illuminance": "illuminance",
+    "packet_id": "packet_id",
+    "pm10": "pm10",
+    "pm25": "pm2_5",
+    "power": "active_power",
+    "pressure": "pressure",
+    "temperature": "temperature",
+    "volatile_organic_compounds": "tvoc",
+    "voltage": "voltage",
+    "water": "water_volume",
+}
+FACTORS = {
+    ("mm", "m"): Decimal("0.001"),
+    ("L", "m3"): Decimal("0.001"),
+    ("mL", "m3"): Decimal("0.000001"),
+    ("µS/cm", "S/m"): Decimal("0.0001"),
+}
+REFERENCE_STATES = {
+    "battery": "battery_low",
+    "battery_charging": "battery_charging",
+    "carbon_monoxide": "co_detected",
+    "door": "door_open",
+    "gas": "gas_detected",
+    "moisture": "moisture_detected",
+    "motion": "motion",
+    "occupancy": "occupancy",
+    "opening": "opening",
+    "problem": "problem",
+    "running": "running",
+    "smoke": "smoke_detected",
+    "tamper": "tamper",
+    "vibration": "vibration",
+    "window": "window_open",
 }
 
 
@@ -56,15 +96,30 @@ def reference(settings, service_data):
         service_data={"0000fcd2-0000-1000-8000-00805f9b34fb": service_data}, service_uuids=[], connectable=False,
         time=1.0, tx_power=None,
     )  # fmt: skip
+    update = parser.update(info)
     values = {}
-    for sensor in parser.update(info).entity_values.values():
-        name, _, number = sensor.device_key.key.rpartition("_")
-        if not number.isdigit():
-            name, number = sensor.device_key.key, ""
+    for sensor in update.entity_values.values():
+        name, number = numbered(sensor.device_key.key)
         if name in REFERENCE:
-            quantity, factor = REFERENCE[name]
-            values[quantity, f"c{number}" if number else ""] = Decimal(str(sensor.native_value)) * factor
+            quantity = REFERENCE[name]
+            unit = update.entity_descriptions[sensor.device_key].native_unit_of_measurement
+            factor = FACTORS.get((unit and unit.value, QUANTITIES[quantity][0]), 1)
+            values[quantity, number] = plain(sensor.native_value) * factor
+    for state in update.binary_entity_values.values():
+        name, number = numbered(state.device_key.key)
+        if name in REFERENCE_STATES:
+            values[REFERENCE_STATES[name], number] = Decimal(bool(state.native_value))
     return values
+
+
+def numbered(key):
+    """Return the reference's name of a sensor, and our part for its number."""
+    name, _, number = key.rpartition("_")
+    return (name, f"c{number}") if number.isdigit() else (key, "")
+
+
+def plain(value):
+    return Decimal(int(value.timestamp())) if isinstance(value, datetime) else Decimal(str(value))
 
 
 def ours(groups, without=()):
@@ -123,10 +178,11 @@ def test_reference_reads_the_same_in_every_vector(vector):
     settings = vector.get("settings", {})
     counted = ("packet_id",) if "key" in settings else ()  # the counter of an encrypted packet is ours to give
     groups = load_driver("bthome", settings).feed(chunk, 0)
-    assert ours(groups, counted) == reference(settings, service_data)
+    read = reference(settings, service_data)
+    assert ours(groups, counted) == (read if read.keys() - {("packet_id", "")} else {})
 
 
-VALUE = {"sint": st.integers(-(2**15), 2**15 - 1), "uint": st.integers(0, 2**16 - 1)}
+STEPS = {name: st.integers(low, high) for name, (low, high, _) in RANGES.items()}
 
 
 @given(data=st.data(), key=st.sampled_from([{}, {"key": KEY}]))
@@ -136,7 +192,7 @@ def test_reference_reads_the_same_from_our_simulator(data, key):
     wanted = {}
     for quantity in data.draw(st.lists(st.sampled_from(sorted(OBJECTS)), min_size=1, max_size=3, unique=True)):
         _, data_type, factor = OBJECTS[quantity]
-        steps = data.draw(st.integers(0, 255) if data_type == "uint8" else VALUE[data_type[:4]])
+        steps = data.draw(STEPS[data_type])
         wanted[quantity, ""] = steps * Decimal(factor)
         sim.set(quantity, "", wanted[quantity, ""])
     chunk = sim.tick(0)
@@ -147,14 +203,21 @@ def test_reference_reads_the_same_from_our_simulator(data, key):
     assert read == wanted
 
 
-# 58 is left out: the reference rounds its 0.35 degrees a step to one decimal (1 step reads 0.3).
-FIXED_SIZE = [object_id for object_id in range(256) if bthome._size_code(object_id) in "1234" and object_id != 0x58]
+# Left out: 07, 51, 52 and 60 to 65, whose quantities the reference shares with objects that are read here; and 58,
+# whose 0.35 degrees a step it rounds to one decimal (1 step reads 0.3).
+APART = {0x07, 0x51, 0x52, 0x58, *range(0x60, 0x66)}
+FIXED_SIZE = [number for number in range(256) if bthome._size_code(number) in "1234" and number not in APART]
+
+
+def told_apart(ids):
+    """Return `ids` in order, without what the reference mixes up: one quantity in two units (mL and L, m and mm)."""
+    return sorted(number for number in ids if not (number == 0x48 and {0x47, 0x4E} & {*ids}) and number != 0x41)
 
 
 @given(data=st.data())
 def test_reference_reads_the_same_in_any_row_of_objects(data):
     ids = data.draw(st.lists(st.sampled_from(FIXED_SIZE), max_size=8))
-    ids = sorted(ids)[ids.count(0) and ids.count(0) - 1 :]  # one packet id at most
+    ids = told_apart(ids)[ids.count(0) and ids.count(0) - 1 :]  # one packet id at most
     sizes = [int(bthome._size_code(object_id)) for object_id in ids]
     rows = [
         bytes([object_id]) + data.draw(st.binary(min_size=size, max_size=size))
@@ -164,6 +227,23 @@ def test_reference_reads_the_same_in_any_row_of_objects(data):
     groups = load_driver("bthome", {}).feed(body, 0)
     read = reference({}, body)
     assert ours(groups) == (read if read.keys() - {("packet_id", "")} else {})
+
+
+@pytest.mark.parametrize("settings", [PLAIN, SECRET], ids=["plain", "encrypted"])
+def test_reference_agrees_on_five_thousand_packets_of_any_objects(settings):
+    """Ten thousand in all. An encrypted one is sealed by the simulator, each under a counter of its own."""
+    chance = random.Random(2022)
+    driver = load_driver("bthome", settings)
+    sim = Sim(settings, seed=1)
+    for counter in range(1, 5001):
+        ids = told_apart(chance.choices(FIXED_SIZE[1:], k=chance.randint(1, 5)))
+        rows = [bytes([number]) + chance.randbytes(int(bthome._size_code(number))) for number in ids]
+        body = b"".join(rows)
+        service_data = sim._sealed(body, counter) if "key" in settings else b"\x40" + body
+        groups = driver.feed(service_data, counter * 10_000)
+        counted = ("packet_id",) if "key" in settings else ()
+        assert ours(groups, counted) == reference(settings, service_data), service_data.hex()
+    assert not driver.damaged
 
 
 @pytest.mark.parametrize(
@@ -249,6 +329,18 @@ def test_replay_is_refused_after_a_restart():
     assert hear(after, [first, second]) == []
     assert len(hear(after, [third])) == 1
     assert load_driver("bthome", SECRET, after.state()).state() == after.state()
+
+
+def test_counter_at_its_end_leaves_no_packet_that_is_believed():
+    """The next one would be sealed with a nonce that was used before, and who recorded that one could forge it."""
+    driver, sim = load_driver("bthome", SECRET), secret_sensor()
+    body = bytes.fromhex("02c409")
+    assert hear(driver, [sim._sealed(body, 2**32 - 1)]) == [
+        [Reading("packet_id", 2**32 - 1), Reading("temperature", 2500, -2)]
+    ]
+    assert hear(driver, [sim._sealed(body, 0), sim._sealed(body, 1)]) == []
+    assert all("counter went back" in why for why in whys(driver))
+    assert hear(load_driver("bthome", SECRET, driver.state()), [sim._sealed(body, 5)]) == []
 
 
 def test_state_of_another_key_is_forgotten():
@@ -352,4 +444,17 @@ def test_simulator_refuses_what_does_not_fit_an_advertisement():
 
 
 def test_quantities_of_the_reference_are_all_of_ours():
-    assert {quantity for quantity, _ in REFERENCE.values()} <= set(QUANTITIES)
+    assert {*REFERENCE.values(), *REFERENCE_STATES.values()} <= set(QUANTITIES)
+
+
+@pytest.mark.parametrize("settings", [PLAIN, SECRET])
+def test_it_is_recognised_with_a_key_and_without_one(settings):
+    sim = Sim(settings, seed=1)
+    sim.set("temperature", "", 20)
+    assert Driver.recognises(sim.tick(0))
+
+
+def test_strangers_are_not_recognised():
+    assert not any(
+        Driver.recognises(bytes.fromhex(chunk)) for chunk in ("02011a0303aafe", "0716d2fc6002c409", "", "0aff")
+    )

@@ -47,6 +47,14 @@ class Driver:
             self._encipher = aes(hex_bytes(settings, "key", 16))
             self._restore(state)
 
+    @staticmethod
+    def recognises(chunk: bytes) -> bool:
+        """Return whether an advertisement is BTHome's of version 2, plain or encrypted."""
+        try:
+            return bthome.parse(chunk) is not None
+        except WireError:
+            return False
+
     def feed(self, chunk: bytes, now_ms: int) -> "list[list[Reading]]":
         """Return the readings of one advertisement: [] if it repeats the last one, is damaged, or not BTHome's."""
         offset = self._offset

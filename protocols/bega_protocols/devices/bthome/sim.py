@@ -27,9 +27,47 @@ OBJECTS = {
     "active_energy_total": ("4D", "uint32", "0.001"),
     "water_volume": ("4F", "uint32", "0.000001"),  # the page: litres, 0.001
     "active_power": ("5C", "sint32", "0.01"),
+    "uv_index": ("46", "uint8", "0.1"),
+    "speed": ("44", "uint16", "0.01"),
+    "direction": ("5E", "uint16", "0.01"),
+    "precipitation": ("5F", "uint16", "0.1"),
+    "moisture": ("14", "uint16", "0.01"),
+    "conductivity": ("56", "uint16", "0.0001"),  # the page: microsiemens a centimetre, 1
+    "mass": ("06", "uint16", "0.01"),
+    "distance": ("40", "uint16", "0.001"),  # the page: mm, 1
+    "rotation": ("3F", "sint16", "0.1"),
+    "duration": ("42", "uint24", "0.001"),
+    "count": ("3E", "uint32", "1"),
+    "volume": ("4E", "uint32", "0.000001"),  # the page: litres, 0.001
+    "stored_volume": ("55", "uint32", "0.000001"),  # the page: litres, 0.001
+    "volume_flow": ("49", "uint16", "0.001"),
+    "measured_at": ("50", "uint32", "1"),
+    "opening": ("11", "bool", "1"),
+    "battery_low": ("15", "bool", "1"),
+    "battery_charging": ("16", "bool", "1"),
+    "co_detected": ("17", "bool", "1"),
+    "door_open": ("1A", "bool", "1"),
+    "gas_detected": ("1C", "bool", "1"),
+    "moisture_detected": ("20", "bool", "1"),
+    "motion": ("21", "bool", "1"),
+    "occupancy": ("23", "bool", "1"),
+    "problem": ("26", "bool", "1"),
+    "running": ("27", "bool", "1"),
+    "smoke_detected": ("29", "bool", "1"),
+    "tamper": ("2B", "bool", "1"),
+    "vibration": ("2C", "bool", "1"),
+    "window_open": ("2D", "bool", "1"),
 }
+RANGES = {
+    "bool": (0, 1, 1),
+    "uint8": (0, 2**8 - 1, 1),
+    "uint16": (0, 2**16 - 1, 2),
+    "uint24": (0, 2**24 - 1, 3),
+    "uint32": (0, 2**32 - 1, 4),
+    "sint16": (-(2**15), 2**15 - 1, 2),
+    "sint32": (-(2**31), 2**31 - 1, 4),
+}  # data type: lowest, highest, bytes
 LARGEST_ADVERTISEMENT = 31
-ADVERTISE_MS = 1000
 JITTER_MS = 10  # advDelay, Core specification volume 6, part B, section 4.4.2.2
 ANOTHER_KEY = bytes(16)
 
@@ -44,6 +82,7 @@ class Sim:
     """
 
     measure_ms = 5000
+    advertise_ms = 1000
 
     def __init__(self, settings: dict[str, object], seed: int, aes: object = None) -> None:
         self.faults: set[str] = set()
@@ -63,8 +102,7 @@ class Sim:
         Raises ValueError if the quantities that are set no longer fit an advertisement together.
         """
         _, data_type, factor = OBJECTS[quantity]
-        bits = int(data_type[4:])
-        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if data_type.startswith("sint") else (0, 2**bits - 1)
+        low, high, _ = RANGES[data_type]
         steps = int((Decimal(str(value)) / Decimal(factor)).to_integral_value())
         self._values[quantity] = max(low, min(high, steps))
         if len(self._advertisement(0)) > LARGEST_ADVERTISEMENT:
@@ -76,7 +114,7 @@ class Sim:
             self._next_ms = now_ms
         if now_ms < self._next_ms:
             return b""
-        self._next_ms = now_ms + ADVERTISE_MS + self._chance.randint(0, JITTER_MS)
+        self._next_ms = now_ms + self.advertise_ms + self._chance.randint(0, JITTER_MS)
         if "silent" in self.faults or not self._values:
             return b""
         if "replay" in self.faults and self._first:
@@ -99,7 +137,7 @@ class Sim:
         rows = {} if encrypted else {"00": bytes([counter % 256])}
         for quantity, number in self._values.items():
             object_id, data_type, _ = OBJECTS[quantity]
-            rows[object_id] = number.to_bytes(int(data_type[4:]) // 8, "little", signed=data_type.startswith("sint"))
+            rows[object_id] = number.to_bytes(RANGES[data_type][2], "little", signed=data_type.startswith("sint"))
         body = b"".join(bytes.fromhex(object_id) + rows[object_id] for object_id in sorted(rows))
         service_data = self._sealed(body, counter) if encrypted else bytes.fromhex("40") + body
         return bytes.fromhex("020106") + bytes([len(service_data) + 3]) + bytes.fromhex("16D2FC") + service_data
