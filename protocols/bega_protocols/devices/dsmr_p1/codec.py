@@ -9,90 +9,16 @@ No IO, no clock, no floats.
 
 from bega_protocols.checks import crc16_arc
 from bega_protocols.errors import ChecksumError, WireError
+from bega_protocols.obis import electricity, is_digits, reading
 from bega_protocols.reading import Reading
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 
 LINE_SIZE = 2100  # longest line that is read: a message of 1024 characters in hex; longer ones are only checked
 TELEGRAM_SIZE = 16384  # 96 lines, the longest profile known (Lithuania), are far below
-NUMBER_SIZE = 16  # F9(3,3) has ten characters, Austria prints nine digits
 
 NORMAL_TIME_UTC_MIN = 60  # Dutch stamps: W is UTC+1, S one hour more
 NEVER = "70"  # the year of the stamp 700101010000W, which a meter gives before it was ever read
-
-_KWH = {"kwh": 0, "wh": -3}
-_KVARH = {"kvarh": 0, "varh": -3}
-_W = {"kw": 3, "w": 0}
-_VAR = {"kvar": 3, "var": 0}
-
-# quantity: {unit as printed, in lower case: exponent that turns it into the quantity's unit}
-_UNITS = {
-    "active_energy_import": _KWH,
-    "active_energy_export": _KWH,
-    "active_energy_total": _KWH,
-    "reactive_energy_import": _KVARH,
-    "reactive_energy_export": _KVARH,
-    "active_power_import": _W,
-    "active_power_export": _W,
-    "reactive_power_import": _VAR,
-    "reactive_power_export": _VAR,
-    "voltage": {"v": 0},
-    "current": {"a": 0},
-    "frequency": {"hz": 0},
-    "power_factor": {"": 0},
-    "active_tariff": {"": 0},
-    "gas_volume": {"m3": 0},
-    "water_volume": {"m3": 0},
-    "heat_energy": {"gj": 9, "mj": 6},
-}
-
-# OBIS C.D of energy registers, whose E is the tariff (0: all of them)
-_ENERGIES = {
-    "1.8": "active_energy_import",
-    "2.8": "active_energy_export",
-    "3.8": "reactive_energy_import",
-    "4.8": "reactive_energy_export",
-}
-
-# OBIS C.D.E: (quantity, part). Quadrants 1 and 2 are import of reactive energy, 3 and 4 export.
-_REGISTERS = {
-    "5.8.0": ("reactive_energy_import", "q1"),
-    "6.8.0": ("reactive_energy_import", "q2"),
-    "7.8.0": ("reactive_energy_export", "q3"),
-    "8.8.0": ("reactive_energy_export", "q4"),
-    "15.8.0": ("active_energy_total", ""),
-    "1.7.0": ("active_power_import", ""),
-    "21.7.0": ("active_power_import", "l1"),
-    "41.7.0": ("active_power_import", "l2"),
-    "61.7.0": ("active_power_import", "l3"),
-    "2.7.0": ("active_power_export", ""),
-    "22.7.0": ("active_power_export", "l1"),
-    "42.7.0": ("active_power_export", "l2"),
-    "62.7.0": ("active_power_export", "l3"),
-    "3.7.0": ("reactive_power_import", ""),
-    "23.7.0": ("reactive_power_import", "l1"),
-    "43.7.0": ("reactive_power_import", "l2"),
-    "63.7.0": ("reactive_power_import", "l3"),
-    "4.7.0": ("reactive_power_export", ""),
-    "24.7.0": ("reactive_power_export", "l1"),
-    "44.7.0": ("reactive_power_export", "l2"),
-    "64.7.0": ("reactive_power_export", "l3"),
-    "5.7.0": ("reactive_power_import", "q1"),
-    "6.7.0": ("reactive_power_import", "q2"),
-    "7.7.0": ("reactive_power_export", "q3"),
-    "8.7.0": ("reactive_power_export", "q4"),
-    "32.7.0": ("voltage", "l1"),
-    "52.7.0": ("voltage", "l2"),
-    "72.7.0": ("voltage", "l3"),
-    "31.7.0": ("current", "l1"),
-    "51.7.0": ("current", "l2"),
-    "71.7.0": ("current", "l3"),
-    "13.7.0": ("power_factor", ""),
-    "33.7.0": ("power_factor", "l1"),
-    "53.7.0": ("power_factor", "l2"),
-    "73.7.0": ("power_factor", "l3"),
-    "14.7.0": ("frequency", ""),
-}
 
 _TEXTS = {
     "1-3:0.2.8": "version",
@@ -111,6 +37,8 @@ _HEX_TEXTS = {
 _SINCE_V4 = ("1-3:0.2.8", "0-0:96.1.4", "0-0:1.0.0")  # whoever sends one of these sends a check value too
 
 _ELECTRICITY = ("1-0", "1-1")  # Austria prints 1-1
+MONTH_PEAK = "1.6.0"  # Belgium: highest quarter-hour mean of the running month, with its stamp
+THIS_METER = 0  # among the channels of those behind it
 _CHANNELS = {"0-1": 1, "0-2": 2, "0-3": 3, "0-4": 4}
 
 # M-Bus device type (EN 13757-3), printed in decimal: what the meter behind counts
@@ -120,7 +48,7 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     class Stamped(NamedTuple):
-        """What the meter on one M-Bus channel read at a time of its own."""
+        """What the meter on one M-Bus channel read at a time of its own, or THIS_METER itself."""
 
         channel: int
         unix_s: int
@@ -241,6 +169,7 @@ class Telegrams:
                 "P1 check value differs" + ("" if telegram.has_cr else ": line ends are not CR LF"), line
             )
         self._checked = telegram.identification
+        telegram.is_checked = True
         return telegram
 
 
@@ -253,10 +182,12 @@ class Telegram:
         self.attributes: "dict[str, str]" = {}
         self.since_v4 = False  # has a line that only meters with a check value send
         self.garbled = False  # has a line that is none of IEC 62056-21
+        self.is_checked = False  # its check value was right
         self.has_cr = True  # some editors and version controls take the CR away, and the check value with it
         self._first = True
         self._seen: "set[tuple[str, str]]" = set()
         self._channels: "dict[int, _Channel]" = {}
+        self._peak: "tuple[str, str] | None" = None  # stamp and value
         self._pending: "_Channel | None" = None  # its value stands on the next line
 
     def take(self, line: bytes) -> None:
@@ -272,12 +203,14 @@ class Telegram:
         self._first = False
 
     def stamped(self, normal_time_utc_min: int = NORMAL_TIME_UTC_MIN) -> "list[Stamped]":
-        """Return what each meter behind this one has read, with its own stamp.
+        """Return what has a stamp of its own: the highest demand of the month, and what each meter behind has read.
 
         The first channel of a medium has part '', a further one 'm' and its number: n is the order of
         installation, and an exchanged meter may come back on another. Electricity always has its number.
         """
         found = []
+        if self._peak is not None:
+            found += _stamped(THIS_METER, "active_demand_import_max", "", *self._peak, normal_time_utc_min)
         taken = {"active_energy_import"}
         for number in sorted(self._channels):
             channel = self._channels[number]
@@ -286,10 +219,7 @@ class Telegram:
                 continue
             part = "m%d" % number if quantity in taken else ""
             taken.add(quantity)
-            stamp_s = None if channel.stamp.startswith(NEVER) else unix_s(channel.stamp, normal_time_utc_min)
-            reading = _reading(quantity, part, channel.value)
-            if stamp_s is not None and reading is not None:
-                found.append(Stamped(number, stamp_s, [reading, Reading("measured_at", stamp_s, 0, part)]))
+            found += _stamped(number, quantity, part, channel.stamp, channel.value, normal_time_utc_min)
         return found
 
     def _take(self, text: str, pending: "_Channel | None") -> None:
@@ -327,22 +257,17 @@ class Telegram:
         self.attributes["identification"] = self.identification
 
     def _electricity(self, register: str, values: "list[str]") -> None:
-        if register.endswith("*255"):  # OBIS F: the value as it is now; other F are of the past
-            register = register[:-4]
-        if len(values) != 1:
+        if register == MONTH_PEAK and len(values) == 2:
+            self._peak = self._peak or (values[0], values[1])
             return
-        if register in _REGISTERS:
-            quantity, part = _REGISTERS[register]
-            self._add(quantity, part, values[0])
-            return
-        kind, _, tariff = register.rpartition(".")
-        if kind in _ENERGIES and len(tariff) <= 2 and _is_digits(tariff) and str(int(tariff)) == tariff:
-            self._add(_ENERGIES[kind], "" if tariff == "0" else "t" + tariff, values[0])
+        known = electricity(register)
+        if known is not None and len(values) == 1:
+            self._add(known[0], known[1], values[0])
 
     def _channel(self, number: int, register: str, values: "list[str]") -> None:
         channel = self._channels.setdefault(number, _Channel())
         if register == "24.1.0":
-            channel.medium = int(values[0]) if _is_digits(values[0]) and len(values[0]) <= 3 else 0
+            channel.medium = int(values[0]) if is_digits(values[0]) and len(values[0]) <= 3 else 0
         elif register in ("96.1.0", "96.1.1"):
             channel.vacant = not values[0]
             self._text("m%d_id" % number, _from_hex(values[0]))
@@ -355,10 +280,10 @@ class Telegram:
             self._pending = channel
 
     def _add(self, quantity: str, part: str, value: str) -> None:
-        reading = _reading(quantity, part, value)
-        if reading is not None and (quantity, part) not in self._seen:
+        found = reading(quantity, part, value)
+        if found is not None and (quantity, part) not in self._seen:
             self._seen.add((quantity, part))
-            self.readings.append(reading)
+            self.readings.append(found)
 
     def _text(self, name: str, value: str) -> None:
         if value and name not in self.attributes:
@@ -375,12 +300,23 @@ class _Channel:
         self.value = ""
 
 
+def _stamped(
+    number: int, quantity: str, part: str, stamp: str, value: str, normal_time_utc_min: int
+) -> "list[Stamped]":
+    """Return [what one register read at its stamp], [] if it was never read or makes no sense."""
+    stamp_s = None if stamp.startswith(NEVER) else unix_s(stamp, normal_time_utc_min)
+    found = reading(quantity, part, value)
+    if stamp_s is None or found is None:
+        return []
+    return [Stamped(number, stamp_s, [found, Reading("measured_at", stamp_s, 0, part)])]
+
+
 def unix_s(stamp: str, normal_time_utc_min: int = NORMAL_TIME_UTC_MIN) -> "int | None":
     """Return Unix seconds of a stamp YYMMDDhhmmss with S (summer time) or W; None if there is no such time.
 
     Without its letter (V2.2, V3) the European rule decides; the hour that comes twice is taken for summer time.
     """
-    if len(stamp) not in (12, 13) or not _is_digits(stamp[:12]) or stamp[12:] not in ("", "S", "W"):
+    if len(stamp) not in (12, 13) or not is_digits(stamp[:12]) or stamp[12:] not in ("", "S", "W"):
         return None
     year, month, day, hour, minute, second = [int(stamp[at : at + 2]) for at in range(0, 12, 2)]
     year += 2000
@@ -437,31 +373,12 @@ def _split(line: str) -> "tuple[str, list[str]]":
     return line[:start], values
 
 
-def _reading(quantity: str, part: str, text: str) -> "Reading | None":
-    """Return the reading in `text` ("00.244*kW"), digit for digit; None if it holds no number in a unit we know."""
-    number, _, unit = text.partition("*")
-    exp10 = _UNITS[quantity].get(unit.lower())
-    whole, _, places = number.partition(".")
-    if exp10 is None or len(number) > NUMBER_SIZE or not _is_digits(whole + places):
-        return None
-    value = int(whole + places)
-    exp10 -= len(places)
-    if quantity == "power_factor" and value > 10 ** len(places):
-        return None  # a Hungarian sample prints 4.556, and nothing says what that means
-    return Reading(quantity, value, exp10, part)
-
-
 def _from_hex(text: str) -> str:
     """Return the ASCII that ids and messages hide in hex (section 6.4, tag 9); any other text as it is."""
     if len(text) % 2 or not _is_hex(text.encode()):
         return text
     octets = bytes.fromhex(text)
     return octets.decode() if len(octets) > 1 and _is_printable(octets) else text
-
-
-def _is_digits(text: str) -> bool:
-    """str.isdigit takes digits of other scripts too."""
-    return bool(text) and all("0" <= character <= "9" for character in text)
 
 
 def _is_hex(text: bytes) -> bool:
