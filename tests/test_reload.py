@@ -529,7 +529,7 @@ def test_a_control_socket_that_could_not_be_made_or_went_away_is_made_later(tmp_
 
     async def lived() -> None:
         monkeypatch.setattr(control, "_listener", fail)
-        commands = control.Control(state, applied)
+        commands = control.Control(state, applied, recording=lambda *_: None)
         task = asyncio.create_task(commands.run())
         await asyncio.sleep(0.1)
         monkeypatch.setattr(control, "_listener", made)

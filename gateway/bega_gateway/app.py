@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -30,7 +30,7 @@ from bega_gateway import build
 from bega_gateway import config as settings
 from bega_gateway.build import Clocks, Ground, Work
 from bega_gateway.config import Config
-from bega_gateway.control import Control, Origin, Outcome
+from bega_gateway.control import Control, Origin, Outcome, Wanted
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import Health
 from bega_gateway.lines.station import Station
@@ -38,6 +38,7 @@ from bega_gateway.owner import require_owner
 from bega_gateway.pace import Pace
 from bega_gateway.parts import Parts, kept_up
 from bega_gateway.progress import Sight
+from bega_gateway.record_file import head_of
 from bega_gateway.recorder import Recorder
 from bega_gateway.reload import plan, settled
 from bega_gateway.supervision import Supervision, spool_sight, uplink_sight
@@ -146,7 +147,7 @@ class Gateway:
             self._serve_feed(config, config.feed, stack)
         if config.metrics:
             self._serve_metrics(config.metrics, stack)
-        commands = Control(state, self.reload)
+        commands = Control(state, self.reload, self._recording)
         stack.callback(commands.close)
         self._keep("control", commands.run)
 
@@ -251,6 +252,15 @@ class Gateway:
         said += [f"failed, see the log place={place}" for place in failed]
         said.append(f"done kept={len(changes.keep)} ended={len(changes.end)} begun={len(changes.begin)}")
         return Outcome(not failed, said)
+
+    def _recording(self, wanted: Wanted, is_over: Callable[[], bool]) -> AsyncGenerator[str, None]:
+        """Return the texts of a recording of one line, as of now; raises ConfigError if it cannot be recorded."""
+        from bega_gateway.record import taped
+
+        clocks = self._ground.clocks
+        head = head_of(self._config, wanted.line, clocks.wall_ms())
+        stations = [station for line, station in self._parts.stations() if line == wanted.line]
+        return taped(head, stations, wanted.for_s, clocks.mono_ms, is_over)
 
     async def _heed_hangups(self) -> None:
         while True:

@@ -135,6 +135,20 @@ def _device_line(ground: Ground, config: Config, name: str, line: settings.Line,
     return Part(works, driven, stations, patience_s, let_go=lambda: ground.health.forget(name))
 
 
+def line_alone(config: Config, name: str, clocks: Clocks) -> tuple[Work, list[Station]]:
+    """Return what drives the line `name` without a gateway, and its stations: what they read goes nowhere."""
+
+    async def deliver(groups: list[list[Reading]], wall_ms: int) -> None:
+        pass
+
+    stations = [
+        Station(device_name, load_driver(device.driver, device.settings), device.every_s, deliver, device.priority)
+        for device_name, device in config.devices.items()
+        if device.line == name
+    ]
+    return _driven(name, config.lines[name], stations, clocks).run, stations
+
+
 def _watched(line: str, station: Station) -> Watched:
     return Watched(
         line,
@@ -157,9 +171,7 @@ def _said_node(recorder: Recorder, node: str, begun: str) -> Callable[[], str]:
     return lambda: PERSONAL if is_personal() else node
 
 
-def _station(
-    recorder: Recorder, name: str, device: settings.Device, state: bytes
-) -> tuple[Station, Window | None]:
+def _station(recorder: Recorder, name: str, device: settings.Device, state: bytes) -> tuple[Station, Window | None]:
     driver = load_driver(device.driver, device.settings, state)
 
     async def deliver(groups: list[list[Reading]], wall_ms: int) -> None:

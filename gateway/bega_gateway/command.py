@@ -134,7 +134,12 @@ def _keep_to_ourselves() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from bega_gateway.record import add_record
+    from bega_gateway.replay import add_replay
+    from bega_gateway.scan.command import add_scan
+
     parser, verbs = command_line("bega gateway", __doc__, EXAMPLES)
+    add_scan(verbs)
     add_verb(verbs, "check", check, "say whether a configuration is good, with every problem and its place")
     add_run(verbs, run, "run the gateway until it is told to stop")
     add_verb(verbs, "reload", reload, "have the gateway that runs read its configuration again")
@@ -143,6 +148,8 @@ def _parser() -> argparse.ArgumentParser:
     plain.set_defaults(command=example)
     _add_installing(verbs, "install", install, "make the gateway a service of this machine")
     remover = _add_installing(verbs, "uninstall", uninstall, "remove what install made")
+    add_record(verbs)
+    add_replay(verbs)
     remover.add_argument("--purge", action="store_true", help="remove configuration and state too: what waits is lost")
     filler = add_verb(verbs, "backfill", backfill, "load a history into the public feed")
     filler.add_argument(

@@ -1,8 +1,12 @@
-"""How `bega gateway reload` reaches the gateway that runs: a Unix socket in its state directory.
+"""How `bega gateway reload` and `record` reach the gateway that runs: a Unix socket in its state directory.
 
 The client writes on a line "reload" and, as JSON, what it checked, {"file": ..., "assignments": [...]}; the gateway
-answers with one line of JSON, {"applied": true, "said": [...]}, when it is done. Only who may enter the state
-directory can ask, and all that can be asked is to read again the file that it runs by.
+answers with one line of JSON, {"applied": true, "said": [...]}, when it is done. Upon "record" and what is wanted,
+{"line": ..., "for_s": ...}, it answers with a recording, line by line as record_file.py has it, or with
+{"refused": "..."}, until the time is over or the client has gone.
+
+Only who may enter the state directory can ask, and nothing that can be asked changes what the gateway measures, but
+reading again the file that it runs by.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +27,7 @@ log = logging.getLogger(__name__)
 
 NAME = "control.sock"
 LONGEST_LINE = 16_000
+LONGEST_TEXT = 4_000_000  # of a recording: its head may hold many register maps
 ASK_WITHIN_S = 5.0
 TAKE_WITHIN_S = 5.0  # the answer
 LOOK_EVERY_S = 10.0  # whether the socket is there: the disk may have been read-only at the start
@@ -54,16 +59,32 @@ class Origin(NamedTuple):
         return ""
 
 
+class Wanted(NamedTuple):
+    """What is to be recorded."""
+
+    line: str
+    for_s: float
+
+
+class NoGateway(ConfigError):
+    """No gateway runs with this state: what can be done without one may be done here."""
+
+
 Reload = Callable[[Origin | None], Awaitable[Outcome]]
+Recording = Callable[[Wanted, Callable[[], bool]], AsyncGenerator[str, None]]
 
 
 class Control:
     """Owns the socket. Where none can be made that is said once, and tried again; SIGHUP works all the same."""
 
-    def __init__(self, state: Path, reload: Reload) -> None:
-        """Make the socket, so that it is there before the gateway says that it is ready."""
+    def __init__(self, state: Path, reload: Reload, recording: Recording) -> None:
+        """Make the socket, so that it is there before the gateway says that it is ready.
+
+        recording(wanted, is_over): gives the texts of a recording until `is_over()`; raises ConfigError
+        """
         self._state = state
         self._reload = reload
+        self._recording = recording
         self._failed = False
         self._listener = self._listen()
 
@@ -120,17 +141,30 @@ class Control:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(ASK_WITHIN_S):
             word, _, checked = (await reader.readline()).partition(b" ")
-        if word != b"reload":
-            return
-        try:
-            asked = Origin(**json.loads(checked))
-        except TypeError:
-            return
-        outcome = await self._reload(asked)
         writer.transport.set_write_buffer_limits(0)  # so that drain() is over when all of it is
-        writer.write(json.dumps(outcome._asdict()).encode() + b"\n")
-        async with asyncio.timeout(TAKE_WITHIN_S):
-            await writer.drain()
+        try:
+            if word == b"reload":
+                outcome = await self._reload(Origin(**json.loads(checked)))
+                await _say(writer, json.dumps(outcome._asdict()))
+            elif word == b"record":
+                await self._record(Wanted(**json.loads(checked)), reader, writer)
+        except TypeError:  # not what Origin or Wanted has
+            return
+
+    async def _record(self, wanted: Wanted, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with contextlib.aclosing(self._recording(wanted, reader.at_eof)) as texts:
+                async for text in texts:
+                    await _say(writer, text)
+        except ConfigError as error:
+            await _say(writer, json.dumps({"refused": str(error)}))
+
+
+async def _say(writer: asyncio.StreamWriter, text: str) -> None:
+    """Write a line; raises TimeoutError, an OSError, if nobody takes it."""
+    writer.write(text.encode() + b"\n")
+    async with asyncio.timeout(TAKE_WITHIN_S):
+        await writer.drain()
 
 
 def ask_reload(state: Path, checked: Origin) -> Outcome:
@@ -145,14 +179,45 @@ def ask_reload(state: Path, checked: Origin) -> Outcome:
             connection.sendall(b"reload " + json.dumps(checked._asdict()).encode() + b"\n")
             with connection.makefile("rb") as answers:
                 return Outcome(**json.loads(answers.readline()))
-    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-        raise ConfigError(
-            f"no gateway runs with the state in {state}; start it, or give --config as it has it"
-        ) from None
-    except PermissionError:
-        raise ConfigError(f"{state} may not be entered: run this as root, or as the gateway's user") from None
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"the gateway ended without an answer ({error}); see its log") from None
+        raise _unanswered(state, error) from None
+
+
+async def ask_recording(state: Path, line: str, for_s: float) -> AsyncGenerator[str, None]:
+    """Have the gateway whose state lies in `state` copy what `line` hears and says; return the texts, head first.
+
+    Raises NoGateway where none runs, ConfigError if it refuses.
+    """
+    try:
+        with _short(state) as folder:
+            reader, writer = await asyncio.open_unix_connection(f"{folder}/{NAME}", limit=LONGEST_TEXT)
+        await _say(writer, f"record {json.dumps(Wanted(line, for_s)._asdict())}")
+        head = (await reader.readline()).decode()
+        refused = json.loads(head).get("refused")
+    except (OSError, ValueError, TypeError) as error:
+        raise _unanswered(state, error) from None
+    if refused:
+        writer.close()
+        raise ConfigError(str(refused))
+    return _texts(head, reader, writer)
+
+
+async def _texts(head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncGenerator[str, None]:
+    try:
+        yield head.rstrip("\n")
+        while (text := await reader.readline()).endswith(b"\n"):
+            yield text.decode().rstrip("\n")
+    finally:
+        writer.transport.abort()  # it is what tells the gateway that we have enough
+
+
+def _unanswered(state: Path, error: Exception) -> ConfigError:
+    """Return what to tell the operator where the gateway did not answer."""
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
+        return NoGateway(f"no gateway runs with the state in {state}; start it, or give --config as it has it")
+    if isinstance(error, PermissionError):
+        return ConfigError(f"{state} may not be entered: run this as root, or as the gateway's user")
+    return ConfigError(f"the gateway ended without an answer ({error}); see its log")
 
 
 def _listener(state: Path) -> socket.socket:
