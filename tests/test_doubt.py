@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bega_protocols.doubt import NO_CLOCK_MS, SATURATED, STUCK, WARMING, Doubt
+from bega_protocols.doubt import NO_CLOCK_MS, NOTHING, SATURATED, STUCK, WARMING, Doubt
 from bega_protocols.reading import GOOD, SUSPECT, Reading
 
 START_MS = 1_000_000
@@ -83,6 +83,14 @@ def test_only_the_quantity_at_its_end_is_doubted():
     assert qualities(doubt.judge(dust(999), b"a", START_MS)) == [GOOD, GOOD]
     assert qualities(doubt.judge(dust(1000), b"b", START_MS)) == [SUSPECT, GOOD]
     assert doubt.why == SATURATED + ": pm2_5"
+
+
+def test_sensor_that_sees_nothing_at_all_is_doubted():
+    doubt = Doubt(sees_always=True)
+    blind = [Reading("pm2_5", 0), Reading("particles_0_3", 0, -2)]
+    assert qualities(doubt.judge(blind, b"a", START_MS)) == [SUSPECT, SUSPECT]
+    assert doubt.why == NOTHING
+    assert qualities(doubt.judge([Reading("pm2_5", 0), Reading("particles_0_3", 1, -2)], b"b", START_MS)) == [GOOD, GOOD]
 
 
 def test_capture_without_a_clock_is_judged_by_its_values_only():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NO_CLOCK_MS = 0  # `now_ms` of a capture that is decoded: it does not say when its frames came
-WARMING, STUCK, SATURATED = "warming up", "repeats itself", "at the end of its range"
+WARMING, STUCK, NOTHING, SATURATED = "warming up", "repeats itself", "sees nothing at all", "at the end of its range"
 
 
 class Doubt:
@@ -31,6 +31,7 @@ class Doubt:
         stuck_ms: int = 0,
         stuck_frames: int = 2,
         ends: "Mapping[str, tuple[int, int]] | None" = None,
+        sees_always: bool = False,
     ) -> None:
         """Set what is doubted; 0 leaves a rule out.
 
@@ -38,6 +39,7 @@ class Doubt:
         quiet_ms: a sensor that was not heard for longer was without power; only for those that speak by themselves
         stuck_ms, stuck_frames: noise must move a frame before it came for so long and so many times, byte for byte
         ends: by quantity the lowest and the highest value, in the reading's own steps, that is no measurement any more
+        sees_always: there is no air in which all its values are zero: then its laser or its fan does not run
         """
         self.why = ""
         self._warm_up_ms = warm_up_ms
@@ -45,6 +47,7 @@ class Doubt:
         self._stuck_ms = stuck_ms
         self._stuck_frames = stuck_frames
         self._ends = ends or {}
+        self._sees_always = sees_always
         self._heard_ms: "int | None" = None
         self._warm_ms = 0  # how long it has been warm by what was heard: a clock that is set steps, and may step back
         self._frame = b""
@@ -77,6 +80,8 @@ class Doubt:
             self.why = WARMING
         elif now_ms != NO_CLOCK_MS and self._is_stuck():
             self.why = STUCK
+        elif self._sees_always and not any(reading.value for reading in readings):
+            self.why = NOTHING
         else:
             return self._within(readings)
         return suspect(readings)

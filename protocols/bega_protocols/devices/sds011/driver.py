@@ -72,7 +72,7 @@ class Driver:
         warm_up_ms = 0 if self._has_period else self._warm_up_ms
         quiet_ms = 0 if mode == "query" or self._has_period else BETWEEN_FRAMES_MS
         ends = {"pm2_5": (-1, TOP_TENTHS), "pm10": (-1, TOP_TENTHS)}
-        self._doubt = Doubt(warm_up_ms, quiet_ms, stuck_ms, STUCK_FRAMES, ends)
+        self._doubt = Doubt(warm_up_ms, quiet_ms, stuck_ms, STUCK_FRAMES, ends, True)
         self._on_time = OnTime(state)
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {}
@@ -96,7 +96,7 @@ class Driver:
         return groups
 
     def act(self, name: str, value: "int | None") -> "Command":
-        """sleep: 1 sleeps, 0 wakes; report_by_itself: 1 or 0; period_min: 0 works all the time, else once in so many."""
+        """sleep: 1 sleeps, 0 wakes; report_by_itself: 1 or 0; period_min: 0 works always, else once in so many."""
         most = LONGEST_PERIOD_MIN if name == "period_min" else 1
         if name not in self.actions or value is None or not 0 <= value <= most:
             raise ConfigError("an SDS011 can do %s from 0 to %d, not %s %r" % (", ".join(ACTIONS), most, name, value))
