@@ -251,28 +251,30 @@ def _must_be_true(groups, truth):
 
 @each_acting_device
 def test_every_action_reaches_the_simulator(device):
-    driver, sim = sim_driver(device), make_sim(device)
-    for name in driver.actions:
-        for value in BOOKS[device].get("actions", {}).get(name, [None]):
-            drive(
-                driver.act(name, value),
-                lambda ask: through(ask, sim.answer(question_of(ask)), wire_of(device)),
-            )
-            assert not driver.damaged, (name, value)
+    for name, value in _actions(device):
+        driver, sim = sim_driver(device), make_sim(device)
+        exchange(driver, sim)
+        drive(driver.act(name, value), lambda ask, sim=sim: through(ask, sim.answer(question_of(ask)), wire_of(device)))
+        assert not driver.damaged, (name, value)
 
 
 @each_acting_device
 def test_action_upon_a_silent_device_ends(device):
     driver = sim_driver(device)
-    for name in driver.actions:
-        for value in BOOKS[device].get("actions", {}).get(name, [None]):
-            drive(driver.act(name, value), lambda ask: through(ask, None, wire_of(device)))
+    for name, value in _actions(device):
+        drive(driver.act(name, value), lambda ask: through(ask, None, wire_of(device)))
 
 
 @each_acting_device
 def test_unknown_action_is_refused(device):
     with pytest.raises(ConfigError):
         drive(sim_driver(device).act("no such action", None), lambda ask: None)
+
+
+def _actions(device):
+    """Return each action with each value that the book has for it."""
+    values = BOOKS[device].get("actions", {})
+    return [(name, value) for name in sim_driver(device).actions for value in values.get(name, [None])]
 
 
 @each_device

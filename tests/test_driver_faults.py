@@ -37,11 +37,12 @@ EXCHANGES = 10_000 if os.environ.get("BEGA_PROFILE") == "nightly" else 300
 SEED = 20_260_101
 PERIOD_MS = 10_000  # of what is asked
 TICK_MS = 500
+ALL = -1
 CALM = ("none", "none", "silent", "late", "another", "echo")
 NOISE = ("byte", "bit", "cut")
 SHIFTS = ("extra", "twice", "glued")
 BURST = ("burst",)
-OF_THEIR_OWN = {"packet_id", "measured_at"}  # numbers of a message, not of the world
+OF_THEIR_OWN = {"packet_id", "measured_at", "laser_time"}  # of a message or of the driver, not of the world
 
 each_device = pytest.mark.parametrize("device", device_names())
 
@@ -65,13 +66,23 @@ class BadWire:
             for vector in BOOKS[name]["vectors"]
             for chunk in chunks_of(vector)
         ]
-        self._last = b""
         self.last: tuple[object, ...] = ()
+        self._before = b""
+        self._way = "none"
+        self._which = ALL
+        self._count = 0
+
+    def choose(self) -> None:
+        """Choose what is spoilt in the measurement that begins: one answer, or (one time in eight) all of them."""
+        self._way = self._chance.choice(self.ways)
+        self._which = self._chance.randrange(max(1, self._count)) if self._chance.randrange(8) else ALL
+        self._count = 0
 
     def carry(self, said: bytes | None, question: bytes = b"") -> bytes | None:
         """Return what arrives of what was `said` upon `question`."""
-        way = self._chance.choice(self.ways)
-        before, self._last = self._last, said or self._last
+        way = self._way if self._which in (ALL, self._count) else "none"
+        self._count += 1
+        before, self._before = self._before, said or self._before
         if not said:
             return said
         self.spoilt[way] += 1
@@ -89,7 +100,7 @@ class BadWire:
         return said if self.kind == "modbus" else before
 
     def _another(self, said: bytes, before: bytes, question: bytes) -> bytes:
-        if self.kind == "modbus" or not self._others:
+        if self.kind in ("modbus", "i2c") or not self._others:  # where each answers to its own address
             return said
         return self._chance.choice(self._others)
 
@@ -185,16 +196,31 @@ def _asked(device, wire, world):
         world.change(sim, twin)
         for each in (sim, twin):
             each.tick(now_ms)
-        truth = drive(clean.measure(now_ms), lambda ask: through(ask, twin.answer(question_of(ask)), wire.kind))
+        truth = drive(clean.measure(now_ms), _patient(twin, now_ms, wire.kind, through))
         world.read(truth)
 
-        def answer(ask):
-            said = wire.carry(sim.answer(question_of(ask)), ask.write)
-            return through(ask, said, wire.kind, lambda left: chance.randint(1, left))
+        def carried(ask, said, kind):
+            return through(ask, wire.carry(said, ask.write), kind, lambda left: chance.randint(1, left))
 
-        groups = drive(driver.measure(now_ms), answer)
+        wire.choose()
+        groups = drive(driver.measure(now_ms), _patient(sim, now_ms, wire.kind, carried))
         driver.damaged.clear()
         yield groups, world.wrong(groups)
+
+
+def _patient(sim, now_ms, kind, carried):
+    """Return a line on which time passes while it waits: on I2C a sensor is read only when it has measured."""
+    waited_ms = 0
+
+    def answer(ask):
+        nonlocal waited_ms
+        said = sim.answer(question_of(ask))
+        waited_ms += ask.wait_ms
+        if kind == "i2c":
+            sim.tick(now_ms + waited_ms)
+        return carried(ask, said, kind)
+
+    return answer
 
 
 def _overheard(device, wire, world):
@@ -208,6 +234,7 @@ def _overheard(device, wire, world):
             now_ms += TICK_MS
             said = sim.tick(now_ms)
         world.read(clean.feed(said, now_ms))
+        wire.choose()
         heard = wire.carry(said) or b""
         groups = driver.feed(heard, now_ms)
         driver.damaged.clear()
