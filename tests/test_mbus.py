@@ -461,9 +461,8 @@ def test_babbling_is_not_looked_through_ever_again(monkeypatch):
     """A meter that sends for minutes: of 64 KiB of the worst only the end is summed up."""
     summed = []
     monkeypatch.setattr("bega_protocols.mbus.sum8", lambda octets: summed.append(len(octets)) or sum(octets) & 0xFF)
-    assert not has_frame(b"\x68\x10\x10\x68\x16" * 13_107)
-    assert len(summed) <= 4 * 261
-    assert sum(summed) < 20_000
+    assert not has_frame(b"\x68\xfe\xfe\x68\x16" * 13_107)
+    assert 100 < len(summed) <= 4 * 261
 
 
 # Addresses.

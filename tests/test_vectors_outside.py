@@ -42,7 +42,8 @@ def test_captured_frame_comes_through_any_chunking_and_noise(case, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8))) if is_stream(case.device) else []
     heard = hear(driver, [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)])
     values = [[reading[:4] for reading in group] for group in expected]
-    assert [group for group in ([reading[:4] for reading in group] for group in heard) if group in values]
+    if case.groups != 0:
+        assert [group for group in ([reading[:4] for reading in group] for group in heard) if group in values]
 
 
 @pytest.mark.parametrize("device", sorted({case.device for case in captured()}))
