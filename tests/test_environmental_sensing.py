@@ -74,7 +74,7 @@ def test_stuck_sensor_says_the_same_for_ever():
 
 def test_recorded_poll_with_a_foreign_end_keeps_what_stands_before_it():
     driver = load_driver("environmental_sensing", {})
-    assert driver.feed(bytes.fromhex("6e2ac409ffff01"), 0) == [[Reading("temperature", 2500, -2)]]
+    assert driver.feed(bytes.fromhex("2a6ec409ffff01"), 0) == [[Reading("temperature", 2500, -2)]]
     assert [(offset, error.why) for offset, error in driver.damaged] == [(4, "no characteristic that is read here")]
 
 

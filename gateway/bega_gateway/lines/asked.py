@@ -180,10 +180,13 @@ class AskedLine:
 
 
 def _tap(tap: Callable[[str, bytes], None], ask: Ask, answer: bytes | None) -> None:
+    """Say what went over the wire; behind a characteristic's UUID where a question names one, as `feed` reads it."""
+    number = ask.line.get("characteristic")
+    head = b"" if number is None else number.to_bytes(2 if number < 1 << 16 else 16, "big")
     if ask.write:
-        tap("out", ask.write)
+        tap("out", head + ask.write)
     if answer:
-        tap("in", answer)
+        tap("in", head + answer)
 
 
 def _first(error: BaseException) -> BaseException:

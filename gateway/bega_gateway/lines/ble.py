@@ -1,4 +1,8 @@
-"""Bluetooth advertisements of the sensors that the configuration names, and of no other, from one adapter."""
+"""What Bluetooth sensors say to one adapter: those that the configuration names, and no other.
+
+Most advertise, and are only listened to. Those whose driver must ask are connected to and read, apart from the
+listening (ble_gatt.py).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,12 @@ from bleak.backends.scanner import AdvertisementData
 from bleak.exc import BleakDBusError, BleakError
 
 from bega.clock import Clock
+from bega.devices import must_be_asked
 from bega_gateway.config import BleLine as BleSettings
+from bega_gateway.lines.asked import AskedLine
+from bega_gateway.lines.ble_counters import BleCounters
+from bega_gateway.lines.ble_gatt import GattWire
+from bega_gateway.lines.ble_power import power_cycle, power_on
 from bega_gateway.lines.station import Station
 from bega_protocols.errors import ConfigError, LineError
 
@@ -23,24 +32,18 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 DEAF_AFTER_S = 60.0
+RESET_AT, RESET_EVERY = 2, 10  # a second scan that hears nothing, then each tenth: a cellar may simply be silent
+RESET_WITHIN_S = 15.0
 OPEN_WITHIN_S = 10.0
 CLOSE_WITHIN_S = 1.0  # part of the 2 s in which the gateway ends
 SAY_AGAIN_MS = 3_600_000
 
 # AD types, Bluetooth Assigned Numbers section 2.3
+UUIDS_16_BIT = 0x03
 SERVICE_DATA_16_BIT, SERVICE_DATA_32_BIT, SERVICE_DATA_128_BIT, MANUFACTURER_DATA = 0x16, 0x20, 0x21, 0xFF
 LONGEST_STRUCTURE = 255
 BLUETOOTH_BASE_UUID = 0x0000000000001000800000805F9B34FB
-
-
-@dataclass
-class BleCounters:
-    """What the adapter heard since the start."""
-
-    ours: int = 0  # advertisements of configured sensors
-    foreign: int = 0  # all others: counted, and nothing of them is looked at or kept
-    overtaken: int = 0  # ours, replaced by a newer one of the same sensor before the gateway got to them
-    restarted: int = 0  # scans begun anew because nothing at all was heard
+BLUETOOTH_BASE = "-0000-1000-8000-00805f9b34fb"
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,13 @@ class BleLine:
         deaf_after_s: float = DEAF_AFTER_S,
     ) -> None:
         """Raises ConfigError if a station's driver has no `address`, or the address of another."""
-        self.counters = BleCounters()
+        self.counters = BleCounters(settings.adapter)
         self._name = name
         self._adapter = settings.adapter
         self._stations = _by_address(stations)
+        self._found: dict[str, BLEDevice | None] = {
+            address: None for address, station in self._stations.items() if must_be_asked(station.driver)
+        }  # what was heard of those that are connected to
         self._mono_ms = mono_ms
         self._wall_ms = wall_ms
         self._deaf_after_ms = int(deaf_after_s * 1000)
@@ -77,14 +83,32 @@ class BleLine:
         self._arrived = asyncio.Event()
         self._heard_ms = 0  # when anything at all was heard, foreign or ours
         self._down = False
-        self._deaf = False
+        self._deaf_spells = 0  # scans in a row that heard nothing
+        self._owes_power = False  # we have switched the adapter off, and could not switch it on
         self._said: dict[tuple[str, str], int] = {}
         self.tries = 0  # to begin a scan, since the start
+        turns = asyncio.Lock()
+        self._polls = [self._poll(address, turns) for address in self._found]
 
     async def run(self) -> None:
-        """Listen until cancelled; an adapter that is gone is opened again with a growing pause."""
+        """Listen and ask until cancelled; an adapter that is gone is opened again with a growing pause."""
         # bleak's debug lines name every passer-by's phone: they stay off, whatever the gateway's own level is.
         logging.getLogger("bleak").setLevel(logging.INFO)
+        async with asyncio.TaskGroup() as tasks:
+            for poll in self._polls:
+                tasks.create_task(poll.run())
+            tasks.create_task(self._listen_for_ever())
+
+    async def finish(self) -> None:
+        """Begin no further poll; return when those in hand have ended."""
+        await asyncio.gather(*(poll.finish() for poll in self._polls))
+
+    def _poll(self, address: str, turns: asyncio.Lock) -> AskedLine:
+        station = self._stations[address]
+        wire = GattWire(self._name, station, lambda: self._found[address], turns, self.counters, self._mono_ms)
+        return AskedLine(self._name, wire, [station], self._mono_ms, self._wall_ms)
+
+    async def _listen_for_ever(self) -> None:
         pause_s = FIRST_PAUSE_S
         try:
             while True:
@@ -94,6 +118,8 @@ class BleLine:
                     self._say_back()
                     pause_s = FIRST_PAUSE_S
                     await self._listen()
+                    if self._deaf_spells % RESET_EVERY == RESET_AT:
+                        await self._reset()
                 except LineError as error:
                     if not self._down:
                         log.warning("line down line=%s error=%s", self._name, error)
@@ -108,12 +134,33 @@ class BleLine:
         try:
             async with asyncio.timeout(OPEN_WITHIN_S):
                 await self._end_scan()
+                if self._owes_power:
+                    await power_on(self._adapter)
+                    self._owes_power = False
                 scanner = BleakScanner(self._hear, bluez={"adapter": self._adapter})
                 await scanner.start()
+        except LineError:
+            raise
         except Exception as error:  # bleak and dbus-fast raise many kinds; the remedy is one: wait and open again
             raise LineError(_advice(self._adapter, error)) from None
         self._scanner = scanner
         self._heard_ms = self._mono_ms()
+
+    async def _reset(self) -> None:
+        """Switch the adapter off and on; raises LineError if that cannot be."""
+        self.counters.resets += 1
+        if self._deaf_spells == RESET_AT:
+            log.warning("line still deaf, %s is switched off and on line=%s", self._adapter, self._name)
+        self._owes_power = True
+        try:
+            async with asyncio.timeout(RESET_WITHIN_S):
+                await self._end_scan()
+                await power_cycle(self._adapter)
+        except LineError:
+            raise
+        except Exception as error:
+            raise LineError(_advice(self._adapter, error)) from None
+        self._owes_power = False
 
     async def _end_scan(self) -> None:
         """End the last scan; raises what bleak raises where there is no bus."""
@@ -156,12 +203,15 @@ class BleLine:
         """Keep one advertisement if it is a configured sensor's; called by bleak for every one in the air."""
         now_ms = self._mono_ms()
         self._heard_ms = now_ms
-        self._deaf = False
+        self._deaf_spells = 0
         address = device.address.upper()
         if address not in self._stations:
             self.counters.foreign += 1
             return
         self.counters.ours += 1
+        if address in self._found:
+            self._found[address] = device
+            return
         self.counters.overtaken += address in self._waiting
         self._waiting[address] = _Heard(advertisement, now_ms, self._wall_ms())
         self._arrived.set()
@@ -185,9 +235,9 @@ class BleLine:
 
     def _count_deaf(self, quiet_ms: int) -> None:
         self.counters.restarted += 1
-        if not self._deaf:
+        if not self._deaf_spells:
             log.warning("line deaf, the scan is begun anew line=%s for_s=%d", self._name, quiet_ms // 1000)
-        self._deaf = True
+        self._deaf_spells += 1
 
     def _say_damage(self, station: Station, why: str) -> None:
         """Say each kind of damage once an hour: a wrong key comes with every advertisement."""
@@ -198,11 +248,14 @@ class BleLine:
 
 
 def structures(advertisement: AdvertisementData) -> bytes:
-    """Return the service data and manufacturer data of an advertisement as the structures that went over the air.
+    """Return service data, manufacturer data and services of an advertisement as the structures that went over the air.
 
     BlueZ takes advertisements apart; drivers read what a sensor sent (Core Supplement 11, part A).
     """
     rows = [_service_data(UUID(uuid), data) for uuid, data in advertisement.service_data.items()]
+    short = [uuid for uuid in advertisement.service_uuids if uuid[:4] == "0000" and uuid[8:] == BLUETOOTH_BASE]
+    if short:
+        rows.append(bytes((UUIDS_16_BIT,)) + b"".join(bytes.fromhex(uuid[4:8])[::-1] for uuid in short))
     for company, data in advertisement.manufacturer_data.items():
         rows.append(bytes((MANUFACTURER_DATA,)) + company.to_bytes(2, "little") + data)
     return b"".join(bytes((len(row),)) + row for row in rows if len(row) <= LONGEST_STRUCTURE)

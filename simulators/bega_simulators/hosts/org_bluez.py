@@ -1,14 +1,16 @@
-"""`org.bluez` on a bus, over an HCI host: what bluetoothd says to whoever scans. No connections yet.
+"""`org.bluez` on a bus, over HCI hosts: what bluetoothd says to whoever scans, connects and reads.
 
 Interfaces and properties as BlueZ documents them (doc/org.bluez.Adapter.rst, org.bluez.Device.rst, 5.66): a discovery
 session for each caller, devices as objects that go 30 s after they were last heard, PropertiesChanged only for what
-changed (the filter DuplicateData is false by default). AdvertisementMonitor, agents and filters are left out.
+changed (the filter DuplicateData is false by default). Connections and GATT are in org_bluez_links.py.
+AdvertisementMonitor, agents and filters are left out.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from bumble import hci
@@ -16,11 +18,11 @@ from bumble.host import Host
 from dbus_fast import ErrorType, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
+from bega_simulators.hosts.org_bluez_links import DEVICE, Links, Refused
+
 OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 ADAPTER = "org.bluez.Adapter1"
-DEVICE = "org.bluez.Device1"
-ADAPTER_PATH = "/org/bluez/hci0"
 
 FORGOTTEN_AFTER_S = 30.0  # bluetoothd's TemporaryTimeout
 LOOK_EVERY_S = 1.0
@@ -32,91 +34,19 @@ UUIDS_16_BIT, SHORT_NAME, NAME, TX_POWER, SERVICE_DATA_16_BIT, MANUFACTURER_DATA
 Properties = dict[str, Variant]
 
 
-class OrgBluez:
-    """bluetoothd with one adapter, hci0. `start` and `stop` are systemctl's; between them all is forgotten."""
+class _Adapter:
+    """One adapter: who scans on it and who is connected to it."""
 
-    def __init__(self, bus_address: str, host: Host) -> None:
-        self._bus_address = bus_address
-        self._host = host
-        self._objects: dict[str, dict[str, Properties]] = {}
-        self._heard_s: dict[str, float] = {}  # device path: when it was last heard
-        self._scanning: set[str] = set()  # bus names with a discovery session
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._bus: MessageBus | None = None
+    def __init__(self, path: str, host: Host, links: Links) -> None:
+        self.path = path
+        self.host = host
+        self.links = links
+        self.scanning: set[str] = set()  # bus names with a discovery session
+        self.deaf = False  # its firmware hangs: it says that it scans, and reports nothing
 
-    async def start(self) -> None:
-        """Appear on the bus, with the adapter switched on."""
-        bus = MessageBus(bus_address=self._bus_address)
-        self._bus = await bus.connect()
-        self._bus.add_message_handler(self._handle)
-        await self._bus.call(_watch_owners())
-        await self._bus.request_name("org.bluez")
-        self._host.on("advertising_report", self._on_report)
-        self._spawn(self._forget_the_silent())
-        address = (await self._host.send_sync_command(hci.HCI_Read_BD_ADDR_Command())).bd_addr
-        self._add(ADAPTER_PATH, {ADAPTER: _adapter(address.to_string(False))})
-
-    async def stop(self) -> None:
-        """Vanish from the bus without a word, as a daemon that is killed does."""
-        self._host.remove_listener("advertising_report", self._on_report)
-        for task in self._tasks:
-            task.cancel()
-        await self._scan(False)
-        self._objects.clear()
-        self._heard_s.clear()
-        self._scanning.clear()
-        bus, self._bus = self._bus, None
-        if bus and bus.connected:
-            bus.disconnect()
-
-    @property
-    def devices(self) -> list[str]:
-        """The paths of all devices that are known now."""
-        return list(self._heard_s)
-
-    def switch(self, on: bool) -> None:
-        """Switch the adapter on or off, as rfkill or bluetoothctl do."""
-        if not on:
-            self._scanning.clear()
-            self._spawn(self._scan(False))
-        self._change(ADAPTER_PATH, ADAPTER, {"Powered": Variant("b", on), "Discovering": Variant("b", False)})
-
-    def unplug(self) -> None:
-        """Take the adapter away."""
-        self._scanning.clear()
-        self._spawn(self._scan(False))
-        self._remove(ADAPTER_PATH, ADAPTER)
-
-    # What is heard
-
-    def _on_report(self, report: Any) -> None:
-        """Publish one advertisement as a device's properties."""
-        if not self._scanning:
-            return
-        address = report.address.to_string(False)
-        path = f"{ADAPTER_PATH}/dev_{address.replace(':', '_')}"
-        self._heard_s[path] = asyncio.get_running_loop().time()
-        heard = _advertised(report.data)
-        heard["RSSI"] = Variant("n", report.rssi)
-        known = self._objects.get(path)
-        if known is None:
-            self._add(path, {DEVICE: _device(address, report.address.is_public) | heard})
-            return
-        changed = {name: value for name, value in heard.items() if known[DEVICE].get(name) != value}
-        if changed:
-            self._change(path, DEVICE, changed)
-
-    async def _forget_the_silent(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            now_s = asyncio.get_running_loop().time()
-            for path in [path for path, heard_s in self._heard_s.items() if now_s - heard_s > FORGOTTEN_AFTER_S]:
-                del self._heard_s[path]
-                self._remove(path, DEVICE)
-
-    async def _scan(self, on: bool) -> None:
+    async def scan(self, on: bool) -> None:
         if on:
-            await self._host.send_sync_command(
+            await self.host.send_sync_command(
                 hci.HCI_LE_Set_Extended_Scan_Parameters_Command(
                     own_address_type=hci.OwnAddressType.RANDOM,
                     scanning_filter_policy=0,
@@ -126,9 +56,127 @@ class OrgBluez:
                     scan_windows=[SCAN_WINDOW],
                 )
             )
-        await self._host.send_sync_command(
+        await self.host.send_sync_command(
             hci.HCI_LE_Set_Extended_Scan_Enable_Command(enable=on, filter_duplicates=0, duration=0, period=0)
         )
+
+
+class OrgBluez:
+    """bluetoothd with adapters hci0, hci1 ... `start` and `stop` are systemctl's; between them all is forgotten."""
+
+    def __init__(self, bus_address: str, *hosts: Host) -> None:
+        self._bus_address = bus_address
+        self._objects: dict[str, dict[str, Properties]] = {}
+        self._addresses: dict[str, hci.Address] = {}  # of devices, by path
+        self._heard_s: dict[str, float] = {}  # device path: when it was last heard
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._bus: MessageBus | None = None
+        self._adapters = [
+            _Adapter(f"/org/bluez/hci{number}", host, Links(host, self)) for number, host in enumerate(hosts)
+        ]
+        self._hearing: list[tuple[Host, Callable[[Any], None]]] = []
+        self.published = 0  # advertisements that came as a device's new properties
+        self.power_cycles = 0
+
+    async def start(self) -> None:
+        """Appear on the bus, with the adapters switched on."""
+        bus = MessageBus(bus_address=self._bus_address)
+        self._bus = await bus.connect()
+        self._bus.add_message_handler(self._handle)
+        await self._bus.call(_watch_owners())
+        await self._bus.request_name("org.bluez")
+        self._spawn(self._forget_the_silent())
+        for adapter in self._adapters:
+            hear = partial(self._on_report, adapter)
+            adapter.host.on("advertising_report", hear)
+            self._hearing.append((adapter.host, hear))
+            address = (await adapter.host.send_sync_command(hci.HCI_Read_BD_ADDR_Command())).bd_addr
+            self.add(adapter.path, {ADAPTER: _adapter(address.to_string(False))})
+
+    async def stop(self) -> None:
+        """Vanish from the bus without a word, as a daemon that is killed does."""
+        for host, hear in self._hearing:
+            host.remove_listener("advertising_report", hear)
+        self._hearing.clear()
+        for task in self._tasks:
+            task.cancel()
+        for adapter in self._adapters:
+            await adapter.scan(False)
+            await adapter.links.drop_all()
+            adapter.scanning.clear()
+        self._objects.clear()
+        self._heard_s.clear()
+        bus, self._bus = self._bus, None
+        if bus and bus.connected:
+            bus.disconnect()
+
+    @property
+    def devices(self) -> list[str]:
+        """The paths of all devices that are known now."""
+        return list(self._heard_s)
+
+    def switch(self, on: bool, number: int = 0) -> None:
+        """Switch an adapter on or off, as rfkill or bluetoothctl do."""
+        adapter = self._adapters[number]
+        if not on:
+            adapter.scanning.clear()
+            self._spawn(adapter.scan(False))
+            self._spawn(adapter.links.drop_all())
+        elif adapter.deaf:
+            adapter.deaf = False
+            self.power_cycles += 1
+        self.change(adapter.path, ADAPTER, {"Powered": Variant("b", on), "Discovering": Variant("b", False)})
+
+    def is_on(self, number: int = 0) -> bool:
+        """Return whether an adapter is switched on."""
+        return bool(self._objects[self._adapters[number].path][ADAPTER]["Powered"].value)
+
+    def is_connecting(self, number: int = 0) -> bool:
+        """Return whether an adapter waits for a sensor to accept a connection."""
+        return self._adapters[number].links.is_connecting
+
+    def unplug(self, number: int = 0) -> None:
+        """Take an adapter away."""
+        adapter = self._adapters[number]
+        adapter.scanning.clear()
+        self._spawn(adapter.scan(False))
+        self.remove(adapter.path, ADAPTER)
+
+    def deafen(self, number: int = 0) -> None:
+        """Let an adapter hang until it is switched off and on: it scans and reports nothing."""
+        self._adapters[number].deaf = True
+
+    # What is heard
+
+    def _on_report(self, adapter: _Adapter, report: Any) -> None:
+        """Publish one advertisement as a device's properties."""
+        if not adapter.scanning or adapter.deaf:
+            return
+        address = report.address.to_string(False)
+        path = f"{adapter.path}/dev_{address.replace(':', '_')}"
+        self._heard_s[path] = asyncio.get_running_loop().time()
+        heard = _advertised(report.data)
+        heard["RSSI"] = Variant("n", report.rssi)
+        known = self._objects.get(path)
+        if known is None:
+            self._addresses[path] = report.address
+            self.add(path, {DEVICE: _device(address, report.address.is_public, adapter.path) | heard})
+            self.published += 1
+            return
+        changed = {name: value for name, value in heard.items() if known[DEVICE].get(name) != value}
+        if changed:
+            self.change(path, DEVICE, changed)
+            self.published += 1
+
+    async def _forget_the_silent(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            now_s = asyncio.get_running_loop().time()
+            held = {path for path in self._heard_s if self._adapter_of(path).links.holds(path)}
+            for path in [path for path, heard_s in self._heard_s.items() if now_s - heard_s > FORGOTTEN_AFTER_S]:
+                if path not in held:
+                    del self._heard_s[path]
+                    self.remove(path, DEVICE)
 
     # What is asked
 
@@ -137,7 +185,8 @@ class OrgBluez:
         if message.message_type == MessageType.SIGNAL and message.member == "NameOwnerChanged":
             name, _, owner = message.body
             if not owner:  # a caller that left takes its discovery session with it
-                self._spawn(self._end_session(name))
+                for adapter in self._adapters:
+                    self._spawn(self._end_session(adapter, name))
             return False
         if message.message_type != MessageType.METHOD_CALL or message.destination == "org.freedesktop.DBus":
             return False
@@ -148,76 +197,96 @@ class OrgBluez:
         try:
             signature, body = await self._call(message)
             reply = Message.new_method_return(message, signature, body)
-        except _Refused as refusal:
+        except Refused as refusal:
             reply = Message.new_error(message, refusal.name, refusal.why)
         if self._bus:
             self._bus.send(reply)
 
     async def _call(self, message: Message) -> tuple[str, list[Any]]:
-        """Return signature and body of the answer; raises _Refused with bluetoothd's own words."""
+        """Return signature and body of the answer; raises Refused with bluetoothd's own words."""
         path = message.path or ""
         if message.member == "GetManagedObjects":
             return "a{oa{sa{sv}}}", [self._objects]
         if path not in self._objects:
-            raise _Refused(ErrorType.UNKNOWN_OBJECT.value, f"no object at {path}")
+            raise Refused(ErrorType.UNKNOWN_OBJECT.value, f"no object at {path}")
         match f"{(message.interface or '').rpartition('.')[2]}.{message.member}":
             case "Properties.Get":
                 return "v", [self._properties(path, message.body[0])[message.body[1]]]
             case "Properties.GetAll":
                 return "a{sv}", [self._properties(path, message.body[0])]
             case "Properties.Set":
-                self._change(path, message.body[0], {message.body[1]: message.body[2]})
+                self._set(path, *message.body)
             case "Adapter1.SetDiscoveryFilter":
                 pass
             case "Adapter1.StartDiscovery":
-                await self._begin_session(message.sender or "")
+                await self._begin_session(self._adapter_of(path), message.sender or "")
             case "Adapter1.StopDiscovery":
-                if message.sender not in self._scanning:
-                    raise _Refused("org.bluez.Error.Failed", "No discovery started")
-                await self._end_session(message.sender)
+                if message.sender not in self._adapter_of(path).scanning:
+                    raise Refused("org.bluez.Error.Failed", "No discovery started")
+                await self._end_session(self._adapter_of(path), message.sender)
             case "Adapter1.RemoveDevice":
                 self._heard_s.pop(message.body[0], None)
-                self._remove(message.body[0], DEVICE)
+                self.remove(message.body[0], DEVICE)
+            case "Device1.Connect":
+                await self._adapter_of(path).links.connect(path, self._addresses[path])
+            case "Device1.Disconnect":
+                await self._adapter_of(path).links.disconnect(path)
+            case "GattCharacteristic1.ReadValue":
+                return "ay", [await self._adapter_of(path).links.read(path)]
             case unknown:
-                raise _Refused(ErrorType.UNKNOWN_METHOD.value, f"no method {unknown}")
+                raise Refused(ErrorType.UNKNOWN_METHOD.value, f"no method {unknown}")
         return "", []
 
     def _properties(self, path: str, interface: str) -> Properties:
         if interface not in self._objects[path]:
-            raise _Refused(ErrorType.INVALID_ARGS.value, f"no interface {interface}")
+            raise Refused(ErrorType.INVALID_ARGS.value, f"no interface {interface}")
         return self._objects[path][interface]
 
-    async def _begin_session(self, sender: str) -> None:
-        if not self._properties(ADAPTER_PATH, ADAPTER)["Powered"].value:
-            raise _Refused("org.bluez.Error.NotReady", "Resource Not Ready")
-        if sender in self._scanning:
-            raise _Refused("org.bluez.Error.InProgress", "Operation already in progress")
-        self._scanning.add(sender)
-        if len(self._scanning) == 1:
-            for interfaces in self._objects.values():
-                interfaces.get(DEVICE, {}).pop("RSSI", None)  # so that whoever is still there is told of again
-            await self._scan(True)
-            self._change(ADAPTER_PATH, ADAPTER, {"Discovering": Variant("b", True)})
+    def _set(self, path: str, interface: str, name: str, value: Variant) -> None:
+        adapter = self._adapter_of(path)
+        if (path, interface, name) == (adapter.path, ADAPTER, "Powered"):
+            self.switch(value.value, self._adapters.index(adapter))
+        else:
+            self.change(path, interface, {name: value})
 
-    async def _end_session(self, sender: str) -> None:
-        if sender not in self._scanning:
+    def _adapter_of(self, path: str) -> _Adapter:
+        return next(adapter for adapter in self._adapters if f"{path}/".startswith(f"{adapter.path}/"))
+
+    async def _begin_session(self, adapter: _Adapter, sender: str) -> None:
+        if not self._properties(adapter.path, ADAPTER)["Powered"].value:
+            raise Refused("org.bluez.Error.NotReady", "Resource Not Ready")
+        if sender in adapter.scanning:
+            raise Refused("org.bluez.Error.InProgress", "Operation already in progress")
+        adapter.scanning.add(sender)
+        if len(adapter.scanning) == 1:
+            for path, interfaces in self._objects.items():
+                if path.startswith(f"{adapter.path}/"):  # so that whoever is still there is told of again
+                    interfaces.get(DEVICE, {}).pop("RSSI", None)
+            await adapter.scan(True)
+            self.change(adapter.path, ADAPTER, {"Discovering": Variant("b", True)})
+
+    async def _end_session(self, adapter: _Adapter, sender: str) -> None:
+        if sender not in adapter.scanning:
             return
-        self._scanning.discard(sender)
-        if not self._scanning:
-            await self._scan(False)
-            self._change(ADAPTER_PATH, ADAPTER, {"Discovering": Variant("b", False)})
+        adapter.scanning.discard(sender)
+        if not adapter.scanning:
+            await adapter.scan(False)
+            self.change(adapter.path, ADAPTER, {"Discovering": Variant("b", False)})
 
     # What is said
 
-    def _add(self, path: str, interfaces: dict[str, Properties]) -> None:
+    def add(self, path: str, interfaces: dict[str, Properties]) -> None:
+        """Publish an object."""
         self._objects[path] = interfaces
         self._signal("/", OBJECT_MANAGER, "InterfacesAdded", "oa{sa{sv}}", [path, interfaces])
 
-    def _remove(self, path: str, interface: str) -> None:
+    def remove(self, path: str, interface: str) -> None:
+        """Withdraw an object."""
         if self._objects.pop(path, None) is not None:
             self._signal("/", OBJECT_MANAGER, "InterfacesRemoved", "oas", [path, [interface]])
 
-    def _change(self, path: str, interface: str, properties: Properties) -> None:
+    def change(self, path: str, interface: str, properties: Properties) -> None:
+        """Publish new properties of an object."""
         if path in self._objects:
             self._objects[path][interface].update(properties)
             self._signal(path, PROPERTIES, "PropertiesChanged", "sa{sv}as", [interface, properties, []])
@@ -235,15 +304,6 @@ class OrgBluez:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class _Refused(Exception):
-    """A D-Bus error as answer."""
-
-    def __init__(self, name: str, why: str) -> None:
-        super().__init__(why)
-        self.name = name
-        self.why = why
 
 
 def _watch_owners() -> Message:
@@ -267,14 +327,14 @@ def _adapter(address: str) -> Properties:
     }
 
 
-def _device(address: str, is_public: bool) -> Properties:
+def _device(address: str, is_public: bool, adapter: str) -> Properties:
     flags = ("Paired", "Bonded", "Trusted", "Blocked", "Connected", "ServicesResolved", "LegacyPairing")
     return {
         "Address": Variant("s", address),
         "AddressType": Variant("s", "public" if is_public else "random"),
         "Alias": Variant("s", address.replace(":", "-")),
         "UUIDs": Variant("as", []),
-        "Adapter": Variant("o", ADAPTER_PATH),
+        "Adapter": Variant("o", adapter),
     } | {flag: Variant("b", False) for flag in flags}
 
 

@@ -54,7 +54,7 @@ class Driver:
         return [group] if group else []
 
     def feed(self, chunk: bytes, now_ms: int) -> "list[list[Reading]]":
-        """Return the readings of one poll: a row of UUIDs (two bytes, little-endian) and values.
+        """Return the readings of one poll: a row of UUIDs (two bytes, as they are written) and values.
 
         A row that begins with another UUID is not ours, an advertisement for one; what stands behind the first value
         that cannot be told is damage.
@@ -62,7 +62,7 @@ class Driver:
         group: "list[Reading]" = []
         at = 0
         while at + UUID_SIZE <= len(chunk):
-            characteristic = chunk[at] | chunk[at + 1] << 8
+            characteristic = chunk[at] << 8 | chunk[at + 1]
             if characteristic not in CHARACTERISTICS:
                 break
             end = at + UUID_SIZE + size_of(characteristic)
