@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from bega_gateway import metrics
+from bega_gateway.lines.ble_counters import BleCounters
 from bega_gateway.lines.station import Station
-from bega_gateway.metrics import Family, _of_devices, response, text
+from bega_gateway.metrics import Family, _of_adapters, _of_devices, response, text
 from bega_protocols.devices.pms5003.driver import Driver as Pms5003
 
 CONFIGURATION = """
@@ -96,6 +97,21 @@ def test_devices_of_households_are_one_row_a_line_without_a_name():
     rows = (("device", "personal"), ("line", "cellar")), (("device", "hall"), ("line", "cellar"))
     assert [values["bega_gateway_device_readings_groups_total", row] for row in rows] == [3, 3]
     assert [values["bega_gateway_device_since_heard_seconds", row] for row in rows] == [8, 7]
+
+
+def test_each_bluetooth_adapter_has_its_counters():
+    first = BleCounters("hci0", ours=7, foreign=40, overtaken=1, restarted=2, resets=1)
+    second = BleCounters("hci1", connects=5, failed_connects=3)
+    values = parsed(text(_of_adapters([("park", first), ("hall", second)])))
+    park, hall = (("adapter", "hci0"), ("line", "park")), (("adapter", "hci1"), ("line", "hall"))
+    heard = "bega_gateway_ble_advertisements_total"
+    assert values[heard, (*park, ("of", "ours"))] == 7 and values[heard, (*park, ("of", "foreign"))] == 40
+    assert values["bega_gateway_ble_overtaken_advertisements_total", park] == 1
+    assert values["bega_gateway_ble_scan_restarts_total", park] == 2
+    assert values["bega_gateway_ble_adapter_resets_total", park] == 1
+    assert values["bega_gateway_ble_connects_total", hall] == 5
+    assert values["bega_gateway_ble_failed_connects_total", hall] == 3
+    assert text(_of_adapters([])) == "\n"
 
 
 # ------------------------------------------------------------------ the answer

@@ -33,6 +33,7 @@ from bega_gateway.config import Config
 from bega_gateway.control import Control, Origin, Outcome, Wanted
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import Health
+from bega_gateway.lines.ble_counters import BleCounters
 from bega_gateway.lines.station import Station
 from bega_gateway.owner import require_owner
 from bega_gateway.pace import Pace
@@ -182,6 +183,10 @@ class Gateway:
         return [
             (line, station, self._config.devices[station.name].audience) for line, station in self._parts.stations()
         ]
+
+    def adapters(self) -> list[tuple[str, BleCounters]]:
+        """Return what is counted of each Bluetooth adapter, with the name of its line."""
+        return self._parts.adapters()
 
     def heard(self) -> tuple[int, int]:
         """Return how many devices and nodes are heard, and of how many."""

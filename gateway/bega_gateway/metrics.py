@@ -17,6 +17,7 @@ from bega import __version__
 from bega.clock import Clock
 from bega.outbox.publish import Publisher
 from bega.outbox.spool import Spool
+from bega_gateway.lines.ble_counters import BleCounters
 from bega_gateway.lines.station import PERSONAL, Station
 
 ASK_WITHIN_S = 5.0
@@ -45,6 +46,9 @@ class Seen(Protocol):
     def devices(self) -> Iterable[Device]:
         """Return every device that is read."""
 
+    def adapters(self) -> Iterable[tuple[str, BleCounters]]:
+        """Return what is counted of each Bluetooth adapter, with the name of its line."""
+
     def heard(self) -> tuple[int, int]:
         """Return how many devices and nodes are heard, and of how many."""
 
@@ -69,6 +73,7 @@ def families(seen: Seen, spool: Spool, publisher: Publisher, mono_ms: Clock) -> 
     yield _one("bega_gateway_heard", "gauge", "Devices and nodes that are heard.", heard)
     yield _one("bega_gateway_loop_lag_seconds", "gauge", "How late the loop was at worst, last minute.", seen.lag_s())
     yield from _of_devices(list(seen.devices()), mono_ms())
+    yield from _of_adapters(list(seen.adapters()))
     yield from _of_spool(spool)
     yield from _of_uplink(publisher)
     yield from _of_process()
@@ -148,6 +153,29 @@ def _of_devices(devices: list[Device], now_ms: int) -> Iterator[Family]:
         if (heard := [station.heard_mono_ms for station in stations if station.heard_mono_ms is not None])
     ]
     yield Family("bega_gateway_device_since_heard_seconds", "gauge", "How long ago the device gave readings.", ages)
+
+
+def _of_adapters(adapters: list[tuple[str, BleCounters]]) -> Iterator[Family]:
+    """Yield what was counted of each Bluetooth adapter; nothing where there is none."""
+    if not adapters:
+        return
+    labels: list[Labels] = [{"line": line, "adapter": counters.adapter} for line, counters in adapters]
+    for word, kept, meaning in (
+        ("scan_restarts", "restarted", "Scans begun anew because nothing at all was heard."),
+        ("adapter_resets", "resets", "Times that the adapter was switched off and on."),
+        ("connects", "connects", "Connections to sensors that are read."),
+        ("failed_connects", "failed_connects", "Connections that did not come about."),
+        ("overtaken_advertisements", "overtaken", "Advertisements that a newer one of the same sensor replaced."),
+    ):
+        samples = [(label, getattr(each, kept)) for label, (_, each) in zip(labels, adapters, strict=True)]
+        yield Family(f"bega_gateway_ble_{word}_total", "counter", meaning, samples)
+    heard = [
+        ({**label, "of": whose}, count)
+        for label, (_, each) in zip(labels, adapters, strict=True)
+        for whose, count in (("ours", each.ours), ("foreign", each.foreign))
+    ]
+    meaning = "Advertisements heard: of configured sensors, and of all others."
+    yield Family("bega_gateway_ble_advertisements_total", "counter", meaning, heard)
 
 
 def _of_spool(spool: Spool) -> Iterator[Family]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bega_gateway.build import Ground, Part, Work, part
 from bega_gateway.config import Config
+from bega_gateway.lines.ble_counters import BleCounters
 from bega_gateway.lines.station import Station
 from bega_gateway.progress import Sight
 from bega_gateway.reload import Plan, parts
@@ -76,6 +77,14 @@ class Parts:
             for place, running in self._running.items()
             for station in running.part.stations
         ]
+
+    def adapters(self) -> list[tuple[str, BleCounters]]:
+        """Return what is counted of each Bluetooth adapter, with the name of its line."""
+        counted = [
+            (place.removeprefix("lines."), getattr(running.part.line, "counters", None))
+            for place, running in self._running.items()
+        ]
+        return [(line, counters) for line, counters in counted if isinstance(counters, BleCounters)]
 
     def sights(self) -> list[Sight]:
         """Return how far each line is with what it must ask."""
