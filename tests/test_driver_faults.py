@@ -245,9 +245,12 @@ def _overheard(device, wire, world):
         yield groups, world.wrong(groups)
 
 
-@pytest.mark.parametrize(
-    "device", [name for name in device_names() if AIR & {row[0] for row in BOOKS[name]["sim"]["set"]}]
-)
+def measures_air(device):
+    """BLE is let off: what such a sensor resolves is its maker's own, and 0.1 degrees may stand still for a night."""
+    return wire_of(device) != "ble" and AIR & {row[0] for row in BOOKS[device]["sim"]["set"]}
+
+
+@pytest.mark.parametrize("device", filter(measures_air, BOOKS))
 def test_air_that_stands_still_is_called_good_no_more(device):
     """Noise moves every true measurement of air; meters are let off, whose numbers may stand still for years."""
     chance = random.Random(f"{SEED} {device}")
