@@ -17,7 +17,7 @@ EXPONENTS = st.integers(-EXPONENT, EXPONENT)
 # SenML units registry (IANA, 2025-03-27) and RFC 8798 section 5: those that the table may use
 PRIMARY_UNITS = {
     "W", "V", "A", "Hz", "J", "Cel", "m3", "lx", "deg", "VA", "var", "%RH", "%EL", "count", "s", "/",
-    "m", "kg", "m/s", "m/s2", "S/m",
+    "m", "kg", "m/s", "m/s2", "S/m", "K",
 }  # fmt: skip
 
 
