@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -96,10 +96,9 @@ def drivers_on(wire: str) -> list[str]:
     return [name for name in device_names() if wire_of(driver_class(name)) == wire]
 
 
-def loadable(names: list[str], settings: Mapping[str, Any]) -> Iterator[tuple[str, Driver]]:
-    """Yield a new driver for each of `names` that `settings` suffice for."""
-    for name in names:
-        try:
-            yield name, load_driver(name, settings)
-        except ConfigError:  # it needs what cannot be guessed: a key, a register map
-            continue
+def loaded(name: str, settings: Mapping[str, Any]) -> Driver | None:
+    """Return a new driver, None if `settings` do not suffice: it needs what cannot be guessed, as a register map."""
+    try:
+        return load_driver(name, settings)
+    except ConfigError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +12,22 @@ from bega_protocols.reading import GOOD, QUANTITIES, Reading, decimal_text
 if TYPE_CHECKING:
     from bega_gateway.scan.findings import Findings, FoundDevice, FoundLine
 
+WIDE = 116
 MOST_SHOWN = 8  # readings in a comment
 HEAD = """\
-# What `bega gateway scan` found on this machine, {when}. It is a beginning: names are what people will read, so
-# give your own; then say where records go (uplink), and who may see which device (audience).
-# `bega gateway check --config THIS_FILE` names every problem in it; docs/gateway.md and
-# `bega gateway example` explain each table.
+# What `bega gateway scan` found on this machine, {when}. It is a beginning: give the names that
+# people will read, say where records go (uplink) and who may see which device (audience).
+# `bega gateway check --config THIS_FILE` names every problem in it; `bega gateway example` explains each table.
 
 [gateway]
-name = {name}        # the name in the gateway's certificate; part of every topic
-city = "my-city"             # part of every topic too
-state_dir = "/var/lib/bega"  # spool, boot number: what must survive a power cut
+name = {name}    # the name in the gateway's certificate; part of every topic
+city = "my-city"
+state_dir = "/var/lib/bega"    # spool, boot number: what must survive a power cut
 
 [uplink]
-brokers = ["mqtt://127.0.0.1:1883"]   # yours; mqtts://host:8883 with the three files for anything but this machine
-# ca_file = "/etc/bega/ca.pem"
-# cert_file = "/etc/bega/gw.pem"
+brokers = ["mqtt://127.0.0.1:1883"]   # yours; mqtts://host:8883 for anything but this machine, with
+# ca_file = "/etc/bega/ca.pem"        # who signed the broker's certificate,
+# cert_file = "/etc/bega/gw.pem"      # and who we are
 # key_file = "/etc/bega/gw.key"
 """
 AUDIENCE = """
@@ -62,15 +63,17 @@ def as_json(findings: Findings) -> str:
 
 
 def shown(readings: list[Reading]) -> str:
-    """Return the first of `readings` in words: "voltage l1 230.4 V, ..."."""
+    """Return the first of `readings` in words: "voltage l1 230.4 V, ...", those that the driver doubts marked."""
+    in_doubt = [reading for reading in readings if reading.quality != GOOD]
     words = []
     for reading in readings[:MOST_SHOWN]:
         unit = QUANTITIES[reading.quantity][0]
-        doubt = "" if reading.quality == GOOD else " (doubtful)"
         name = f"{reading.quantity} {reading.part}".rstrip()
+        doubt = " (doubtful)" if reading in in_doubt and len(in_doubt) < len(readings) else ""
         words.append(f"{name} {decimal_text(reading.value, reading.exp10)} {unit}{doubt}")
     more = len(readings) - MOST_SHOWN
-    return ", ".join(words) + (f" and {more} more" if more > 0 else "")
+    all_doubtful = "all doubtful: " if len(in_doubt) == len(readings) else ""
+    return all_doubtful + ", ".join(words) + (f" and {more} more" if more > 0 else "")
 
 
 def _line_table(line: FoundLine) -> str:
@@ -131,6 +134,6 @@ def _value(value: Any) -> str:
 
 
 def _comment(text: str) -> str:
-    """Return `text` as a comment of one line: what a device says of itself may hold anything."""
+    """Return `text` as comments that fit a page: what a device says of itself may hold anything."""
     plain = "".join(char if char.isprintable() else " " for char in text)
-    return f"# {plain}\n" if plain else ""
+    return "".join(f"# {row}\n" for row in textwrap.wrap(plain, WIDE, subsequent_indent="  "))

@@ -70,8 +70,8 @@ class Findings:
         return device
 
     def found(self) -> list[FoundLine]:
-        """Return the lines that something was found on."""
-        return [line for line in self.lines if line.devices]
+        """Return the lines that something was found on, by name."""
+        return sorted((line for line in self.lines if line.devices), key=lambda line: line.name)
 
     def _free(self, wanted: str) -> str:
         plain = re.sub(r"[^A-Za-z0-9_-]+", "-", wanted).strip("-")[:LONGEST_NAME] or "device"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bega.devices import load_driver, must_be_asked
+from bega.devices import must_be_asked
 from bega_gateway.lines.wire_i2c import I2cWire
-from bega_gateway.scan.attempt import drivers_on, measured
-from bega_protocols.errors import ConfigError, LineError
+from bega_gateway.scan.attempt import drivers_on, loaded, measured
+from bega_protocols.errors import LineError
 
 if TYPE_CHECKING:
     from bega_gateway.scan.search import Search
@@ -29,8 +29,8 @@ async def scan_bus(search: Search, number: int) -> None:
     try:
         for name in drivers_on("i2c"):
             for settings in _choices(name):
-                driver = load_driver(name, settings)
-                if not must_be_asked(driver):
+                driver = loaded(name, settings)
+                if driver is None or not must_be_asked(driver):
                     continue
                 search.progress.step(place, f"asking {name}")
                 outcome = await measured(wire, driver, search.wall_ms())
@@ -47,15 +47,5 @@ async def scan_bus(search: Search, number: int) -> None:
 
 def _choices(name: str) -> list[dict[str, Any]]:
     """Return the settings to try: each address that the driver takes, or none where it has but one."""
-    choices: list[dict[str, Any]] = [
-        {"address": address} for address in ADDRESSES if _takes(name, {"address": address})
-    ]
-    return choices or ([{}] if _takes(name, {}) else [])
-
-
-def _takes(name: str, settings: dict[str, Any]) -> bool:
-    try:
-        load_driver(name, settings)
-    except ConfigError:
-        return False
-    return True
+    choices: list[dict[str, Any]] = [{"address": address} for address in ADDRESSES]
+    return [settings for settings in choices if loaded(name, settings)] or [{}]

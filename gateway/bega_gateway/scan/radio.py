@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from bleak import BleakScanner
 
-from bega.devices import driver_class, load_driver, must_be_asked
+from bega.devices import driver_class, must_be_asked
 from bega_gateway.lines import ble
-from bega_gateway.scan.attempt import drivers_on
-from bega_protocols.errors import ConfigError
+from bega_gateway.scan.attempt import drivers_on, loaded
 
 if TYPE_CHECKING:
     from bleak.backends.device import BLEDevice
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bega_gateway.scan.findings import FoundLine
     from bega_gateway.scan.search import Search
 
+ALL_UUIDS_16_BIT = 0x03  # AD type, Bluetooth Assigned Numbers section 2.3
+MOST_NAMED = 60  # bytes
 MOST_SENSORS = 1000
 MOST_SAID = 20  # different advertisements of one sensor
 
@@ -34,7 +36,7 @@ class Air:
 
     def hear(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
         """Keep one advertisement if it is a sensor's; called by bleak for every one in the air."""
-        chunk = ble.structures(advertisement)
+        chunk = _structures(advertisement)
         if not any(recognises(name, chunk) for name in self._drivers):
             return
         address = device.address.upper()
@@ -53,15 +55,22 @@ def recognises(driver: str, chunk: bytes) -> bool:
 
 
 def _understands(driver: str, chunk: bytes) -> bool:
-    loaded = _loaded(driver, {})
-    return bool(loaded and (loaded.feed(chunk, 0) or loaded.damaged))
+    listener = loaded(driver, {})
+    return bool(listener and (listener.feed(chunk, 0) or listener.damaged))
 
 
-def _loaded(driver: str, settings: dict[str, Any]) -> Any:
-    try:
-        return load_driver(driver, settings)
-    except ConfigError:
-        return None
+def _structures(advertisement: AdvertisementData) -> bytes:
+    """Return an advertisement as it went over the air, with the services that it names: some sensors say no more."""
+    uuids = [UUID(text).int for text in advertisement.service_uuids]
+    short = [number - ble.BLUETOOTH_BASE_UUID >> 96 for number in uuids if _is_short(number)]
+    named = b"".join(number.to_bytes(2, "little") for number in short)[:MOST_NAMED]
+    whole = ble.structures(advertisement)
+    return whole + bytes((1 + len(named), ALL_UUIDS_16_BIT)) + named if named else whole
+
+
+def _is_short(number: int) -> bool:
+    short, is_long = divmod(number - ble.BLUETOOTH_BASE_UUID, 1 << 96)
+    return not is_long and 0 <= short <= 0xFFFF
 
 
 async def scan_air(search: Search, adapter: str, for_s: float) -> None:
@@ -85,11 +94,12 @@ async def scan_air(search: Search, adapter: str, for_s: float) -> None:
 
 def _add(search: Search, line: FoundLine, air: Air, address: str) -> None:
     """Add the sensor at `address`; one whose key is not known is added as a comment."""
-    chunks, settings = air.said[address], {"address": address}
+    chunks = air.said[address]
+    settings: dict[str, Any] = {"address": address}
     for name in drivers_on("ble"):
         if not any(recognises(name, chunk) for chunk in chunks):
             continue
-        driver = _loaded(name, settings)
+        driver = loaded(name, settings)
         if driver is None:
             continue
         groups = [group for at, chunk in enumerate(chunks) for group in driver.feed(chunk, 10_000 * at)]

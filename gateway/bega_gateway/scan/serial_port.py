@@ -6,13 +6,14 @@ What answers first is what the port is for: nothing else is tried on it then.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bega.devices import driver_class, load_driver, must_be_asked
+from bega.devices import driver_class, must_be_asked
 from bega_gateway.lines.port import Inbox, open_port
 from bega_gateway.lines.wire_serial import SerialWire
 from bega_gateway.scan import mbus, modbus
-from bega_gateway.scan.attempt import drivers_on, loadable, measured
+from bega_gateway.scan.attempt import drivers_on, loaded, measured
 from bega_gateway.scan.findings import name_of_port
 from bega_gateway.scan.search import holder, taken_frame
 from bega_protocols.errors import LineError
@@ -27,7 +28,24 @@ Rate = tuple[int, str]  # baud and frame
 USUAL_RATE = (9600, "8N1")
 NOISE_BYTES = 16  # an RS-485 adapter with nothing on it makes up a few
 REST_OF_FRAME_S = 0.5  # who is understood may have more to say
-SHOWN_BYTES = 16
+
+
+class Way(NamedTuple):
+    """How a device may be spoken with."""
+
+    name: str  # of its driver
+    rate: Rate
+    settings: dict[str, Any]
+    is_usual: bool  # the line that its driver names first
+
+
+@dataclass
+class Understood:
+    """A driver, and what it made of what came."""
+
+    way: Way
+    driver: Driver
+    readings: list[Reading] = field(default_factory=list)
 
 
 async def scan_port(search: Search, port: str, about: str) -> None:
@@ -61,42 +79,41 @@ async def _examined(search: Search, port: str, said: str) -> bool:
 async def _somebody_talks(search: Search, port: str, about: str) -> bool | None:
     """Return whether a talker was understood, None if nobody talks; what was understood is added."""
     talked = False
-    for rate in _rates(port):
-        search.progress.step(port, f"listening at {rate[0]} {rate[1]}")
-        drivers = dict(loadable([name for name in drivers_on("serial") if rate in _rates_of(name, port)], {}))
-        heard, octets = await _hear(search, port, rate, drivers)
-        if heard:
-            _add(search, port, about, rate, _clearest(heard, drivers), f"heard at {rate[0]} {rate[1]}")
-            return True
-        if len(octets) < NOISE_BYTES and not talked:
-            return None  # at a wrong rate a talker would be garbage, not silence
-        talked = True
+    for usual in (True, False):
+        ways = [way for way in ways_on(port) if way.is_usual == usual]
+        for rate in sorted(dict.fromkeys(way.rate for way in ways), key=lambda rate: rate != USUAL_RATE):
+            search.progress.step(port, f"listening at {rate[0]} {rate[1]}")
+            heard, size = await _hear(search, port, rate, [way for way in ways if way.rate == rate])
+            if heard:
+                _add(search, port, about, _clearest(heard), "heard")
+                return True
+            if size < NOISE_BYTES and not talked:
+                return None  # at a wrong rate a talker would be garbage, not silence
+            talked = True
     return False
 
 
-async def _hear(
-    search: Search, port: str, rate: Rate, drivers: dict[str, Driver]
-) -> tuple[dict[str, tuple[Driver, list[Reading]]], bytes]:
-    """Listen until somebody is understood; return the readings by driver, and the first bytes that came."""
+async def _hear(search: Search, port: str, rate: Rate, ways: list[Way]) -> tuple[list[Understood], int]:
+    """Listen until somebody is understood; return who was, and how many bytes came."""
     loop = asyncio.get_running_loop()
+    listeners = [Understood(way, driver) for way in ways if (driver := loaded(way.name, way.settings))]
     wire = open_port(port, *rate)
     inbox = Inbox(wire.fileno())
-    understood: dict[str, tuple[Driver, list[Reading]]] = {}
-    octets = b""
+    size = 0
     end_s = loop.time() + search.listen_s
     try:
         while True:
             async with asyncio.timeout_at(end_s):
                 chunk = await inbox.take()
-            octets = (octets + chunk)[:NOISE_BYTES]
-            for name, driver in drivers.items():
-                readings = [reading for group in driver.feed(chunk, search.mono_ms()) for reading in group]
-                if readings:
-                    understood[name] = (driver, readings)
+            size += len(chunk)
+            for listener in listeners:
+                groups = listener.driver.feed(chunk, search.mono_ms())
+                listener.driver.damaged.clear()
+                if groups:
+                    listener.readings = [reading for group in groups for reading in group]
                     end_s = min(end_s, loop.time() + REST_OF_FRAME_S)
-                driver.damaged.clear()
     except TimeoutError:
-        return understood, octets
+        return [listener for listener in listeners if listener.readings], size
     except OSError as error:
         raise LineError(f"{port} failed while it was listened to: {error.strerror}") from None
     finally:
@@ -104,64 +121,61 @@ async def _hear(
         wire.close()
 
 
-def _clearest(
-    heard: dict[str, tuple[Driver, list[Reading]]], drivers: dict[str, Driver]
-) -> tuple[str, Driver, list[Reading]]:
+def _clearest(heard: list[Understood]) -> Understood:
     """Return who understood best: a driver that listens before one that would ask, then the one with most readings."""
-    name = max(heard, key=lambda name: (not must_be_asked(drivers[name]), len(heard[name][1])))
-    return name, *heard[name]
+    return max(heard, key=lambda one: (not must_be_asked(one.driver), len(one.readings), -len(one.way.settings)))
 
 
 async def _somebody_answers(search: Search, port: str, about: str) -> bool:
     """Return whether a device alone on the port answered its driver."""
-    for name, driver in loadable(drivers_on("serial"), {}):
-        if not must_be_asked(driver):
+    for way in ways_on(port):
+        driver = loaded(way.name, way.settings)
+        if driver is None or not must_be_asked(driver):
             continue
-        for rate in _rates_of(name, port):
-            search.progress.step(port, f"asking {name} at {rate[0]} {rate[1]}")
-            wire = SerialWire(port, *rate, search.mono_ms)
-            await wire.open()
-            try:
-                async with wire.turn():
-                    outcome = await measured(wire, load_driver(name, {}), search.wall_ms())
-            finally:
-                wire.close()
-            if outcome.readings:
-                driver.attributes.update(outcome.attributes)
-                found = (name, driver, outcome.readings)
-                _add(search, port, about, rate, found, f"answered at {rate[0]} {rate[1]}")
-                return True
+        search.progress.step(port, f"asking {way.name} at {way.rate[0]} {way.rate[1]}")
+        wire = SerialWire(port, *way.rate, search.mono_ms)
+        await wire.open()
+        try:
+            async with wire.turn():
+                outcome = await measured(wire, driver, search.wall_ms())
+        finally:
+            wire.close()
+        if outcome.readings:
+            _add(search, port, about, Understood(way, driver, outcome.readings), "answered")
+            return True
     return False
 
 
-def _add(
-    search: Search, port: str, about: str, rate: Rate, found: tuple[str, Driver, list[Reading]], heard: str
-) -> None:
-    name, driver, readings = found
+def _add(search: Search, port: str, about: str, found: Understood, how: str) -> None:
+    way = found.way
     table: dict[str, Any] = {"port": port}
-    baud, frame = _rate(driver.line)
-    if rate[0] != baud:
-        table["baud"] = rate[0]
-    if rate[1][0] != frame[0]:
-        table["data_bits"] = int(rate[1][0])
-    if rate[1][1] != frame[1]:
-        table["parity"] = rate[1][1]
+    baud, frame = _rate(found.driver.line)
+    if way.rate[0] != baud:
+        table["baud"] = way.rate[0]
+    if way.rate[1][0] != frame[0]:
+        table["data_bits"] = int(way.rate[1][0])
+    if way.rate[1][1] != frame[1]:
+        table["parity"] = way.rate[1][1]
+    heard = f"{how} at {way.rate[0]} {way.rate[1]}"
     line = search.findings.line(name_of_port(port), "serial", about, table)
-    search.findings.add(line, name, name, {}, readings=readings, attributes=dict(driver.attributes), heard=heard)
-    search.progress.say(f"{port}: {name} {heard}")
+    facts = {"readings": found.readings, "attributes": dict(found.driver.attributes)}
+    search.findings.add(line, way.name, way.name, way.settings, heard=heard, **facts)
+    search.progress.say(f"{port}: {way.name} {heard}")
 
 
-def _rates(port: str) -> list[Rate]:
-    """Return every rate that a device of ours may talk at, each once, the most usual first."""
-    rates = dict.fromkeys(rate for name in drivers_on("serial") for rate in _rates_of(name, port))
-    return sorted(rates, key=lambda rate: rate != USUAL_RATE)
+def ways_on(port: str) -> list[Way]:
+    """Return every way to speak with a device of ours on `port`: its usual line, and those that its driver adds.
 
-
-def _rates_of(name: str, port: str) -> list[Rate]:
-    """Return the rates at which devices called `name` are found: the usual one, and those that the driver adds."""
-    driver = driver_class(name)
-    lines = [driver.line, *getattr(driver, "other_lines", ())]
-    return [(baud, taken_frame(port, frame)) for baud, frame in map(_rate, lines)]
+    A driver names in `also_found` where else such devices are found, as ("serial 9600 7E1", {}), each with the settings
+    that it needs there.
+    """
+    ways = []
+    for name in drivers_on("serial"):
+        driver = driver_class(name)
+        for line, settings in ((driver.line, {}), *getattr(driver, "also_found", ())):
+            baud, frame = _rate(line)
+            ways.append(Way(name, (baud, taken_frame(port, frame)), settings, line == driver.line))
+    return ways
 
 
 def _rate(line: str) -> Rate:
