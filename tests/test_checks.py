@@ -20,6 +20,7 @@ PUBLISHED = [
     (checks.crc16_modbus, bytes((0x02, 0x07)), 0x1241),  # MODBUS over Serial Line V1.02, appendix B
     (checks.crc16_arc, NINE, 0xBB3D),
     (checks.crc16_x25, NINE, 0x906E),
+    (checks.crc16_kermit, NINE, 0x2189),
     (checks.crc8_sensirion, bytes((0xBE, 0xEF)), 0x92),  # SHT4x datasheet, section 4.4
     (checks.crc8_sensirion, NINE, 0xF7),  # CRC-8/NRSC-5 is the same polynomial and start
     (checks.crc32, NINE, 0xCBF43926),
@@ -30,6 +31,7 @@ OF_NOTHING = [
     (checks.crc16_modbus, 0xFFFF),
     (checks.crc16_arc, 0),
     (checks.crc16_x25, 0),
+    (checks.crc16_kermit, 0),
     (checks.crc8_sensirion, 0xFF),
     (checks.crc32, 0),
     (checks.sum8, 0),
@@ -62,6 +64,7 @@ def test_checks_agree_with_long_division(data):
     assert checks.crc16_modbus(data) == divided(data, 16, 0x8005, 0xFFFF, True)
     assert checks.crc16_arc(data) == divided(data, 16, 0x8005, 0, True)
     assert checks.crc16_x25(data) == divided(data, 16, 0x1021, 0xFFFF, True) ^ 0xFFFF
+    assert checks.crc16_kermit(data) == divided(data, 16, 0x1021, 0, True)
     assert checks.crc8_sensirion(data) == divided(data, 8, 0x31, 0xFF, False)
     assert checks.crc32(data) == zlib.crc32(data)
     assert checks.sum8(data) == sum(data) % 256

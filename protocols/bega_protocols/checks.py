@@ -31,6 +31,14 @@ def crc16_x25(data: bytes) -> int:
     return _crc16_reflected(data, 0xFFFF, _TABLE_8408) ^ 0xFFFF
 
 
+def crc16_kermit(data: bytes) -> int:
+    """CRC-16/KERMIT, which some SML meters send in place of X-25; check value 0x2189.
+
+    Spec: the Kermit protocol manual, sixth edition, "block check type 3".
+    """
+    return _crc16_reflected(data, 0, _TABLE_8408)
+
+
 def crc8_sensirion(data: bytes) -> int:
     """CRC-8 over one Sensirion word: polynomial 0x31, start 0xFF; 0xBEEF gives 0x92.
 
