@@ -31,6 +31,8 @@ from bega.broker import accepts_mqtt, free_ports
 from bega.clock import wall_ms
 from bega_protocols import senml
 from bega_protocols.devices.pms5003.driver import Driver as DustDriver
+from bega_protocols.devices.sht4x.sim import Sim as ClimateSensor
+from bega_protocols.reading import GOOD, SUSPECT
 from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
 from bega_simulators.board.flash import FLASH_BYTES
 from bega_simulators.board.peripherals import AirPeripherals
@@ -237,6 +239,70 @@ def test_node_runs_in_two_thirds_of_the_heap(make_node, gateway, eventually):
     eventually(lambda: gateway.of("pms") and gateway.of("sht"), "records of both devices")
     assert gateway.statuses[-1]["heap_free"] > 10_000
     assert "MemoryError" not in node.said()
+
+
+FIVE = {
+    "pms": {"every_s": 2},
+    "sht": {"every_s": 1},
+    "co2": {"every_s": 5, "settings": {"altitude_m": 90, "self_calibration": False}},
+    "bme": {"every_s": 1},
+    "gas": {"every_s": 1},
+}
+FIVE_WIRED = [
+    f"--sensor={text}"
+    for text in ("pms=pms5003@uart2", "sht=sht4x@i2c0", "co2=scd41@i2c0", "bme=bme280@i2c0", "gas=sgp41@i2c0")
+]
+
+
+@pytest.mark.slow
+def test_five_sensors_on_one_board_all_give_records(make_node, gateway, eventually):
+    """Four of them share a bus: nine seconds of conditioning and five of CO2 keep nobody waiting."""
+    node = make_node(devices=FIVE)
+    node.start(*FIVE_WIRED)
+    air = {"temperature": 21.34, "humidity": 48.75, "pressure": 1006.53, "co2": 843, "pm2_5": 12}
+    node.order(air={**air, "voc_raw": 30512, "nox_raw": 15877})
+    eventually(lambda: len(gateway.of("sht")) >= 4, "the one that needs no set-up does not wait")
+    assert not gateway.of("gas"), "it is conditioned for nine seconds"
+    eventually(lambda: all(len(gateway.of(name)) >= 2 for name in FIVE), "records of all five", timeout_s=40)
+    assert in_order(gateway.identities())
+    climate = {"temperature": Decimal("21.34"), "humidity": Decimal("48.75")}
+    assert values(gateway.of("sht")[-1]) == climate
+    assert values(gateway.of("bme")[-1]) == {**climate, "pressure": Decimal("1006.53")}
+    assert values(gateway.of("co2")[-1]) == {**climate, "co2": 843}
+    assert 30512 <= values(gateway.of("gas")[-1])["voc_raw"] < 30516
+    assert {reading.quality for reading in gateway.of("gas")[-1].readings} == {SUSPECT}, "not yet warm"
+    assert {reading.quality for reading in gateway.of("co2")[-1].readings} == {GOOD}
+    assert "MemoryError" not in node.said()
+
+
+@pytest.mark.slow
+def test_sensors_that_must_be_asked_hang_on_serial_lines_too(make_node, gateway, eventually):
+    asked = {"dust": {"driver": "sds011", "bus": "uart1"}, "co2": {"driver": "mhz19", "bus": "uart2"}}
+    node = make_node(devices={name: {**device, "every_s": 1} for name, device in asked.items()})
+    node.start("--sensor=dust=sds011@uart1", "--sensor=co2=mhz19@uart2")
+    node.order(air={"pm2_5": 12, "co2": 843})
+    eventually(lambda: all(len(gateway.of(name)) >= 3 for name in asked), "records of both")
+    assert values(gateway.of("dust")[-1])["pm2_5"] == 12
+    assert values(gateway.of("co2")[-1])["co2"] == 843
+    node.order(faults={"dust": ["silent"]})
+    eventually(lambda: states(gateway) == {"dust": "silent", "co2": "ok"}, "one silent")
+
+
+@pytest.mark.slow
+def test_sensors_that_are_missing_or_strange_do_not_disturb_the_others(make_node, gateway, eventually):
+    drivers = {"sht": "sht4x", "co2": "scd41", "bme": "bme280", "gas": "sgp41"}
+    node = make_node(devices={name: {**FIVE[name], "driver": driver} for name, driver in drivers.items()})
+    node.start("--sensor=sht=sht4x@i2c0", "--sensor=bme=bme280@i2c0")
+    node.order(faults={"bme": ["wrong device"]})
+    eventually(lambda: len(gateway.of("sht")) >= 8, "records of the one that is well")
+    eventually(
+        lambda: (
+            gateway.statuses and states(gateway) == {"sht": "ok", "co2": "silent", "bme": "damaged", "gas": "silent"}
+        ),
+        "two silent, one strange",
+        timeout_s=40,
+    )
+    assert not gateway.of("bme")[1:], "a record of a chip that is no BME280"
 
 
 def test_records_measured_before_the_time_was_known_get_it_when_it_comes(make_node, gateway, eventually):
@@ -538,8 +604,13 @@ def board(*arguments: object, **environment: str) -> subprocess.CompletedProcess
         ({"node": "a b"}, "node must be letters"),
         ({"node": "air-1", "brokers": {}}, "unknown setting brokers"),
         ({"node": "air-1", "devices": {"pms": {"every_s": 0}}}, "devices.pms.every_s"),
-        ({"node": "air-1", "devices": {"pms": {"bus": "uart9"}}}, "this board has i2c0, uart2"),
+        ({"node": "air-1", "devices": {"pms": {"bus": "uart9"}}}, "this board has i2c0, uart1, uart2"),
         ({"node": "air-1", "devices": {"pms": {"bus": "i2c0"}}}, "bus i2c0 is i2c, the driver wants serial"),
+        ({"node": "air-1", "devices": {"sht": {}, "x": {"driver": "pms5003", "bus": "i2c0"}}}, "bus i2c0 is i2c"),
+        (
+            {"node": "air-1", "devices": {"pms": {}, "x": {"driver": "pms5003", "bus": "uart2"}}},
+            "bus uart2 has a device already",
+        ),
         ({"node": "air-1", "devices": {"pms": {"driver": "sds999"}}}, "there is no device sds999"),
         ({"node": "air-1", "devices": {"sht": {"settings": {"adress": 68}}}}, "unknown setting adress"),
         ({"node": "air-1", "devices": {"sht": {"settings": ["address"]}}}, "devices.sht.settings must be a table"),
@@ -563,15 +634,15 @@ def test_missing_interpreter_is_said_with_how_to_bring_it(tmp_path):
 
 def test_bus_refuses_a_read_while_the_sensor_measures():
     now_us = [0]
-    peripherals = AirPeripherals(1, dict)
-    bus = I2cBus({0x44: peripherals.climate}, lambda: now_us[0])
+    bus = I2cBus({0x44: ClimateSensor({}, seed=1)}, lambda: now_us[0])
     bus.write(0x44, b"\xfd")
     now_us[0] = 8000
     with pytest.raises(NotAcknowledged):
         bus.read(0x44, 6)
-    bus.write(0x44, b"\xfd")
-    now_us[0] = 18_000
+    now_us[0] = 10_000
     assert len(bus.read(0x44, 6)) == 6
+    with pytest.raises(NotAcknowledged):
+        bus.read(0x44, 6)
     with pytest.raises(NotAcknowledged):
         bus.write(0x45, b"\xfd")
 
@@ -586,7 +657,7 @@ def test_serial_line_is_understood_at_its_own_speed_only(baud, heard):
         near, far = socket.socketpair()
         near.setblocking(False)
         with near:
-            speaking = asyncio.create_task(peripherals.serial(far))
+            speaking = asyncio.create_task(peripherals.serial("uart2", far))
             octets = b""
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.5):

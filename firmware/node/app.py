@@ -15,7 +15,7 @@ from link import Link
 from sensor import Sensor
 from store import Store
 from wifi import Wifi
-from wires import open_bus
+from wires import Buses
 
 from bega_protocols.errors import ConfigError
 from bega_protocols.ring import Ring
@@ -112,18 +112,15 @@ class Node:
         }
 
     def _make_sensors(self):
-        buses = {}
+        buses = Buses(board.BUSES)
         sensors = []
         for device in self._config["devices"]:
             driver = load_driver(device["driver"], device["settings"])
-            name = device["bus"]
-            if name not in buses:
-                buses[name] = open_bus(name, board.BUSES[name], driver.line)
             sensors.append(
                 Sensor(
                     device["name"],
                     driver,
-                    buses[name],
+                    buses.bus(device["bus"], driver.line),
                     device["every_ms"],
                     self.mono,
                     self._store.take,

@@ -61,12 +61,15 @@ class Sensor:
 
     async def _ask(self):
         measurement = self._driver.measure(self._mono())
+        self._bus.begin()
         try:
             ask = next(measurement)
             while True:
                 answer = await self._bus.exchange(ask)
                 if answer is None:
                     self._unanswered += 1
+                if "pause_ms" in ask.line:
+                    await asyncio.sleep_ms(ask.line["pause_ms"])
                 ask = measurement.send(answer)
         except StopIteration as stop:
             self._hear(stop.value or [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from bega.clock import mono_ms
 from bega_simulators.board.flash import SHIM, VFS_BLOCKS, VFS_START
-from bega_simulators.board.peripherals import DUST_UART, HARD_RESET, PWRON_RESET, WDT_RESET, AirPeripherals
+from bega_simulators.board.peripherals import HARD_RESET, PWRON_RESET, UART_PINS, WDT_RESET, AirPeripherals
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +59,13 @@ class Board:
     async def _boot(self) -> int:
         """Run the interpreter until it ends or is reset; return its exit code, or WATCHDOG_BIT if that ended it."""
         control, control_end = socket.socketpair()
-        serial, serial_end = socket.socketpair()
-        serial_end.setblocking(False)  # as a UART with timeout=0
-        ends = {"control": control_end.fileno(), f"uart{DUST_UART}": serial_end.fileno()}
-        with control_end, serial_end:
+        wires = {uart: socket.socketpair() for uart in UART_PINS}
+        ends = {"control": control_end.fileno(), **{uart: far.fileno() for uart, (_, far) in wires.items()}}
+        with contextlib.ExitStack() as theirs:
+            theirs.enter_context(control_end)
+            for _, far in wires.values():
+                far.setblocking(False)  # as a UART with timeout=0
+                theirs.enter_context(far)
             interpreter = await asyncio.create_subprocess_exec(
                 *(str(self._micropython), "-X", f"heapsize={self._heap}", str(SHIM / "rom.py")),
                 *(str(self._flash), str(VFS_START), str(VFS_BLOCKS)),
@@ -74,14 +78,14 @@ class Board:
         assert interpreter.stdout is not None
         works = [
             asyncio.create_task(self._answer(control)),
-            asyncio.create_task(self._peripherals.serial(serial)),
             asyncio.create_task(self._listen(interpreter.stdout)),
             asyncio.create_task(self._watch(interpreter)),
+            *(asyncio.create_task(self._peripherals.serial(uart, near)) for uart, (near, _) in wires.items()),
         ]
         try:
             code = await interpreter.wait()
-            bitten = works[3].done()
-            await asyncio.wait([works[2]], timeout=1)  # what it said last
+            bitten = works[2].done()
+            await asyncio.wait([works[1]], timeout=1)  # what it said last
             return WATCHDOG_BIT if bitten and not self._peripherals.reset_asked else code
         finally:
             if interpreter.returncode is None:
@@ -91,7 +95,8 @@ class Board:
                 work.cancel()
             await asyncio.gather(*works, return_exceptions=True)
             control.close()
-            serial.close()
+            for near, _ in wires.values():
+                near.close()
 
     async def _answer(self, control: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=control)

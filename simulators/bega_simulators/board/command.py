@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from bega.clock import wall_ms
+from bega.devices import device_names
 from bega.ready import require_place, write_ready
 from bega_protocols.errors import ConfigError
 from bega_simulators.board.board import Board
 from bega_simulators.board.control import serve_control
 from bega_simulators.board.flash import find_micropython, firmware_files, put_on_flash
-from bega_simulators.board.peripherals import AirPeripherals
+from bega_simulators.board.peripherals import USUAL_SENSORS, AirPeripherals
 from bega_simulators.town import Town, TownClock, town_speed
 
 DESCRIPTION = "An ESP32 as a process: its flash is a file, its program the node's own firmware on the real MicroPython."
 EXAMPLE = """examples:
   bega sim board --kind air --broker 127.0.0.1:1883
   bega sim board --config node.json --flash air-1.flash --ready-file air-1.json --verbose
+
+  bega sim board --sensor pms=pms5003@uart2 --sensor co2=scd41@i2c0 --sensor bme=bme280@i2c0:0x77
 
 node.json (made_s is filled in; firmware/boards/esp32_devkitc.py says what hangs where):
   {"node": "air-1", "wifi": {"ssid": "city", "key": "..."}, "broker": {"host": "127.0.0.1", "port": 1883},
@@ -37,7 +40,6 @@ The control socket that the ready file names takes a JSON object a line:
 BOARD = "esp32_devkitc"
 SITE = "pole"
 DEFAULT_DEVICES = {"pms": {"every_s": 10}, "sht": {"every_s": 10}}
-DRIVERS = ["pms5003", "sht4x"]
 
 
 def main(argv: list[str]) -> int:
@@ -62,11 +64,16 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
     flash = args.flash or folder / "flash"
     config_file = folder / "config.json"
     config_file.write_text(json.dumps(config))
-    contents = [*firmware_files(BOARD, DRIVERS), (config_file, "/config.json"), *_more_files(args.put)]
-    await put_on_flash(micropython, flash, contents)
-
     clock, town = TownClock(args.epoch, args.speed), Town(args.seed)
-    peripherals = AirPeripherals(args.seed, lambda: town.readings(SITE, clock.town_s(wall_ms() / 1000)))
+    peripherals = AirPeripherals(
+        args.seed, lambda: town.readings(SITE, clock.town_s(wall_ms() / 1000)), args.sensor or USUAL_SENSORS
+    )
+    contents = [
+        *firmware_files(BOARD, [*peripherals.devices, *_drivers(config)]),
+        (config_file, "/config.json"),
+        *_more_files(args.put),
+    ]
+    await put_on_flash(micropython, flash, contents)
     control = folder / "control"
     facts = {"node": config["node"], "flash": str(flash), "control": str(control)}
 
@@ -115,6 +122,13 @@ def _config(path: Path | None, broker: str | None) -> dict[str, Any]:
     return config
 
 
+def _drivers(config: dict[str, Any]) -> list[str]:
+    """Return the drivers that the configuration names itself; those of the board file come with what hangs there."""
+    devices = config.get("devices")
+    named = devices.values() if isinstance(devices, dict) else ()
+    return [device["driver"] for device in named if isinstance(device, dict) and device.get("driver") in device_names()]
+
+
 def _more_files(puts: list[str]) -> list[tuple[Path, str]]:
     found = []
     for put in puts:
@@ -139,6 +153,13 @@ def _parser() -> argparse.ArgumentParser:
         "--flash", type=Path, metavar="FILE", help="its flash, made if missing; without, it is forgotten"
     )
     parser.add_argument("--put", action="append", default=[], metavar="FILE=/PATH", help="one more file for its flash")
+    parser.add_argument(
+        "--sensor",
+        action="append",
+        default=[],
+        metavar="NAME=DEVICE@BUS[:0xADDRESS]",
+        help=f"what hangs on its wires (default: {' '.join(USUAL_SENSORS)})",
+    )
     parser.add_argument("--seed", type=int, default=1, help="the town that it breathes in (default 1)")
     parser.add_argument("--epoch", type=float, default=0.0, metavar="UNIX_S", help="when the town's day was set going")
     parser.add_argument(

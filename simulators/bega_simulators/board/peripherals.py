@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from decimal import Decimal
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from bega.clock import mono_ms
-from bega_protocols.devices.pms5003.sim import Sim as DustSensor
-from bega_protocols.devices.sht4x.sim import Sim as ClimateSensor
+from bega.devices import driver_class
+from bega_protocols.errors import ConfigError
 from bega_simulators.hosts.i2c import I2cBus, NotAcknowledged
 
 PWRON_RESET, HARD_RESET, WDT_RESET = 1, 2, 3
@@ -19,14 +22,53 @@ IDLE, CONNECTING, GOT_IP, NO_AP_FOUND = 1000, 1001, 1010, 201
 NO_SUCH_DEVICE = 19  # errno of an address that nobody acknowledges
 JOINING_MS = 200
 BREATHE_EVERY_MS = 1000
-CLIMATE = ("temperature", "humidity")
-ADDRESS_CLIMATE = 0x44
 # The wiring of the simulated board, stated here and not read from the firmware: a wrong board file must fail.
-DUST_UART, DUST_PINS, DUST_FORM = 2, (17, 16), (9600, 8, None, 1)
-CLIMATE_BUS, CLIMATE_PINS = 0, (22, 21)
+UART_PINS = {"uart1": (33, 32), "uart2": (17, 16)}  # tx, rx of the board
+I2C_PINS = {"i2c0": (22, 21)}  # scl, sda
+FASTEST_I2C_HZ = 100_000  # of the slowest of them, an SCD41
+PARITIES = {"N": None, "E": 0, "O": 1}
 BITS_A_BYTE = 10  # start, eight, stop
+USUAL_SENSORS = ("pms=pms5003@uart2", "sht=sht4x@i2c0")
+SENSOR = re.compile(r"(?P<name>[A-Za-z0-9_-]+)=(?P<device>[a-z0-9_]+)@(?P<bus>[a-z0-9]+)(:(?P<address>0x[0-9a-f]{2}))?")
 
 Values = dict[tuple[str, str], float]
+Form = tuple[int, int, int | None, int]  # baud, bits, parity, stop bits
+
+
+class Sensor(NamedTuple):
+    """One device made of code on one of the board's buses."""
+
+    name: str
+    device: str  # its folder under devices
+    bus: str
+    address: int  # 0 on a serial line
+    form: Form  # of a serial line
+    sim: Any
+
+
+def hang(text: str, seed: int) -> Sensor:
+    """Return what NAME=DEVICE@BUS says, or NAME=DEVICE@BUS:0xADDRESS. Raises ConfigError if it cannot be."""
+    found = SENSOR.fullmatch(text)
+    if not found:
+        raise ConfigError(f"sensor {text}: write it as NAME=DEVICE@BUS or NAME=DEVICE@BUS:0x44")
+    kind, *usual = driver_class(found["device"]).line.split()
+    if found["bus"] not in {"serial": UART_PINS, "i2c": I2C_PINS}.get(kind, ()):
+        raise ConfigError(
+            f"sensor {text}: {found['device']} is for {kind}; here are {', '.join((*UART_PINS, *I2C_PINS))}"
+        )
+    sim = import_module(f"bega_protocols.devices.{found['device']}.sim").Sim({}, seed)
+    if kind == "serial":
+        baud, form = usual
+        return Sensor(
+            found["name"],
+            found["device"],
+            found["bus"],
+            0,
+            (int(baud), int(form[0]), PARITIES[form[1]], int(form[2])),
+            sim,
+        )
+    address = int(found["address"], 16) if found["address"] else sim.address
+    return Sensor(found["name"], found["device"], found["bus"], address, (0, 0, None, 0), sim)
 
 
 class AirPeripherals:
@@ -35,13 +77,18 @@ class AirPeripherals:
     faults: {"pms": {...}, "sht": {...}, "wifi": {"away"}}, with the names that the devices' simulators give them.
     """
 
-    def __init__(self, seed: int, air: Callable[[], Values]) -> None:
-        """`air` returns what the air is like now, each value in its quantity's unit."""
+    def __init__(self, seed: int, air: Callable[[], Values], sensors: Iterable[str] = USUAL_SENSORS) -> None:
+        """`air` returns what the air is like now, each value in its quantity's unit; sensors: see hang.
+
+        Raises ConfigError if a sensor cannot be, or two are in each other's way.
+        """
         self.cause = PWRON_RESET
         self.watchdog_due_ms: int | None = None
         self.reset_asked = False
-        self.dust = DustSensor({}, seed)
-        self.climate = ClimateSensor({}, seed)
+        self._sensors = {sensor.name: sensor for sensor in (hang(text, seed) for text in sensors)}
+        places = [(sensor.bus, sensor.address) for sensor in self._sensors.values()]
+        if len(set(places)) < len(places):
+            raise ConfigError("two sensors on one serial line, or at one address")
         self._seed = seed
         self._air = air
         self._fixed: Values = {}
@@ -49,11 +96,18 @@ class AirPeripherals:
         self._wifi_on = False
         self._wifi_since_ms: int | None = None
         self._wifi_faults: set[str] = set()
-        self._i2c = I2cBus({ADDRESS_CLIMATE: self.climate}, lambda: 1000 * mono_ms())
+        shared = {sensor.address: sensor.sim for sensor in self._sensors.values() if sensor.bus in I2C_PINS}
+        self._i2c = I2cBus(shared, mono_us)
         self._i2c_wired = False
-        self._uart_form: tuple[Any, ...] | None = None
+        self._uart_forms: dict[str, Form] = {}
+        self._breathed_ms = mono_ms() - BREATHE_EVERY_MS
         self._pins: dict[int, int] = {}
         self._rtc = [2000, 1, 1, 5, 0, 0, 0, 0]  # what the chip shows after power-on, until somebody sets it
+
+    @property
+    def devices(self) -> list[str]:
+        """Return which devices hang here, by their folders' names."""
+        return [sensor.device for sensor in self._sensors.values()]
 
     def power_on(self, cause: int) -> None:
         """Forget what a reset forgets; `cause` is what the firmware will read."""
@@ -62,12 +116,12 @@ class AirPeripherals:
         self.reset_asked = False
         self._wifi_on = False
         self._wifi_since_ms = None
-        self._uart_form = None
+        self._uart_forms.clear()
         self._i2c_wired = False
 
     def set_faults(self, device: str, faults: list[str]) -> None:
         """Let a device fail in these ways and no other; raises KeyError if there is no such device."""
-        found = {"pms": self.dust.faults, "sht": self.climate.faults, "wifi": self._wifi_faults}[device]
+        found: set[str] = self._wifi_faults if device == "wifi" else self._sensors[device].sim.faults
         found.clear()
         found.update(faults)
 
@@ -78,57 +132,62 @@ class AirPeripherals:
 
     def breathe(self) -> None:
         """Bring the air to the sensors."""
+        self._breathed_ms = mono_ms()
         for (quantity, part), value in {**self._air(), **self._fixed}.items():
-            sensor = self.climate if quantity in CLIMATE else self.dust
-            if sensor is self.climate or quantity in ("pm1", "pm2_5", "pm10") or quantity.startswith("particles_"):
-                sensor.set(quantity, part, Decimal(str(value)))
+            for sensor in self._sensors.values():
+                with suppress(KeyError):  # it does not measure that
+                    sensor.sim.set(quantity, part, Decimal(str(value)))
 
     def answer(self, request: dict[str, Any]) -> Any:
         """Return what a shim asked for; raises OSError with the errno that the firmware shall see."""
         asked: Callable[..., Any] = getattr(self, "_do_" + request.pop("op"))
         return asked(**request)
 
-    async def serial(self, wire: socket.socket) -> None:
-        """Carry the dust sensor's bytes at their pace, in pieces, and commands to it, until cancelled."""
+    async def serial(self, uart: str, wire: socket.socket) -> None:
+        """Carry the bytes of the sensor on `uart` at their pace, in pieces, and commands to it, until cancelled."""
         reader, writer = await asyncio.open_connection(sock=wire)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._speak(writer))
-                tasks.create_task(self._obey(reader, writer))
+                for sensor in self._sensors.values():
+                    if sensor.bus == uart:
+                        tasks.create_task(self._speak(sensor, writer))
+                        tasks.create_task(self._obey(sensor, reader, writer))
         except* ConnectionError:
             pass
         finally:
             writer.close()
 
-    async def _speak(self, writer: asyncio.StreamWriter) -> None:
+    async def _speak(self, sensor: Sensor, writer: asyncio.StreamWriter) -> None:
         chance = random.Random(self._seed)
-        breathed_ms = mono_ms() - BREATHE_EVERY_MS
         while True:
-            if mono_ms() - breathed_ms >= BREATHE_EVERY_MS:
-                breathed_ms = mono_ms()
-                self.breathe()
-            said = self.dust.tick(mono_ms())
-            while said:
-                size = chance.randint(1, 12)
-                await self._send(writer, said[:size], chance)
-                said = said[size:]
+            self._breathe_now_and_then()
+            await self._say(sensor, sensor.sim.tick(mono_ms()), writer, chance)
             await asyncio.sleep(0.1)
 
-    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while command := await reader.read(7):
-            answer = self.dust.answer(command) if self._uart_form == DUST_FORM else None
-            if answer:
-                await self._send(writer, answer, random.Random(self._seed))
+    async def _obey(self, sensor: Sensor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The firmware writes a command at once, so it comes at once: nothing here cuts or joins."""
+        chance = random.Random(self._seed + 1)
+        while command := await reader.read(256):
+            if self._uart_forms.get(sensor.bus) == sensor.form:
+                await self._say(sensor, sensor.sim.answer(command) or b"", writer, chance)
 
-    async def _send(self, writer: asyncio.StreamWriter, piece: bytes, chance: random.Random) -> None:
-        """Send a piece in the time it takes at 9600 baud; who listens with another form hears something else."""
-        await asyncio.sleep(len(piece) * BITS_A_BYTE / DUST_FORM[0])
-        if self._uart_form is None:
-            return  # nobody listens yet: lost
-        if self._uart_form != DUST_FORM:
-            piece = chance.randbytes(max(1, len(piece) * self._uart_form[0] // DUST_FORM[0]))
-        writer.write(piece)
-        await writer.drain()
+    async def _say(self, sensor: Sensor, said: bytes, writer: asyncio.StreamWriter, chance: random.Random) -> None:
+        """Send it in pieces, in the time that they take; who listens with another form hears something else."""
+        while said:
+            piece = said[: chance.randint(1, 12)]
+            said = said[len(piece) :]
+            await asyncio.sleep(len(piece) * BITS_A_BYTE / sensor.form[0])
+            form = self._uart_forms.get(sensor.bus)
+            if form is None:
+                continue  # nobody listens yet: lost
+            if form != sensor.form:
+                piece = chance.randbytes(max(1, len(piece) * form[0] // sensor.form[0]))
+            writer.write(piece)
+            await writer.drain()
+
+    def _breathe_now_and_then(self) -> None:
+        if mono_ms() - self._breathed_ms >= BREATHE_EVERY_MS:
+            self.breathe()
 
     # What the shims ask, named after their `op`.
 
@@ -160,17 +219,20 @@ class AirPeripherals:
         self._pins[pin] = value
 
     def _do_uart_init(self, uart: int, baud: int, bits: int, parity: int | None, stop: int, tx: int, rx: int) -> None:
-        wired = uart == DUST_UART and (tx, rx) == DUST_PINS
-        self._uart_form = (baud, bits, parity, stop) if wired else None
+        name = f"uart{uart}"
+        self._uart_forms.pop(name, None)
+        if UART_PINS.get(name) == (tx, rx):
+            self._uart_forms[name] = (baud, bits, parity, stop)
 
     def _do_i2c_init(self, bus: int, scl: int, sda: int, freq: int) -> None:
-        self._i2c_wired = bus == CLIMATE_BUS and (scl, sda) == CLIMATE_PINS and freq <= 1_000_000
+        self._i2c_wired = I2C_PINS.get(f"i2c{bus}") == (scl, sda) and freq <= FASTEST_I2C_HZ
 
     def _do_i2c_scan(self, bus: int) -> list[int]:
         return self._i2c.scan() if self._i2c_wired else []
 
     def _do_i2c_write(self, bus: int, address: int, data: str) -> int:
         self._check_bus()
+        self._breathe_now_and_then()
         try:
             self._i2c.write(address, bytes.fromhex(data))
         except NotAcknowledged:
@@ -208,3 +270,8 @@ class AirPeripherals:
     def _check_bus(self) -> None:
         if not self._i2c_wired:
             raise OSError(NO_SUCH_DEVICE, "nothing on these pins")
+
+
+def mono_us() -> int:
+    """Return microseconds that never go back, in steps of the clock's milliseconds."""
+    return 1000 * mono_ms()

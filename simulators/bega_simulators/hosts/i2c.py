@@ -12,11 +12,14 @@ class Addressed(Protocol):
 
     faults: set[str]
 
+    def tick(self, now_ms: int) -> bytes:
+        """Let it be `now_ms`."""
+
     def busy_us(self, request: bytes) -> int:
         """Return how many microseconds after `request` a read is not acknowledged."""
 
     def answer(self, request: bytes) -> bytes | None:
-        """Return what can be read after `request`."""
+        """Return what can be read after `request`, b"" where nothing can, None where it is not acknowledged."""
 
 
 class NotAcknowledged(Exception):
@@ -30,7 +33,7 @@ class I2cBus:
         self._devices = devices
         self._mono_us = mono_us
         self._ready_us: dict[int, int] = {}
-        self._answers: dict[int, bytes | None] = {}
+        self._answers: dict[int, bytes] = {}
 
     def scan(self) -> list[int]:
         """Return the addresses that acknowledge."""
@@ -39,18 +42,26 @@ class I2cBus:
     def write(self, address: int, data: bytes) -> None:
         """Carry a write to the device; raises NotAcknowledged."""
         device = self._device(address)
-        self._answers[address] = device.answer(data)
+        self._answers.pop(address, None)
+        answer = device.answer(data)
+        if answer is None:
+            raise NotAcknowledged
+        self._answers[address] = answer
         self._ready_us[address] = self._mono_us() + device.busy_us(data)
 
     def read(self, address: int, size: int) -> bytes:
-        """Return `size` bytes, ones where the device drives none (the bus is pulled up); raises NotAcknowledged."""
+        """Return `size` bytes, ones where the device drives none (the bus is pulled up); raises NotAcknowledged.
+
+        A read that comes too early takes nothing: the answer still waits.
+        """
         self._device(address)
-        answer = self._answers.pop(address, None)
-        if answer is None or self._mono_us() < self._ready_us[address]:
+        if not self._answers.get(address) or self._mono_us() < self._ready_us[address]:
             raise NotAcknowledged
-        return answer[:size].ljust(size, b"\xff")
+        return self._answers.pop(address)[:size].ljust(size, b"\xff")
 
     def _device(self, address: int) -> Addressed:
         if address not in self.scan():
             raise NotAcknowledged
-        return self._devices[address]
+        device = self._devices[address]
+        device.tick(self._mono_us() // 1000)
+        return device

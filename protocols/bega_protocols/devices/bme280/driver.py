@@ -80,7 +80,11 @@ class Driver:
         except WireError as error:
             self.damaged.append((0, error))
             return []
-        return [self._doubt.judge(readings, values, now_ms)] if readings else []
+        if not readings:
+            return []
+        judged = self._doubt.judge(readings, values, now_ms)
+        self.attributes["doubt"] = self._doubt.why
+        return [judged]
 
     def feed(self, chunk: bytes, now_ms: int) -> "list[list[Reading]]":
         """Return the readings of a chunk that holds the values; a chunk is what one transfer read.

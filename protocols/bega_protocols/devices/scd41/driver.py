@@ -21,7 +21,7 @@ from bega_protocols.devices.scd41.codec import (
     decode,
     word_of,
 )
-from bega_protocols.doubt import Doubt, suspect
+from bega_protocols.doubt import WARMING, Doubt, suspect
 from bega_protocols.errors import ConfigError, WireError
 from bega_protocols.reading import Reading
 from bega_protocols.sensirion_i2c import WORD_SIZE, command, words
@@ -213,7 +213,9 @@ class Driver:
 
     def _judged(self, readings: "list[Reading]", answer: bytes, now_ms: int) -> "list[Reading]":
         judged = self._doubt.judge(readings, answer, now_ms)
+        self.attributes["doubt"] = self._doubt.why
         if self._mode == "single_shot" and self._shots <= FIRST_SHOTS:
+            self.attributes["doubt"] = WARMING
             return suspect(judged)
         return judged
 

@@ -68,7 +68,9 @@ class Driver:
         except WireError as error:
             self.damaged.append((0, error))
             return []
-        return [self._doubt.judge(readings, answer, now_ms)]
+        judged = self._doubt.judge(readings, answer, now_ms)
+        self.attributes["doubt"] = self._doubt.why
+        return [judged]
 
     def act(self, name: str, value: int) -> "Command":
         """Carry out an action; return whether the sensor did it.

@@ -2,6 +2,7 @@
 
 from bega_protocols.ask import Ask
 from bega_protocols.devices.sht4x.codec import ADDRESSES, ANSWER_SIZE, MEASURE, decode, is_answer
+from bega_protocols.doubt import Doubt
 from bega_protocols.errors import ConfigError, WireError
 from bega_protocols.reading import Reading
 from bega_protocols.settings import only, whole_number
@@ -9,6 +10,9 @@ from bega_protocols.settings import only, whole_number
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
     from bega_protocols.driver import Aes, Exchange, Settings
+
+ENDS = {"temperature": (-4500, 13000), "humidity": (0, 10000)}
+STUCK_MS, STUCK_FRAMES = 60000, 10
 
 
 class Driver:
@@ -25,6 +29,7 @@ class Driver:
         self._command, self._wait_ms = MEASURE[precision]
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {}
+        self._doubt = Doubt(stuck_ms=STUCK_MS, stuck_frames=STUCK_FRAMES, ends=ENDS)
         self._waiting = b""
         self._offset = 0  # of the first waiting byte, counted from the start of the stream
 
@@ -34,10 +39,13 @@ class Driver:
         if answer is None:
             return []
         try:
-            return [_readings(answer)]
+            readings = _readings(answer)
         except WireError as error:
             self.damaged.append((0, error))
             return []
+        judged = self._doubt.judge(readings, answer, now_ms)
+        self.attributes["doubt"] = self._doubt.why
+        return [judged]
 
     def feed(self, chunk: bytes, now_ms: int) -> "list[list[Reading]]":
         """Return the readings of each answer that `chunk` completes, oldest first.

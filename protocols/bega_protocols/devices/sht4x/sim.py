@@ -16,7 +16,7 @@ class Sim:
     """Answers each command once; `busy_us` is how long it refuses to be read after a command.
 
     faults: "silent" (does not acknowledge its address), "checksum" (the last CRC is wrong),
-    "stuck" (the climate of the moment when it began is measured for ever).
+    "stuck" (the climate of the moment when it began is measured for ever), "wet" (100 % for ever).
     """
 
     def __init__(self, settings: dict[str, object], seed: int, aes: object = None) -> None:
@@ -25,6 +25,8 @@ class Sim:
         self._cel = Decimal(25)
         self._percent = Decimal(50)
         self._stuck_at: bytes | None = None
+        self._measurements = 0
+        self.address = int(str(settings.get("address", 0x44)))
 
     def set(self, quantity: str, part: str, value: int | float | Decimal) -> None:
         """Let the air have this temperature in degrees Celsius or this humidity in percent."""
@@ -47,17 +49,22 @@ class Sim:
         return MEASUREMENTS_US.get(request[0], 0) if request else 0
 
     def answer(self, request: bytes) -> bytes | None:
-        """Return what can be read after `request` (one command byte), None where there is nothing to read."""
+        """Return what can be read after `request` (a command byte), b"" where nothing can, None if nobody is there."""
         if "silent" in self.faults or len(request) != 1:
             return None
         if request[0] in MEASUREMENTS_US:
             return self._measured()
         if request[0] == SERIAL:
             return _with_crc(self._serial >> 16) + _with_crc(self._serial & 0xFFFF)
-        return None
+        return b""
 
     def _measured(self) -> bytes:
-        fresh = _with_crc(_ticks((self._cel + 45) / 175)) + _with_crc(_ticks((self._percent + 6) / 125))
+        """Both words tremble inside the hundredth that was set: no two measurements in a row are alike."""
+        self._measurements += 1
+        percent = Decimal(119) if "wet" in self.faults else self._percent
+        cel_word = _clamped(_ticks((self._cel + 45) / 175) + self._measurements % 3 - 1)
+        percent_word = _clamped(_ticks((percent + 6) / 125) + self._measurements % 5 - 2)
+        fresh = _with_crc(cel_word) + _with_crc(percent_word)
         if "stuck" not in self.faults:
             self._stuck_at = None
         elif self._stuck_at is None:
@@ -67,7 +74,11 @@ class Sim:
 
 
 def _ticks(share: Decimal) -> int:
-    return max(0, min(65535, int((share * 65535).to_integral_value(ROUND_HALF_EVEN))))
+    return int((share * 65535).to_integral_value(ROUND_HALF_EVEN))
+
+
+def _clamped(word: int) -> int:
+    return max(0, min(65535, word))
 
 
 def _with_crc(word: int) -> bytes:
