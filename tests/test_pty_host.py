@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import termios
 import time
 import tty
 
@@ -11,7 +12,7 @@ import serial
 from bega.clock import wall_ms
 from bega.devices import load_driver
 from bega_protocols.devices.pms5003.sim import Sim
-from bega_simulators.hosts.pty import PtyHost
+from bega_simulators.hosts.pty import PtyHost, sampled
 
 
 class Chatter:
@@ -37,16 +38,23 @@ class Echo(Chatter):
         return b"you said " + request
 
 
+class Changing(Echo):
+    """Hears at 300 baud and answers at 9600."""
+
+    answer_baud = 9600
+    answer_after_ms = 100
+
+
 @pytest.fixture
 def host(request):
-    sim, baud = request.param
-    served = PtyHost(sim(), baud, wall_ms)
+    sim, baud, *frame = request.param
+    served = PtyHost(sim(), baud, wall_ms, *frame)
     yield served
     served.close()
 
 
-def on(sim, baud):
-    return pytest.mark.parametrize("host", [(sim, baud)], indirect=True)
+def on(sim, baud, *frame):
+    return pytest.mark.parametrize("host", [(sim, baud, *frame)], indirect=True)
 
 
 def dust():
@@ -210,3 +218,76 @@ def test_fault_set_on_the_device_is_on_the_wire(host):
     silent, heard = during(host, listen())
     assert silent == b""
     assert heard
+
+
+def speed(reader, baud):
+    attributes = termios.tcgetattr(reader)
+    attributes[4] = attributes[5] = getattr(termios, f"B{baud}")
+    termios.tcsetattr(reader, termios.TCSANOW, attributes)
+
+
+def spoken(host, ask_at, listen_at):
+    """Return what a reader hears who asks at one rate and listens at another."""
+
+    async def ask():
+        reader = reopen(host.port)
+        speed(reader, ask_at)
+        os.write(reader, b"hello")
+        await asyncio.sleep(0.06)
+        speed(reader, listen_at)
+        answer = b""
+        for _ in range(60):
+            await asyncio.sleep(0.01)
+            answer += pending(reader)
+        os.close(reader)
+        return answer
+
+    return during(host, ask())
+
+
+@on(Changing, 300)
+def test_device_that_changes_its_rate_is_understood_at_that_rate(host):
+    assert spoken(host, 300, 9600) == b"you said hello"
+
+
+@on(Changing, 300)
+def test_reader_who_does_not_change_hears_no_word(host):
+    heard = spoken(host, 300, 300)
+    assert heard
+    assert not set(heard) & set(b"you said hello")
+
+
+@on(Changing, 300)
+def test_device_does_not_understand_a_reader_at_another_rate(host):
+    spoken(host, 9600, 9600)
+    assert b"hello" not in b"".join(host.sim.asked)
+
+
+@on(Echo, 9600, "7E1")
+def test_parity_of_a_wire_is_the_eighth_bit_of_a_port_without(host):
+    async def ask():
+        reader = reopen(host.port)
+        os.write(reader, b"a\xe1b")  # "a" and "b" have three ones: without a parity bit they are not heard
+        answer = b""
+        while len(answer) < len(b"you said a"):
+            await asyncio.sleep(0.01)
+            answer += pending(reader)
+        os.close(reader)
+        return answer
+
+    heard = during(host, ask())
+    assert all(octet.bit_count() % 2 == 0 for octet in heard)
+    assert bytes(octet & 0x7F for octet in heard) == b"you said a"
+
+
+@pytest.mark.parametrize("baud", [300, 9600, 115_200])
+def test_bits_sampled_at_their_own_rate_are_what_was_sent(baud):
+    whole = bytes(range(256))
+    assert sampled(whole, baud, baud) == whole
+    assert sampled(whole, baud * 100, baud * 101) == whole, "a clock may be one percent off"
+
+
+def test_bits_sampled_too_slowly_are_fewer_and_too_fast_are_more():
+    assert len(sampled(b"1.8.0(0012345.678*kWh)", 9600, 300)) <= 2
+    assert len(sampled(b"1.8.0", 300, 9600)) > 5
+    assert sampled(b"", 300, 9600) == b""

@@ -68,6 +68,20 @@ def seven_bits(octets: bytes, has_parity: bool = False) -> bytes:
     return bytes(octet & 0x7F if _odd(octet & 0x7F) == octet >> 7 else NEVER_SENT for octet in octets)
 
 
+def characters(octets: bytes, has_parity: bool = False) -> bytes:
+    """Return the characters of a message. Bit 7 is clear in all of them, or the even parity of each.
+
+    A port that is open as 7E1 gives the first, one that is open as 8N1 the second; `has_parity` takes only that.
+    Raises WireError if it is neither: something was hit on the wire.
+    """
+    plain = seven_bits(octets)
+    if octets == plain and not has_parity:
+        return plain
+    if octets != with_even_parity(plain):
+        raise WireError("parity of an IEC 62056-21 data message differs")
+    return plain
+
+
 def identification(octets: bytes) -> "Identification | None":
     """Return the first whole identification in the answer to a request; None if there is none (yet).
 
@@ -143,38 +157,42 @@ class Readouts:
         """
         found: list[Readout] = []
         for start in range(0, len(chunk), PIECE_SIZE):
-            data = seven_bits(chunk[start : start + PIECE_SIZE], self._has_parity)
-            self._feed(data, found, damaged)
-            self._offset += len(data)
+            raw = chunk[start : start + PIECE_SIZE]
+            self._feed(raw, seven_bits(raw), found, damaged)
+            self._offset += len(raw)
         return found
 
     def missing(self) -> str:
         """Return what the message under way lacks; of several exchanges, what the last one lacks."""
         return _MISSING[self._state]
 
-    def _feed(self, data: bytes, found: "list[Readout]", damaged: "list[tuple[int, WireError]]") -> None:
+    def _feed(self, raw: bytes, data: bytes, found: "list[Readout]", damaged: "list[tuple[int, WireError]]") -> None:
+        """`data` is `raw` without bit 7: marks are looked for in it, and what is kept keeps its parity."""
         at = 0
         while at < len(data):
             try:
-                at = self._step(data, at, found, damaged)
+                at = self._step(raw, data, at, found, damaged)
             except WireError as error:
                 damaged.append((self._begun, error))
                 self._state = _IDLE
                 if data[at] not in _MARKS:
                     at += 1
 
-    def _step(self, data: bytes, at: int, found: "list[Readout]", damaged: "list[tuple[int, WireError]]") -> int:
+    def _step(
+        self, raw: bytes, data: bytes, at: int, found: "list[Readout]", damaged: "list[tuple[int, WireError]]"
+    ) -> int:
         """Take what the state makes of `data` from `at`; return where the next step begins."""
         if self._state == _IDLE:
             return self._begin(data, _first(data, at, _MARKS))
         if self._state == _NAMED:
             return self._take_name(data, at)
         if self._state == _CHECKED:
-            return self._take_checked(data, at, damaged)
+            return self._take_checked(raw, data, at, damaged)
         if self._state == _ENDED:
-            found.append(self._checked(data[at]))
+            self._part.append(raw[at])
+            found.append(self._checked())
             return at + 1
-        return self._take_plain(data, at, found)
+        return self._take_plain(raw, data, at, found)
 
     def _begin(self, data: bytes, at: int) -> int:
         """Begin what the mark at `at` begins, nothing if `data` ends there; return where it goes on."""
@@ -199,44 +217,43 @@ class Readouts:
             self.expect(text)
         return end + 1
 
-    def _take_checked(self, data: bytes, at: int, damaged: "list[tuple[int, WireError]]") -> int:
+    def _take_checked(self, raw: bytes, data: bytes, at: int, damaged: "list[tuple[int, WireError]]") -> int:
         end = _first(data, at, b"/\x02\x03")
-        self._grow(data[at:end])
+        self._grow(raw[at:end])
         if end == len(data):
             return end
         if data[end] == STX or (data[end] == SLASH and self._part[-1:] in _LINE_BEGINS):
-            damaged.append((self._begun, WireError("IEC 62056-21 data message breaks off")))
+            if len(self._part) >= _LEAST_SIZE:
+                damaged.append((self._begun, WireError("IEC 62056-21 data message breaks off")))
             return self._begin(data, end)
-        if data[end] == SLASH:  # some meters have it in their codes
-            self._part.append(SLASH)
-            return end + 1
-        self._part.append(ETX)
-        self._state = _ENDED
+        self._part.append(raw[end])  # ETX, or a "/": some meters have it in their codes
+        if data[end] == ETX:
+            self._state = _ENDED if len(self._part) >= _LEAST_SIZE else _IDLE
         return end + 1
 
-    def _checked(self, check: int) -> Readout:
+    def _checked(self) -> Readout:
         self._state = _IDLE
-        part = bytes(self._part)
-        if xor8(part) != check:
-            raise ChecksumError("IEC 62056-21 check character differs", bytes((check,)))
-        if part[-4:] != b"!\r\n\x03":
+        part = characters(bytes(self._part), self._has_parity)
+        if xor8(part):  # of the message and its check character
+            raise ChecksumError("IEC 62056-21 check character differs", part[-1:])
+        if part[-5:-1] != b"!\r\n\x03":
             raise WireError("IEC 62056-21 data message has no end mark")
-        return Readout(self.name, _printable(part[:-4]))
+        return Readout(self.name, _printable(part[:-5]))
 
-    def _take_plain(self, data: bytes, at: int, found: "list[Readout]") -> int:
+    def _take_plain(self, raw: bytes, data: bytes, at: int, found: "list[Readout]") -> int:
         end = _first(data, at, b"/\x02\n")
-        self._grow(data[at:end])
+        self._grow(raw[at:end])
         if end == len(data) or data[end] != LF:
             return self._begin(data, end)
-        self._part.append(LF)
-        if self._part[-4:] == b"\n!\r\n" or self._part == b"!\r\n":
+        self._part.append(raw[end])
+        if seven_bits(bytes(self._part[-4:])) in (b"\n!\r\n", b"!\r\n"):
             self._state = _IDLE
             found.append(self._plain())
         return end + 1
 
     def _plain(self) -> Readout:
         """Without a check character the shape of the lines is all that can be checked."""
-        text = _printable(bytes(self._part[:-3]))
+        text = _printable(characters(bytes(self._part), self._has_parity)[:-3])
         for code, _ in data_lines(text):
             if not code:
                 raise WireError("IEC 62056-21 data message without check character has a garbled line")
@@ -248,6 +265,7 @@ class Readouts:
             raise WireError("IEC 62056-21 data message does not end within %d bytes" % READOUT_SIZE)
 
 
+_LEAST_SIZE = 4  # "!" CR LF ETX: what is shorter is noise that looks like a beginning
 _LINE_BEGINS = (bytearray(), bytearray(b"\n"))  # behind these
 _MARKS = b"/\x02"  # what begins an identification, and a data message
 _IDLE, _NAMED, _CHECKED, _ENDED, _PLAIN = range(5)  # between messages, in an identification, behind STX, ETX, a name

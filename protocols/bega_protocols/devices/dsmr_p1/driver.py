@@ -20,7 +20,10 @@ class Driver:
     """
 
     line = "serial 115200 8N1"
-    also_found = (("serial 9600 7E1", {}), ("serial 9600 8N1", {"parity_in_bit_7": True}))  # V2.2 and V3
+    also_found: "tuple[tuple[str, dict[str, bool]], ...]" = (
+        ("serial 9600 7E1", {}),
+        ("serial 9600 8N1", {"parity_in_bit_7": True}),
+    )  # V2.2 and V3
 
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:
         only(settings, "normal_time_utc_min", "parity_in_bit_7")

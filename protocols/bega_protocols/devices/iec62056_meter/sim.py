@@ -46,7 +46,7 @@ class Sim:
     For the wire that it hangs on: `answer_baud` and `answer_after_ms`, the rate and the delay of the last answer.
 
     faults: "silent", "no_readout" (identifies itself, and nothing follows), "bcc" (the check character is wrong),
-    "cut" (half of the readout), "noise" (some characters of it are others), "endless" (the readout never ends),
+    "cut" (half of the readout), "noise" (a character of it is another), "endless" (the readout never ends),
     "wrong device" (what answers speaks no IEC 62056-21).
     """
 
@@ -124,15 +124,15 @@ class Sim:
         lines += [f"{line.partition('(')[0]}*{month:02d}({line.partition('(')[2]}"
                   for month in range(1, self.longest + 1) for line in lines]  # fmt: skip
         text = "\r\n".join([*lines, "!", ""]).encode()
-        if "noise" in self.faults:
-            text = bytes(octet ^ 5 if at % 29 == 28 else octet for at, octet in enumerate(text))
-        if not self.has_check:
-            return text
-        checked = text + b"\x03"
+        whole = text
+        if self.has_check:
+            checked = text + b"\x03"
+            whole = b"\x02" + checked + bytes([_block_check(b"" if "bcc" in self.faults else checked)])
         if "endless" in self.faults:
             self._babbling = True
-            return b"\x02" + text[:-3]
-        whole = b"\x02" + checked + bytes([_block_check(b"" if "bcc" in self.faults else checked)])
+            return whole[: -len("!\r\n??") if self.has_check else -len("!\r\n")]
+        if "noise" in self.faults:
+            whole = bytes(octet ^ 5 if at == 28 else octet for at, octet in enumerate(whole))
         return whole[: len(whole) // 2] if "cut" in self.faults else whole
 
     def _line(self, key: tuple[str, str]) -> str:
