@@ -54,9 +54,9 @@ class Sim:
         """Return the reply to a frame, None where there is none."""
         if "silent" in self.faults:
             return None
-        if request == b"\xff":
+        if request[:1] == b"\xff":
             self._pulse = True
-            return None
+            request = request[1:]  # the command may follow at once
         inner = request.strip(b"\x7e")
         for plain, stuffed in reversed(STUFFING.items()):
             inner = inner.replace(stuffed, plain)
