@@ -511,7 +511,7 @@ def test_mask_selects_whom_it_describes(mask, fits):
 
 
 @pytest.mark.parametrize(
-    "text", ["1234567", "123456789", "1234567A", "12345678.KAM", "12345678.KA.01.07", "", "x.y.z.w"]
+    "text", ["1234567", "123456789", "1234567G", "12345678.KAM", "12345678.KA.01.07", "", "x.y.z.w"]
 )
 def test_wrong_secondary_address_is_refused(text):
     with pytest.raises(ValueError):

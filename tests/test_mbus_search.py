@@ -132,3 +132,9 @@ def test_what_is_found_can_be_written_as_an_address():
     text = secondary_text(search.found[0])
     assert text == "12345678.PAD.01.04"
     Driver({"address": text})
+
+
+def test_address_of_a_meter_that_tells_little_has_wildcards():
+    assert secondary_text(Identity("0000000A", "@@@", 0, 7, 1)) == "0000000A.FFF.00.07"
+    assert secondary_text(Identity("12345678", "", None, None, 1)) == "12345678.FFF.FF.FF"
+    Driver({"address": "0000000A.FFF.00.07"})

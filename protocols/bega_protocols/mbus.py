@@ -78,6 +78,7 @@ SELECTED = 253  # whoever is selected by its secondary address
 
 LOW_BATTERY, PERMANENT_ERROR, TEMPORARY_ERROR = 0x04, 0x08, 0x10  # status bits
 
+HEX_DIGITS = "0123456789ABCDEF"
 BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400)
 BITS_A_CHARACTER = 11  # 8E1
 ADAPTER_MS = 100  # a level converter, a USB adapter and an operating system, each a little
@@ -275,14 +276,14 @@ def manufacturer_code(letters: str) -> bytes:
 def secondary_mask(text: str) -> bytes:
     """Return the eight bytes that select "12345678", or "12345678.KAM.1B.04" with manufacturer, version and medium.
 
-    F in the place of a digit, "FFF" for the manufacturer and "FF" for version and medium stand for any.
+    F in the place of a digit (A to E are digits of meters that count wrongly), "FFF" for the manufacturer and "FF" for version and medium stand for any.
     Raises ValueError.
     """
     parts = text.upper().split(".")
     if len(parts) not in (1, 4):
         raise ValueError("a secondary address is 12345678, or 12345678.KAM.1B.04")
     digits, letters, version, medium = parts if len(parts) == 4 else (parts[0], "FFF", "FF", "FF")
-    if len(digits) != 8 or not all(digit in "0123456789F" for digit in digits):
+    if len(digits) != 8 or not all(digit in HEX_DIGITS for digit in digits):
         raise ValueError("an identification number has eight digits; F stands for any")
     if not _is_hex_octet(version) or not _is_hex_octet(medium):
         raise ValueError("version and medium are two hex digits each; FF stands for any")
@@ -305,7 +306,7 @@ def selects(mask: bytes, header: Header) -> bool:
 
 
 def _is_hex_octet(text: str) -> bool:
-    return len(text) == 2 and all(digit in "0123456789ABCDEF" for digit in text)
+    return len(text) == 2 and all(digit in HEX_DIGITS for digit in text)
 
 
 # Units of the fixed data structure (EN 1434-3): (first code, meaning, unit, exponent of the first), nine codes each.

@@ -53,13 +53,13 @@ MOST_SELECTIONS = 3000  # ten to twelve for each meter are usual; noise that ans
 
 
 def secondary_text(identity: Identity) -> str:
-    """Return the whole secondary address: "12345678.KAM.1B.04"."""
-    return "%s.%s.%02X.%02X" % (
-        identity.identification,
-        identity.manufacturer,
-        identity.version or 0,
-        identity.medium or 0,
-    )
+    """Return the whole secondary address, "12345678.KAM.1B.04", with wildcards for what the meter does not tell."""
+    letters = identity.manufacturer
+    if len(letters) != 3 or not all("A" <= letter <= "Z" for letter in letters):
+        letters = "FFF"
+    version = "FF" if identity.version is None else "%02X" % identity.version
+    medium = "FF" if identity.medium is None else "%02X" % identity.medium
+    return ".".join((identity.identification, letters, version, medium))
 
 
 class PrimarySearch:
