@@ -44,6 +44,7 @@ LIMITS = {
 }
 ENDS = {"co2": (0, 65535), "temperature": (-4500, 13000), "humidity": (0, 10000)}
 STUCK_MS, STUCK_FRAMES = 60000, 10
+FIRST_SAMPLE_MS = 5200  # its period of 5 s by a clock that is not ours
 FIRST_SHOTS = 2  # after power; they are not yet right
 MISSED_SAMPLES = 3  # so many periods without a sample, and it is set up anew
 EEPROM_WRITES = 2000  # that it is made for
@@ -85,7 +86,7 @@ class Driver:
     def measure(self, now_ms: int) -> "Exchange":
         """Return one group, or none while no sample is due, if the sensor kept silent, or if the answer was damaged.
 
-        A single shot takes five seconds, the set-up half a second.
+        A single shot takes five seconds, the set-up half a second or, when it measures each five seconds, six.
         """
         if not self._set_up and not (yield from self._begin(now_ms)):
             return []
@@ -162,6 +163,8 @@ class Driver:
         self._set_up = True
         self._sampled_ms = now_ms
         self._shots = 0
+        if self._mode == "periodic":  # so that who measures once, to see whether it is there, gets a sample
+            yield Ask(b"", FIRST_SAMPLE_MS, 0, address=ADDRESS)
         return True
 
     def _set_what_differs(self) -> "Step":
