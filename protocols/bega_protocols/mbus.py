@@ -276,7 +276,8 @@ def manufacturer_code(letters: str) -> bytes:
 def secondary_mask(text: str) -> bytes:
     """Return the eight bytes that select "12345678", or "12345678.KAM.1B.04" with manufacturer, version and medium.
 
-    F in the place of a digit (A to E are digits of meters that count wrongly), "FFF" for the manufacturer and "FF" for version and medium stand for any.
+    F in the place of a digit, "FFF" for the manufacturer and "FF" for version and medium stand for any. A to E are no
+    digits, but some meters have them.
     Raises ValueError.
     """
     parts = text.upper().split(".")
