@@ -15,7 +15,7 @@ def test_air_node_reaches_gateway(gateway, air_node, eventually):
     def arrived():
         return [record for record in gateway.records(source=air_node.name) if particulates(record)]
 
-    eventually(lambda: len(arrived()) >= 2, "particulates of the node arrive at the broker", 60)
+    eventually(lambda: len(arrived()) >= 2, "good particulates of the node arrive at the broker", 90)  # warm-up: 30 s
     assert all(0 <= reading.value < 1000 for record in arrived() for reading in particulates(record))
 
 

@@ -78,6 +78,17 @@ def test_few_frames_far_apart_are_not_yet_stuck():
     assert found == [GOOD] * 7 + [SUSPECT]
 
 
+def test_sensor_that_is_woken_for_each_measurement_is_found_out_too():
+    doubt = Doubt(warm_up_ms=30_000, stuck_ms=600_000, stuck_frames=8)
+    whys = []
+    for number in range(10):
+        woken_ms = START_MS + 300_000 * number
+        doubt.woke(woken_ms)
+        doubt.judge(dust(), b"same", woken_ms + 30_000)
+        whys.append(doubt.why)
+    assert whys == [""] * 7 + [STUCK] * 3
+
+
 def test_only_the_quantity_at_its_end_is_doubted():
     doubt = Doubt(ends={"pm2_5": (-1, 1000)})
     assert qualities(doubt.judge(dust(999), b"a", START_MS)) == [GOOD, GOOD]
@@ -90,7 +101,8 @@ def test_sensor_that_sees_nothing_at_all_is_doubted():
     blind = [Reading("pm2_5", 0), Reading("particles_0_3", 0, -2)]
     assert qualities(doubt.judge(blind, b"a", START_MS)) == [SUSPECT, SUSPECT]
     assert doubt.why == NOTHING
-    assert qualities(doubt.judge([Reading("pm2_5", 0), Reading("particles_0_3", 1, -2)], b"b", START_MS)) == [GOOD, GOOD]
+    clean = [Reading("pm2_5", 0), Reading("particles_0_3", 1, -2)]
+    assert qualities(doubt.judge(clean, b"b", START_MS)) == [GOOD, GOOD]
 
 
 def test_capture_without_a_clock_is_judged_by_its_values_only():

@@ -51,6 +51,7 @@ class Doubt:
         self._heard_ms: "int | None" = None
         self._warm_ms = 0  # how long it has been warm by what was heard: a clock that is set steps, and may step back
         self._frame = b""
+        self._frame_ms = 0  # when it came last
         self._same = 0
         self._same_ms = 0
 
@@ -58,7 +59,6 @@ class Doubt:
         """Take note that power came or the sensor was woken just now: its warm-up begins."""
         self._heard_ms = now_ms
         self._warm_ms = 0
-        self._frame = b""
 
     def lost(self) -> None:
         """Take note that the sensor does not answer: when it does again, it may have been without power."""
@@ -75,7 +75,7 @@ class Doubt:
             step_ms = 0
         self._heard_ms = now_ms
         self._warm_ms += step_ms
-        self._count(frame, step_ms)
+        self._count(frame, now_ms)
         if now_ms != NO_CLOCK_MS and self._warm_ms < self._warm_up_ms:
             self.why = WARMING
         elif now_ms != NO_CLOCK_MS and self._is_stuck():
@@ -86,14 +86,16 @@ class Doubt:
             return self._within(readings)
         return suspect(readings)
 
-    def _count(self, frame: bytes, step_ms: int) -> None:
+    def _count(self, frame: bytes, now_ms: int) -> None:
+        """Sleep and silence between two frames that are the same make them no better."""
         if frame == self._frame:
             self._same += 1
-            self._same_ms += step_ms
+            self._same_ms += max(0, now_ms - self._frame_ms)
         else:
             self._frame = frame
             self._same = 1
             self._same_ms = 0
+        self._frame_ms = now_ms
 
     def _is_stuck(self) -> bool:
         return 0 < self._stuck_ms <= self._same_ms and self._same >= self._stuck_frames

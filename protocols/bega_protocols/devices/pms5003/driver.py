@@ -30,6 +30,7 @@ COUNTS = ("particles_0_3", "particles_0_5", "particles_1", "particles_2_5", "par
 # The largest mass that the manual promises to give out, the largest count that fits; above 100 % there is no humidity.
 ENDS = {"pm1": (-1, 1000), "pm2_5": (-1, 1000), "pm10": (-1, 1000), "humidity": (-1, 1001)}
 ENDS.update(dict.fromkeys(COUNTS, (-1, 65535)))
+LONGEST_WARM_UP_S = 45  # waited for in one piece: a line that does nothing for a minute counts as stuck
 STUCK_FRAMES = 8
 NO_PARTICLES = "mass without particles"
 QUIET_MS = 10_000  # it speaks each 2.3 s at least
@@ -61,7 +62,7 @@ class Driver:
         self._rest = yes_or_no(settings, "rest", False)
         if self._rest and mode == "active":
             raise ConfigError("rest needs mode passive: who only listens cannot wake it")
-        self._warm_up_ms = 1000 * whole_number(settings, "warm_up_s", 0, 600, 30)
+        self._warm_up_ms = 1000 * whole_number(settings, "warm_up_s", 0, LONGEST_WARM_UP_S, 30)
         stuck_ms = 1000 * whole_number(settings, "stuck_s", 0, 86400, 600)
         quiet_ms = QUIET_MS if mode == "active" else 0
         self._doubt = Doubt(self._warm_up_ms, quiet_ms, stuck_ms, STUCK_FRAMES, ENDS, True)

@@ -41,6 +41,7 @@ LONGEST_ANSWER = 100  # bytes to look for an answer in: ten frames that nobody a
 BETWEEN_FRAMES_MS = 5000  # it reports once a second; what lies further apart was not watched
 WORKING_MS = 30_000  # with a working period it runs this long for each report
 LONGEST_STEP_MS = 3_600_000  # between two measurements; further apart nobody knows what it did
+LONGEST_WARM_UP_S = 45  # waited for in one piece: a line that does nothing for a minute counts as stuck
 STUCK_FRAMES = 8
 ACTIONS = ("sleep", "report_by_itself", "period_min")
 
@@ -66,7 +67,7 @@ class Driver:
         self._has_period = whole_number(settings, "period_min", 0, LONGEST_PERIOD_MIN, 0) > 0
         if self._has_period and mode == "query":
             raise ConfigError("period_min needs mode continuous: a sensor that is asked has `rest`")
-        self._warm_up_ms = 1000 * whole_number(settings, "warm_up_s", 0, 600, 30)
+        self._warm_up_ms = 1000 * whole_number(settings, "warm_up_s", 0, LONGEST_WARM_UP_S, 30)
         stuck_ms = 1000 * whole_number(settings, "stuck_s", 0, 86400, 600)
         # With a working period it has worked for 30 s before each report: silence and warm-up are over by then.
         warm_up_ms = 0 if self._has_period else self._warm_up_ms

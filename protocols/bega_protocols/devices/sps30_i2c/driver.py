@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from bega_protocols.driver import Aes, Command, Exchange, Settings
 
+LONGEST_WARM_UP_S = 45  # waited for in one piece: a line that does nothing for a minute counts as stuck
 NEW_EACH_MS, TRIES = 1100, 3  # it measures once a second
 FIRST_WITH_STATUS = (2, 2)  # firmware
 
@@ -50,7 +51,7 @@ class Driver:
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:
         only(settings, "rest", "warm_up_s", "clean_days")
         self._rest = yes_or_no(settings, "rest", False)
-        self._warm_up_ms = 1000 * whole_number(settings, "warm_up_s", 0, 600, 30)
+        self._warm_up_ms = 1000 * whole_number(settings, "warm_up_s", 0, LONGEST_WARM_UP_S, 30)
         self._sensor = Sps30(self._warm_up_ms, whole_number(settings, "clean_days", 0, 365, 7), state)
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {}
