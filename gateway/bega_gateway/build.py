@@ -180,7 +180,7 @@ def _station(recorder: Recorder, name: str, device: settings.Device, state: byte
     if must_be_asked(driver):
         return Station(name, driver, device.every_s, deliver, device.priority), None
     window = Window(device.every_s, deliver)
-    return Station(name, driver, device.every_s, window.take), window
+    return Station(name, driver, device.every_s, window.take, window=window), window
 
 
 def _driven(name: str, line: settings.Line, stations: list[Station], clocks: Clocks) -> Line:

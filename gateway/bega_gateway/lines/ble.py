@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
+from collections import deque
+from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
 from bleak import BleakScanner
@@ -37,6 +39,7 @@ RESET_WITHIN_S = 15.0
 OPEN_WITHIN_S = 10.0
 CLOSE_WITHIN_S = 1.0  # part of the 2 s in which the gateway ends
 SAY_AGAIN_MS = 3_600_000
+KEPT = 4  # different advertisements of a sensor that wait: some say their quantities by turns, in two or three packets
 
 # AD types, Bluetooth Assigned Numbers section 2.3
 UUIDS_16_BIT = 0x03
@@ -46,8 +49,7 @@ BLUETOOTH_BASE_UUID = 0x0000000000001000800000805F9B34FB
 BLUETOOTH_BASE = "-0000-1000-8000-00805f9b34fb"
 
 
-@dataclass(frozen=True)
-class _Heard:
+class _Heard(NamedTuple):
     """One advertisement, and when it came."""
 
     advertisement: AdvertisementData
@@ -79,7 +81,9 @@ class BleLine:
         self._wall_ms = wall_ms
         self._deaf_after_ms = int(deaf_after_s * 1000)
         self._scanner: BleakScanner | None = None
-        self._waiting: dict[str, _Heard] = {}  # at most one for each sensor: a storm costs the older ones, no memory
+        # The last few of each sensor: a storm costs the older ones, no memory.
+        self._waiting: dict[str, deque[_Heard]] = {address: deque(maxlen=KEPT) for address in self._stations}
+        self._ready: dict[str, None] = {}  # whose turn it is, in order
         self._arrived = asyncio.Event()
         self._heard_ms = 0  # when anything at all was heard, foreign or ours
         self._down = False
@@ -89,6 +93,9 @@ class BleLine:
         self.tries = 0  # to begin a scan, since the start
         turns = asyncio.Lock()
         self._polls = [self._poll(address, turns) for address in self._found]
+        for address, station in self._stations.items():
+            if station.window:
+                station.window.when_open(partial(self._make_ready, address))
 
     async def run(self) -> None:
         """Listen and ask until cancelled; an adapter that is gone is opened again with a growing pause."""
@@ -195,12 +202,19 @@ class BleLine:
             except TimeoutError:
                 continue
             self._arrived.clear()
-            while self._waiting:
-                address = next(iter(self._waiting))
-                await self._take(self._stations[address], self._waiting.pop(address))
+            while self._ready:
+                address = next(iter(self._ready))
+                del self._ready[address]
+                if not _is_open(self._stations[address]):  # it closed meanwhile
+                    continue
+                for _ in range(len(self._waiting[address])):
+                    await self._take(self._stations[address], self._waiting[address].popleft())
 
     def _hear(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
-        """Keep one advertisement if it is a configured sensor's; called by bleak for every one in the air."""
+        """Keep one advertisement if it is a configured sensor's; called by bleak for every one in the air.
+
+        While the sensor's window is closed it is not looked at: of ten a second for a minute one becomes a record.
+        """
         now_ms = self._mono_ms()
         self._heard_ms = now_ms
         self._deaf_spells = 0
@@ -212,9 +226,22 @@ class BleLine:
         if address in self._found:
             self._found[address] = device
             return
-        self.counters.overtaken += address in self._waiting
-        self._waiting[address] = _Heard(advertisement, now_ms, self._wall_ms())
-        self._arrived.set()
+        waiting = self._waiting[address]
+        if waiting and _says_the_same(waiting[-1].advertisement, advertisement):
+            waiting.pop()
+        station = self._stations[address]
+        is_open = _is_open(station)
+        self.counters.overtaken += is_open and len(waiting) == KEPT
+        waiting.append(_Heard(advertisement, now_ms, self._wall_ms()))
+        if is_open:
+            self._ready[address] = None
+            self._arrived.set()
+
+    def _make_ready(self, address: str) -> None:
+        """Take what was kept while the sensor's window was closed."""
+        if self._waiting[address]:
+            self._ready[address] = None
+            self._arrived.set()
 
     async def _take(self, station: Station, heard: _Heard) -> None:
         chunk = structures(heard.advertisement)
@@ -245,6 +272,15 @@ class BleLine:
         if said_ms is None or self._mono_ms() - said_ms >= SAY_AGAIN_MS:
             self._said[station.name, why] = self._mono_ms()
             log.warning("advertisement refused line=%s device=%s error=%s", self._name, station.said_name, why)
+
+
+def _is_open(station: Station) -> bool:
+    """Return whether what `station` says is looked at now: it may become a record, or somebody listens."""
+    return station.window is None or not station.window.is_closed or station.tap is not None
+
+
+def _says_the_same(one: AdvertisementData, other: AdvertisementData) -> bool:
+    return one.service_data == other.service_data and one.manufacturer_data == other.manufacturer_data
 
 
 def structures(advertisement: AdvertisementData) -> bytes:

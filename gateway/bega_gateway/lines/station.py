@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bega_gateway.lines.window import Window
     from bega_protocols.driver import Driver
     from bega_protocols.errors import WireError
     from bega_protocols.reading import Reading
@@ -48,6 +49,7 @@ class Station:
     heard_mono_ms: int | None = None  # when the device last gave readings
     # Takes ("in" or "out", bytes): what the device says and hears, as its driver's `feed` reads it. None: nobody does.
     tap: Callable[[str, bytes], None] | None = None
+    window: Window | None = None  # what its groups wait in, if it speaks by itself
     is_personal: Callable[[], bool] = _nobodys  # whether it is a household's now: a reload may change that
 
     @property

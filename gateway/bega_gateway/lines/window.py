@@ -23,6 +23,12 @@ class Window:
         self._deliver = deliver
         self._last: dict[tuple[tuple[str, str], ...], tuple[Group, int]] = {}
         self._filled = asyncio.Event()
+        self._opened: Callable[[], None] = lambda: None
+        self.is_closed = False  # whether what is taken now only replaces what was taken before
+
+    def when_open(self, opened: Callable[[], None]) -> None:
+        """Call `opened()` whenever it opens: who is asked to say something again need not say it meanwhile."""
+        self._opened = opened
 
     async def take(self, groups: list[Group], wall_ms: int) -> None:
         """Keep the newest group of each kind, with the time at which it was read."""
@@ -33,8 +39,11 @@ class Window:
     async def run(self) -> None:
         """Hand on what was kept, window after window, until cancelled."""
         while True:
+            self.is_closed = False
+            self._opened()
             await self._filled.wait()
             self._filled.clear()
+            self.is_closed = True
             kept, self._last = self._last, {}
             for group, wall_ms in kept.values():
                 await self._deliver([group], wall_ms)
