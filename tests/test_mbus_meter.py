@@ -240,6 +240,29 @@ def test_damaged_record_costs_itself_and_what_follows_not_what_stands_before():
     assert driver.damaged[0][0] == 3
 
 
+def test_second_date_of_a_storage_is_listed_and_one_in_the_future_is_no_stamp():
+    header = bytes.fromhex("785634122440010755000000")
+    clock, stored, again = (
+        "046D 1E 14 56 3B",
+        "426C 5F 3A 426C 5E 3B",
+        "4413 02000000",
+    )  # 22 Nov 2026; 31 Oct, 30 Nov 2026
+    due = "82016C 5F 3C 840113 03000000"  # storage 2 on 31 Dec 2026
+    driver = Driver({"address": 5})
+    body = bytes.fromhex(clock + stored + again + due)
+    groups, _ = read(driver, meter(telegrams=[long_frame(8, 5, 0x72, header + body).hex()]))
+    assert values(groups) == {("water_volume", "s1"): Decimal("0.002"), ("measured_at", ""): Decimal(1_793_401_200)}
+    listed = [text for name, text in driver.attributes.items() if name.startswith("record_")]
+    assert listed[1:] == ["date 2026-11-30, storage 1", "date 2026-12-31, storage 2", "volume 0.003 m3, storage 2"]
+
+
+def test_storage_whose_date_is_not_set_has_stored_nothing():
+    header = bytes.fromhex("785634122440010755000000")
+    body = bytes.fromhex("0413 01000000 426C 0000 4413 02000000")
+    groups, _ = read(Driver({"address": 5}), meter(telegrams=[long_frame(8, 5, 0x72, header + body).hex()]))
+    assert values(groups) == {("water_volume", ""): Decimal("0.001")}
+
+
 def test_group_of_a_storage_has_the_meters_time():
     """Half past one on 1 July, summer time, an hour and another ahead of UTC."""
     header = bytes.fromhex("785634122440010755000000")

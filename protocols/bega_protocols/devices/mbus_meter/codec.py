@@ -59,7 +59,7 @@ def groups(records: "list[Record]", medium: "int | None", status: int, utc_min: 
     utc_min: minutes that the meter's normal time is ahead of UTC
     """
     quality = SUSPECT if status & (PERMANENT_ERROR | TEMPORARY_ERROR) else GOOD
-    stamps, empty = _stamps(records, utc_min)
+    stamps, empty, used = _stamps(records, utc_min)
     directed = any(record.meaning == "energy" and "forward" in record.notes for record in records)
     found = {0: Group(0, None, [])}
     seen = set()
@@ -69,7 +69,7 @@ def groups(records: "list[Record]", medium: "int | None", status: int, utc_min: 
         if record.storage in empty:
             reading = None
         if reading is None or (reading.quantity, reading.part) in seen:
-            if not _is_stamp(record, stamps):
+            if index not in used:
                 unread.append(index)
             continue
         seen.add((reading.quantity, reading.part))
@@ -190,8 +190,8 @@ def _is_moment(record: Record, storage: int) -> bool:
     return record.meaning in ("date", "date and time") and is_whole and record.notes in ((), ("summer time",))
 
 
-def _stamps(records: "list[Record]", utc_min: int) -> "tuple[dict[int, int], list[int]]":
-    """Return (Unix second of each storage that has a date of its own, storages that are still empty).
+def _stamps(records: "list[Record]", utc_min: int) -> "tuple[dict[int, int], list[int], list[int]]":
+    """Return (Unix second of each storage that has a date of its own, storages still empty, indexes of those dates).
 
     The first date of a storage counts. The one that stands at storage 0 is the meter's clock, or the day of the next
     reading: no stamp.
@@ -199,7 +199,8 @@ def _stamps(records: "list[Record]", utc_min: int) -> "tuple[dict[int, int], lis
     shown = clock(records)
     stamps: dict[int, int] = {}
     empty = []
-    for record in records:
+    used = []
+    for index, record in enumerate(records):
         if not record.storage or record.storage in stamps or record.storage in empty:
             continue
         if _is_moment(record, record.storage):
@@ -208,13 +209,10 @@ def _stamps(records: "list[Record]", utc_min: int) -> "tuple[dict[int, int], lis
                 empty.append(record.storage)
             else:
                 stamps[record.storage] = _unix_s(text, "summer time" in record.notes, utc_min)
+                used.append(index)
         elif record.value is None and record.meaning in ("date", "date and time"):
             empty.append(record.storage)
-    return stamps, empty
-
-
-def _is_stamp(record: Record, stamps: "dict[int, int]") -> bool:
-    return record.storage in stamps and _is_moment(record, record.storage)
+    return stamps, empty, used
 
 
 def _unix_s(text: str, summer: bool, utc_min: int) -> int:
