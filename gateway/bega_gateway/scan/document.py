@@ -70,10 +70,15 @@ def shown(readings: list[Reading]) -> str:
         unit = QUANTITIES[reading.quantity][0]
         name = f"{reading.quantity} {reading.part}".rstrip()
         doubt = " (doubtful)" if reading in in_doubt and len(in_doubt) < len(readings) else ""
-        words.append(f"{name} {decimal_text(reading.value, reading.exp10)} {unit}{doubt}")
+        words.append(f"{name} {_number(reading)} {unit}{doubt}")
     more = len(readings) - MOST_SHOWN
     all_doubtful = "all doubtful: " if len(in_doubt) == len(readings) else ""
     return all_doubtful + ", ".join(words) + (f" and {more} more" if more > 0 else "")
+
+
+def _number(reading: Reading) -> str:
+    """Return the number as a person reads it, without an exponent."""
+    return decimal_text(reading.value * 10 ** max(0, reading.exp10), min(0, reading.exp10))
 
 
 def _line_table(line: FoundLine) -> str:

@@ -74,7 +74,7 @@ class Findings:
         return sorted((line for line in self.lines if line.devices), key=lambda line: line.name)
 
     def _free(self, wanted: str) -> str:
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", wanted).strip("-")[:LONGEST_NAME] or "device"
+        plain = re.sub(r"[^A-Za-z0-9_]+", "-", wanted).strip("-")[:LONGEST_NAME] or "device"
         name, number = plain, 1
         while name in self._names:
             number += 1

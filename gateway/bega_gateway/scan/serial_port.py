@@ -70,7 +70,7 @@ async def _examined(search: Search, port: str, said: str) -> bool:
             why = "something talks that no driver understands, so nothing was asked (--listen 0 asks all the same)"
             search.findings.notes.append(f"{said}: {why}")
         return True
-    for attempt in (_somebody_answers, modbus.scan_rtu, mbus.scan_segment):
+    for attempt in (_somebody_answers, mbus.scan_segment, modbus.scan_rtu):  # the last one takes longest
         if await attempt(search, port, said):
             return True
     return False
