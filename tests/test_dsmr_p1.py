@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import tracemalloc
@@ -18,11 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bega_protocols.checks import crc16_arc
+from bega_protocols.devices.dsmr_p1 import sim as sim_module
 from bega_protocols.devices.dsmr_p1.codec import LINE_SIZE, unix_s
 from bega_protocols.devices.dsmr_p1.driver import Driver
-from bega_protocols.devices.dsmr_p1.sim import OBJECTS, Sim
+from bega_protocols.devices.dsmr_p1.sim import BELGIAN, OBJECTS, V3_FORMATS, Sim
 from bega_protocols.errors import ChecksumError, ConfigError
-from bega_protocols.reading import QUANTITIES, Reading
+from bega_protocols.iec62056 import with_even_parity
+from bega_protocols.reading import GOOD, QUANTITIES, SUSPECT, Reading
 
 ROOT = Path(__file__).parent.parent
 CAPTURED = Path(os.environ.get("BEGA_VECTORS", ROOT.parent / "shared" / "vectors")) / "dsmr_p1"
@@ -153,6 +156,8 @@ ORACLE = {
     "CURRENT_ELECTRICITY_USAGE": ("active_power_import", ""),
     "CURRENT_ELECTRICITY_DELIVERY": ("active_power_export", ""),
     "FREQUENCY": ("frequency", ""),
+    "BELGIUM_CURRENT_AVERAGE_DEMAND": ("active_demand_import", ""),
+    "BELGIUM_MAXIMUM_DEMAND_MONTH": ("active_demand_import_max", ""),
 }
 ORACLE |= {f"ELECTRICITY_USED_TARIFF_{n}": ("active_energy_import", f"t{n}") for n in range(1, 5)}
 ORACLE |= {f"ELECTRICITY_DELIVERED_TARIFF_{n}": ("active_energy_export", f"t{n}") for n in range(1, 5)}
@@ -517,7 +522,9 @@ def test_telegram_that_never_ends_is_damage_and_not_growth(filler):
     assert len(hear(listener, telegram("1-0:1.8.1(000004.426*kWh)"))) == 1
 
 
-@pytest.mark.parametrize("settings", [{"normal_time_utc_min": "60"}, {"normal_time_utc_min": 9999}, {"gas": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"normal_time_utc_min": "60"}, {"normal_time_utc_min": 9999}, {"parity_in_bit_7": 1}, {"gas": 1}]
+)
 def test_setting_that_cannot_be_is_refused(settings):
     with pytest.raises(ConfigError):
         Driver(settings)
@@ -721,3 +728,163 @@ def test_simulator_stamps_agree_with_dsmr_parser_over_a_year():
 def test_check_value_is_the_published_one():
     assert crc16_arc(b"123456789") == 0xBB3D
     assert crc16_arc(b"6789", crc16_arc(b"12345")) == 0xBB3D
+
+
+# versions and countries
+
+
+def version(name: str) -> Sim:
+    sim = Sim({}, seed=1)
+    sim.version = name
+    return sim
+
+
+SPEAKS = {
+    "5": telegram_specifications.V5,
+    "3": telegram_specifications.V3,
+    "belgium": telegram_specifications.BELGIUM_FLUVIUS,
+}
+# Of each version; dsmr-parser takes a millisecond or more for one.
+TELEGRAMS = 3334 if os.environ.get("BEGA_PROFILE") == "nightly" else 300
+OLD = list(OBJECTS)[:7] + list(OBJECTS)[-1:]
+
+
+def told(name: str) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """Return {what a meter of this version tells: (digits, places, exponent of its unit)}."""
+    objects = (
+        {**OBJECTS, **BELGIAN}
+        if name == "belgium"
+        else {key: OBJECTS[key] for key in (OLD if name == "3" else OBJECTS)}
+    )
+    return {
+        key: (*(V3_FORMATS.get(unit, (digits, places)) if name == "3" else (digits, places)), 3 if unit == "kW" else 0)
+        for key, (_, digits, places, unit) in objects.items()
+    }
+
+
+@pytest.mark.parametrize("name", SPEAKS)
+def test_dsmr_parser_agrees_on_what_any_meter_tells(name, monkeypatch):
+    monkeypatch.setattr(sim_module, "_crc16", lambda data: TelegramParser.crc16(data.decode()))
+    chance, begin_s = random.Random(name), 1_600_000_000
+    for number in range(TELEGRAMS):
+        sim = version(name)
+        expected = {}
+        for key, (digits, places, exponent) in told(name).items():
+            # A counter of five digits as often as one of nine.
+            value = Decimal(chance.randrange(10 ** chance.randint(1, digits))).scaleb(exponent - places)
+            sim.set(*key, value)
+            expected[key] = value
+        now_s = begin_s + number * 86_413
+        sent = sim.tick(now_s * 1000)
+        heard = exactly([row for group in hear(driver(), sent) for row in group if row.quantity != "measured_at"])
+        assert heard == expected
+        theirs = oracle(sent.decode(), SPEAKS[name])
+        theirs.pop(("measured_at", ""), None)
+        assert theirs == expected
+
+
+def test_peak_of_the_month_comes_with_its_stamp_and_once():
+    sim, listener = version("belgium"), driver()
+    sim.set("active_demand_import_max", "", 2589)
+    kinds = []
+    for second in range(4):
+        if second == 2:
+            sim.set("active_demand_import_max", "", 3001)
+        for group in hear(listener, sim.tick(NOW_MS + 1000 * second)):
+            if group[0].quantity == "active_demand_import_max":
+                kinds.append((second, group[0].value, group[1].value))
+    assert kinds == [(0, 2589, NOW_MS // 1000), (2, 3001, NOW_MS // 1000 + 2)]
+
+
+@pytest.mark.parametrize(
+    "line", ["1-0:1.6.0(632525252525W)(00.000*kW)", "1-0:1.6.0(261025224500W)()", "1-0:1.6.0(1.0*kW)"]
+)
+def test_peak_without_time_or_value_is_none(line):
+    assert hear(driver(), telegram(line)) == []
+
+
+def test_first_of_two_peaks_counts():
+    lines = ["1-0:1.6.0(261025224500W)(1*kW)", "1-0:1.6.0(261026224500W)(2*kW)"]
+    assert hear(driver(), telegram(*lines))[0][0] == Reading("active_demand_import_max", 1, 3)
+
+
+# without a check value
+
+
+def old(number: str, second: int = 0) -> bytes:
+    return telegram(f"1-0:1.8.1({number}*kWh)", "1-0:1.7.0(0001.01*kW)", check=False)
+
+
+def qualities(numbers: list[str], step_ms: int = 10_000, **settings: bool) -> list[int]:
+    listener = Driver(settings)
+    groups = [listener.feed(old(number), NOW_MS + step_ms * count) for count, number in enumerate(numbers)]
+    return [group[0][0].quality for group in groups]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        (["00100.000", "00100.001", "00100.001", "00101.277"], [GOOD] * 4),  # 1.276 kWh in ten seconds: just possible
+        (["00100.000", "00102.000"], [GOOD, SUSPECT]),
+        (["00100.000", "00500.000", "00100.001"], [GOOD, SUSPECT, GOOD]),
+        (["00100.000", "00020.000", "00020.001", "00020.002"], [GOOD, SUSPECT, GOOD, GOOD]),  # another meter
+        (["00100.000", "00900.000", "00500.000", "00100.002"], [GOOD, SUSPECT, SUSPECT, GOOD]),
+        (["00900.000", "00100.000", "00100.001"], [GOOD, SUSPECT, GOOD]),  # the first one was hit
+        (["00100.000", "00100.01", "00100.02"], [GOOD, SUSPECT, GOOD]),
+    ],
+)
+def test_counter_that_cannot_be_is_suspect_until_the_next_agrees(numbers, expected):
+    assert qualities(numbers) == expected
+
+
+def test_counter_may_have_moved_while_nobody_listened():
+    assert qualities(["00100.000", "00300.000"], step_ms=2 * 3_600_000) == [GOOD, GOOD]
+    assert qualities(["00100.000", "00302.000"], step_ms=2 * 3_600_000) == [GOOD, SUSPECT]
+
+
+def test_only_counters_are_compared_and_only_without_a_check_value():
+    listener = driver()
+    for number in ("00100.000", "00001.000", "99999.000"):
+        [[energy, power]] = listener.feed(telegram(f"1-0:1.8.1({number}*kWh)", "1-0:1.7.0(0001.01*kW)"), NOW_MS)
+        assert (energy.quality, power.quality) == (GOOD, GOOD)
+    listener = driver()
+    for power in ("0000.10", "9999.99", "0000.00"):
+        [[reading]] = listener.feed(telegram(f"1-0:1.7.0({power}*kW)", check=False), NOW_MS)
+        assert reading.quality == GOOD
+
+
+def test_suspect_gas_comes_again_when_the_next_telegram_agrees():
+    sim, listener = version("3"), driver()
+    start_ms = NOW_MS // 300_000 * 300_000
+    sim.set("gas_volume", "", Decimal("1733.208"))
+    first = sim.tick(start_ms)
+    sim.set("gas_volume", "", Decimal("1733.508"))
+    later = sim.tick(start_ms + 300_000)[-len(first) :]
+    groups = [
+        group
+        for count, sent in enumerate([first, later.replace(b"(01733.508)", b"(09733.508)"), later, later])
+        for group in listener.feed(sent, NOW_MS + 10_000 * count)
+    ]
+    gas = [group[0] for group in groups if group[0].quantity == "gas_volume"]
+    assert [(row.value, row.quality) for row in gas] == [(1733208, GOOD), (9733508, SUSPECT), (1733508, GOOD)]
+
+
+def test_no_flipped_bit_of_a_telegram_with_parity_gives_a_value():
+    whole = with_even_parity(old("00100.000"))
+    assert len(flat(hear(Driver({"parity_in_bit_7": True}), whole))) == 2
+    for at in range(len(whole) - 1):  # the line feed behind "!" and CR says nothing more
+        for bit in range(8):
+            hurt = bytearray(whole)
+            hurt[at] ^= 1 << bit
+            assert hear(Driver({"parity_in_bit_7": True}), bytes(hurt)) == [], (at, bit)
+
+
+@given(cuts=st.lists(st.integers(0, 900), max_size=4), noise=st.binary(max_size=50))
+def test_old_meter_survives_any_chunking_and_noise(cuts, noise):
+    sim = version("3")
+    sim.set("active_energy_import", "t1", Decimal("2841.377"))
+    first, second = sim.tick(NOW_MS), sim.tick(NOW_MS + 10_000)
+    stream = first + noise + second
+    edges = [0, *sorted(cuts), len(stream)]
+    heard = flat(hear(driver(), *[stream[start:end] for start, end in pairwise(edges)]))
+    assert heard.count(Reading("active_energy_import", 2841377, -3, "t1")) == 2
