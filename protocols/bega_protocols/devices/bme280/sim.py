@@ -19,7 +19,7 @@ READABLE = ((0x88, 0xA2), (0xD0, 0xD1), (0xE1, 0xE8), (0xF2, 0xF6), (0xF7, 0xFF)
 # T and P: the example that Bosch printed for the BMP280; H: made up, of the size that chips have.
 T1, T2, T3 = 27504, 26435, -1000
 P1, P2, P3, P4, P5, P6, P7, P8, P9 = 36477, -10685, 3024, 2855, 140, -7, 15500, -14600, 6000
-H1, H2, H3, H4, H5, H6 = 75, 362, 0, 333, 0, 30
+H1, H2, H3, H4, H5, H6 = 75, 362, 4, 333, 50, 30
 
 
 class Sim:
