@@ -341,7 +341,8 @@ def on_micropython(book, folder):
     if not MICROPYTHON.exists():
         pytest.skip("no MicroPython for this machine: its wheel is for x86-64 Linux")
     file = folder / "cases.json"
-    file.write_text(json.dumps(book))
+    cases = book.pop("cases", [])
+    file.write_text("\n".join(json.dumps(line) for line in [book, *cases]))
     outcome = subprocess.run(
         [MICROPYTHON, "-X", "heapsize=120wk", Path(__file__).parent / "micropython" / "device_contract.py", file],
         env={"MICROPYPATH": f"{FOLDER.parent.parent}:.frozen"},

@@ -97,6 +97,8 @@ QUANTITIES = {
     "phase_angle": ("deg", "deg"),
     "voltage": ("V", "V"),
     "current": ("A", "A"),
+    "voltage_thd": ("1", "/"),  # total harmonic distortion, as a ratio to the fundamental
+    "current_thd": ("1", "/"),
     "frequency": ("Hz", "Hz"),
     "active_tariff": ("1", "/"),
     # other media

@@ -131,3 +131,17 @@ def float32_times(raw: int, factor: int) -> "int | None":
     else:
         value <<= -places
     return -value if raw >> 31 else value
+
+
+def float_bits(whole: int, size: int) -> int:
+    """Return the bits of the IEEE 754 number of `size` bytes that is exactly `whole`, which its fraction can hold."""
+    if whole == 0:
+        return 0
+    fraction_bits, bias = FLOATS[size]
+    magnitude = abs(whole)
+    power = 0
+    while magnitude >> power + 1:
+        power += 1
+    fraction = (magnitude << fraction_bits - power) & (1 << fraction_bits) - 1
+    sign = 1 << 8 * size - 1 if whole < 0 else 0
+    return sign | power + bias << fraction_bits | fraction

@@ -2,6 +2,7 @@
 
 from bega_protocols.devices.modbus_meter.block import Block
 from bega_protocols.devices.modbus_meter.codec import registers
+from bega_protocols.devices.modbus_meter.commission import Commission, read_settings
 from bega_protocols.devices.modbus_meter.plan import Plan
 from bega_protocols.devices.modbus_meter.profile import TAG_KEYS, Request, read_profile, read_tags
 from bega_protocols.errors import ConfigError, WireError
@@ -12,6 +13,7 @@ from bega_protocols.settings import attempt, only, whole_number
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
+    from bega_protocols.devices.modbus_meter.commission import Setting
     from bega_protocols.devices.modbus_meter.profile import Profile
     from bega_protocols.driver import Aes, Exchange, Settings
     from bega_protocols.modbus_rtu import Exchange as Heard
@@ -21,20 +23,24 @@ TOO_MUCH = (2, 3)  # exceptions "no such register" and "value not allowed": a sm
 MOST_REFUSALS = 24  # in one measurement, lest a device that refuses everything holds the bus
 
 
-def _read_map(settings: "Settings", problems: "list[str]") -> "Profile":
-    """Return the registers, by tags or by profile; raises ConfigError. Unknown keys are further `problems`."""
+def _read_map(settings: "Settings", problems: "list[str]") -> "tuple[Profile, tuple[Setting, ...]]":
+    """Return the registers, by tags or by profile, and the settings that they hang on.
+
+    Raises ConfigError; unknown keys, and what a profile lacks, are further `problems`.
+    """
     if "tags" in settings:
         if "profile" in settings:
             raise ConfigError("give either profile or tags, not both")
         attempt(problems, only, settings, "tags", "address", "framing", *TAG_KEYS)
-        return read_tags(settings)
+        return read_tags(settings), ()
     strays = [key for key in TAG_KEYS if key in settings]
     if strays and "profile" not in settings:
         raise ConfigError("%s: only with tags, so list the tags of this device" % ", ".join(strays))
     attempt(problems, only, settings, "profile", "address", "framing")
     if not isinstance(settings.get("profile"), dict):
         raise ConfigError("profile must name a register map; or list tags")
-    return read_profile(settings["profile"])
+    profile = attempt(problems, read_profile, settings["profile"])
+    return profile, attempt(problems, read_settings, settings["profile"])
 
 
 class Driver:
@@ -50,26 +56,36 @@ class Driver:
 
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:
         problems: list[str] = []
-        self._profile: Profile = attempt(problems, _read_map, settings, problems)
-        self._address: int = attempt(problems, whole_number, settings, "address", 1, 247)
+        found: tuple[Profile, tuple[Setting, ...]] = attempt(problems, _read_map, settings, problems)
+        is_any = found and found[0] and 0 < found[0].any_address == settings.get("address")
+        self._address: int = attempt(problems, whole_number, settings, "address", 1, 254 if is_any else 247)
         framing = settings.get("framing", "rtu")
         if framing not in FRAMINGS:
             problems.append("framing must be one of %s, not %r" % (", ".join(FRAMINGS), framing))
         if problems:
             raise ConfigError("\n".join(problems))
+        self._profile, checked = found
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {"maker": self._profile.maker}
         self._heard = TcpListener() if framing == "tcp" else RtuListener()
         profile = self._profile
         self._plan = Plan(profile.rows, profile.max_registers, profile.gap_registers, profile.even)
         self._blocks = self._planned()
+        self._commission = Commission(checked, self._address, profile)
 
     def lacking(self) -> "list[str]":
         """Return the names of the numbers that the device refuses, each asked for by itself."""
         return [(row.quantity + " " + row.part).rstrip() for row in self._plan.lacking()]
 
+    def to_set(self) -> "list[str]":
+        """Return what a technician has to set on the meter, since its numbers mean something else as it is."""
+        return self._commission.to_set()
+
     def feed(self, chunk: bytes, now_ms: int) -> "list[list[Reading]]":
-        """Return the readings of each answer of this unit that `chunk` completes; one answer is one group."""
+        """Return the readings of each answer of this unit that `chunk` completes; one answer is one group.
+
+        Who only listens does not know how the meter is set: the profile is believed.
+        """
         groups = [self._group(heard) for heard in self._heard.feed(chunk, self.damaged)]
         return [group for group in groups if group]
 
@@ -79,8 +95,14 @@ class Driver:
         A block that is not answered ends the measurement with what is there.
         One that is refused as too much is asked for in halves, and what is
         found out by that is heeded from then on; any other refusal costs that
-        block alone: the meter lives.
+        block alone: the meter lives. What the numbers hang on is read first,
+        when it is due; without it none of them would be believed.
         """
+        commission = self._commission
+        if commission.comes_first(now_ms):
+            all_said = yield from commission.ask(now_ms, self.attributes, self.damaged)
+            if not all_said:
+                return []
         if self._plan.recheck(now_ms):
             self._blocks = self._planned()
         readings: list[Reading] = []
@@ -94,6 +116,8 @@ class Driver:
             answer = yield block.ask
             if answer is None:
                 waiting.append(block)
+                if block is blocks[0]:
+                    commission.forget()
                 break
             if answer[:2] == block.head and len(answer) == block.ask.read:
                 readings += block.readings(answer[2:])
@@ -115,6 +139,9 @@ class Driver:
             self._plan.put_off(now_ms)
         elif self._plan.settle(now_ms):
             self._blocks = self._planned()
+        if readings and not waiting and commission.comes_last():
+            yield from commission.ask(now_ms, self.attributes, self.damaged)
+        readings = commission.fit(readings)
         return [readings] if readings else []
 
     def _refusal(self, block: Block, answer: bytes) -> int:

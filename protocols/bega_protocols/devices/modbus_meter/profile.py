@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         max_registers: int  # in one request
         gap_registers: int  # so many unwanted registers are read along rather than asked for separately
         even: bool  # start and count of a request must be even
+        any_address: int  # at which a device answers whatever its own address is; 0: it has none
         rows: tuple[Row, ...]
 
 else:
@@ -59,10 +60,12 @@ else:
     )
     Request = namedtuple("Request", ("function", "address", "length", "rows"))
     Profile = namedtuple(
-        "Profile", ("part", "maker", "wait_ms", "pause_ms", "max_registers", "gap_registers", "even", "rows")
+        "Profile",
+        ("part", "maker", "wait_ms", "pause_ms", "max_registers", "gap_registers", "even", "any_address", "rows"),
     )
 
-MAP_KEYS = ("part", "maker", "document", "wait_ms", "pause_ms", "max_registers", "gap_registers", "even")
+MAP_KEYS = ("part", "maker", "document", "wait_ms", "pause_ms", "max_registers", "gap_registers", "even", "any_address")
+SECTIONS = ("registers", "settings", "attributes", "identify")  # commission.py and identify.py read the last three
 DEFAULTS = {"function": None, "type": None, "words": "high first", "absent": ()}  # given once for all rows, or by row
 ROW_KEYS = ("address", "quantity", "part", "scale", "exponent")
 # What a user's tag need not say. Reading 16 registers along is as long on a serial line as a further question with its
@@ -77,7 +80,7 @@ WORD_ORDERS = ("high first", "low first")
 def read_profile(table: "Mapping[str, Any]") -> Profile:
     """Return what the driver needs; raises ConfigError that names the row if the map cannot be."""
     for key in table:
-        if key not in MAP_KEYS and key not in DEFAULTS and key != "registers":
+        if key not in MAP_KEYS and key not in DEFAULTS and key not in SECTIONS:
             raise ConfigError("profile: unknown key %s" % key)
     for key in ("part", "maker", "document"):
         if not isinstance(table.get(key), str) or not table[key]:
@@ -99,8 +102,16 @@ def read_tags(settings: "Mapping[str, Any]") -> Profile:
     return _whole_profile(table, "settings", "", "", rows)
 
 
+def whole(table: "Mapping[str, Any]", place: str, key: str, low: int, high: int, default: "int | None") -> int:
+    """Return table[key]; raises ConfigError if it is missing without a default, no whole number, or out of range."""
+    value = table.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigError("%s: %s must be a whole number from %d to %d, not %r" % (place, key, low, high, value))
+    return value
+
+
 def _whole_profile(table: "Mapping[str, Any]", place: str, part: str, maker: str, rows: "list[Row]") -> Profile:
-    max_registers = _whole(table, place, "max_registers", 1, MAX_COUNT, None)
+    max_registers = whole(table, place, "max_registers", 1, MAX_COUNT, None)
     even = table.get("even", False)
     if not isinstance(even, bool):
         raise ConfigError("%s: even must be true or false" % place)
@@ -110,11 +121,12 @@ def _whole_profile(table: "Mapping[str, Any]", place: str, part: str, maker: str
     return Profile(
         part,
         maker,
-        _whole(table, place, "wait_ms", 1, 60000, 1000),
-        _whole(table, place, "pause_ms", 0, 60000, 0),
+        whole(table, place, "wait_ms", 1, 60000, 1000),
+        whole(table, place, "pause_ms", 0, 60000, 0),
         max_registers,
-        _whole(table, place, "gap_registers", 0, MAX_COUNT, 0),
+        whole(table, place, "gap_registers", 0, MAX_COUNT, 0),
         even,
+        whole(table, place, "any_address", 248, 254, 0) if "any_address" in table else 0,
         tuple(rows),
     )
 
@@ -182,12 +194,12 @@ def _read_row(table: "Mapping[str, Any]", entry: "Any", place: str) -> Row:
             problems.append("%s: exponent says where a float is rounded; a whole number has only a scale" % place)
     else:
         problems.append("%s: type must be one of %s" % (place, ", ".join(sorted(TYPES))))
-    address = attempt(problems, _whole, entry, place, "address", 0, 65536 - size // 2, None)
+    address = attempt(problems, whole, entry, place, "address", 0, 65536 - size // 2, None)
     absent = attempt(problems, _absent, given["absent"], size, "absent" in entry and kind != "", place)
-    scale = attempt(problems, _whole, entry, place, "scale", -18, 18, 0)
+    scale = attempt(problems, whole, entry, place, "scale", -18, 18, 0)
     exponent = 0
     if kind == FLOAT:
-        exponent = attempt(problems, _whole, entry, place, "exponent", -18, 18, table.get("exponent"))
+        exponent = attempt(problems, whole, entry, place, "exponent", -18, 18, table.get("exponent"))
     if problems:
         raise ConfigError("\n".join(problems))
     low_word_first = given["words"] == "low first"
@@ -213,10 +225,3 @@ def _absent(texts: "Any", size: int, of_row: bool, place: str) -> "tuple[bytes, 
         elif of_row:
             raise ConfigError("%s: absent %s has not the size of this type" % (place, text))
     return tuple(found)
-
-
-def _whole(table: "Mapping[str, Any]", place: str, key: str, low: int, high: int, default: "int | None") -> int:
-    value = table.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigError("%s: %s must be a whole number from %d to %d, not %r" % (place, key, low, high, value))
-    return value
