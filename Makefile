@@ -44,7 +44,7 @@ quick: $(VENV)/.installed-test lint types
 
 # The same tests, searched more deeply: BEGA_PROFILE chooses how many examples hypothesis tries (tests/conftest.py).
 NIGHTLY_engine := tests/test_spool.py tests/test_spool_powercut.py tests/test_storage_faults.py tests/test_publish.py tests/test_node_line.py tests/test_outages.py tests/test_modbus_line.py hil_tests
-NIGHTLY_devices := tests/test_devices.py tests/test_frames.py tests/test_senml.py tests/test_reading.py tests/test_ccm.py
+NIGHTLY_devices := tests/test_devices.py tests/test_vectors_outside.py tests/test_driver_faults.py tests/fuzz tests/test_frames.py tests/test_senml.py tests/test_reading.py tests/test_ccm.py
 NIGHTLY_firmware := tests/test_ring.py tests/test_timekeeping.py tests/test_board.py
 NIGHTLY_kiosk := $(wildcard tests/test_kiosk_*.py) tests/test_look.py
 
