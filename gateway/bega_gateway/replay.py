@@ -12,16 +12,16 @@ import select
 import sys
 import tty
 from collections import deque
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bega.decode import reading_json
-from bega.devices import load_driver, wire_of
+from bega.devices import load_driver
 from bega.service import until_signalled
 from bega.settings import merge, parse_assignments
 from bega_gateway.record_file import Recorded, Row, read
+from bega_gateway.replay_readings import Told, retold
 from bega_protocols.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ EXAMPLES = """examples:
   bega gateway replay cellar.jsonl --fast
   bega gateway replay park.jsonl --set park-2.key=231d39c1d7cc1ab1aee224cd096db932
   bega gateway replay p1.jsonl --pty /tmp/p1      then: bega gateway run --config c.toml --set lines.p1.port=/tmp/p1"""
-HEARD_BOTH_WAYS = ("modbus",)  # an answer does not say which registers it holds: the question does
 ON_A_PORT = ("serial", "mbus", "modbus-rtu")
 LOOK_EVERY_S = 0.02
 ASKED_AFTER_S = 0.02  # a question is over when nothing came for so long
@@ -73,12 +72,10 @@ def replay(args: argparse.Namespace) -> int:
         nonlocal printed
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        for row in recorded.rows:
-            if not args.fast and await _stopped(stop, began_s + row.t_ms / 1000 - loop.time()):
+        for device, told in _in_turn(recorded, drivers):
+            if not args.fast and await _stopped(stop, began_s + told.t_ms / 1000 - loop.time()):
                 return
-            for text in _texts(recorded.head, drivers[row.device], row):
-                print(text)
-                printed += 1
+            printed += _print(recorded.head, device, told)
             sys.stdout.flush()
 
     asyncio.run(until_signalled(work))
@@ -104,18 +101,27 @@ def _drivers(head: dict[str, Any], given: dict[str, Any]) -> dict[str, Driver]:
     return drivers
 
 
-def _texts(head: dict[str, Any], driver: Driver, row: Row) -> Iterator[str]:
-    """Yield a line of JSON for each reading that `row` completes; what is damaged is named on standard error."""
-    if row.way == "out" and wire_of(type(driver)) not in HEARD_BOTH_WAYS:
-        return
-    at_ms = head["from_ms"] + row.t_ms
-    when = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-    for group in driver.feed(row.octets, at_ms):
-        for reading in group:
-            yield f'{{"time": "{when}Z", "device": "{row.device}", {reading_json(reading)[1:]}'
-    for _, error in driver.damaged:
-        print(f"{when}Z {row.device}: {error}", file=sys.stderr)
-    driver.damaged.clear()
+def _in_turn(recorded: Recorded, drivers: dict[str, Driver]) -> list[tuple[str, Told]]:
+    """Return what each device told, all in the order of their times."""
+    from_ms = recorded.head["from_ms"]
+    told = [
+        (name, one)
+        for name, driver in drivers.items()
+        for one in retold(driver, [row for row in recorded.rows if row.device == name], from_ms)
+    ]
+    return sorted(told, key=lambda pair: pair[1].t_ms)
+
+
+def _print(head: dict[str, Any], device: str, told: Told) -> int:
+    """Print a line of JSON for each reading, name what is damaged on standard error; return how many readings."""
+    at_ms = head["from_ms"] + told.t_ms
+    when = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    readings = [reading for group in told.groups for reading in group]
+    for reading in readings:
+        print(f'{{"time": "{when}", "device": "{device}", {reading_json(reading)[1:]}')
+    for error in told.damaged:
+        print(f"{when} {device}: {error}", file=sys.stderr)
+    return len(readings)
 
 
 async def _stopped(stop: asyncio.Event, after_s: float) -> bool:

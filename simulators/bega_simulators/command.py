@@ -8,6 +8,7 @@ SIMULATORS = {
         "bega_simulators.corner",
         "serial ports, an RS-485 segment and a Modbus TCP server of the demo's corner",
     ),
+    "cellar": ("bega_simulators.cellar", "every kind of wire that `bega gateway scan` can find"),
     "ble": ("bega_simulators.hosts.ble", "Bluetooth air with sensors, behind org.bluez on a private D-Bus"),
     "board": ("bega_simulators.board.command", "an ESP32 as a process, running the real firmware"),
 }

@@ -128,14 +128,14 @@ async def _run(args: argparse.Namespace) -> None:
     devices = {"roadside-air": dust, "household": household, "city-hall": hall}
     devices |= {f"cellar-{unit}": meter for unit, meter in cellar.items()}
     inhabitants = list(devices.values())
-    _look(inhabitants, clock)  # before the first byte: no device was ever in a town without air
+    look(inhabitants, clock)  # before the first byte: no device was ever in a town without air
     server = ModbusTcpServer({1: hall})
     with ExitStack() as stack:
         pms = stack.enter_context(closing(PtyHost(dust, 9600, wall_ms)))
         p1 = stack.enter_context(closing(PtyHost(household, 115_200, wall_ms)))
         segment = stack.enter_context(Rs485Segment(dict(cellar), CELLAR_BAUD, args.seed))
         hall_port = await server.start(LOOPBACK, args.hall_port)
-        works = [pms.run(), p1.run(), _live(inhabitants, clock), _obey(devices)]
+        works = [pms.run(), p1.run(), live_in(inhabitants, clock), _obey(devices)]
         if args.dead_meter:
             works.append(_fall_silent(args.dead_meter, cellar[args.dead_meter.unit].faults))
         async with asyncio.TaskGroup() as tasks:
@@ -152,13 +152,15 @@ def _meter(profile: str, address: int, seed: int) -> ModbusMeter:
     return ModbusMeter(with_profile({"profile": profile, "address": address}), seed)
 
 
-async def _live(inhabitants: list[Inhabitant], clock: TownClock) -> None:
+async def live_in(inhabitants: list[Inhabitant], clock: TownClock) -> None:
+    """Let them look at the town again and again, until cancelled."""
     while True:
         await asyncio.sleep(LIVE_EVERY_S)
-        _look(inhabitants, clock)
+        look(inhabitants, clock)
 
 
-def _look(inhabitants: list[Inhabitant], clock: TownClock) -> None:
+def look(inhabitants: list[Inhabitant], clock: TownClock) -> None:
+    """Let each measure what is at its site now."""
     town_s = clock.town_s(wall_ms() / 1000)
     for inhabitant in inhabitants:
         inhabitant.live(town_s)

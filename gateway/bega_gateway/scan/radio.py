@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from bleak import BleakScanner
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from bega_gateway.scan.findings import FoundLine
     from bega_gateway.scan.search import Search
 
-ALL_UUIDS_16_BIT = 0x03  # AD type, Bluetooth Assigned Numbers section 2.3
-MOST_NAMED = 60  # bytes
 MOST_SENSORS = 1000
 MOST_SAID = 20  # different advertisements of one sensor
 
@@ -36,7 +33,7 @@ class Air:
 
     def hear(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
         """Keep one advertisement if it is a sensor's; called by bleak for every one in the air."""
-        chunk = _structures(advertisement)
+        chunk = ble.structures(advertisement)
         if not any(recognises(name, chunk) for name in self._drivers):
             return
         address = device.address.upper()
@@ -57,20 +54,6 @@ def recognises(driver: str, chunk: bytes) -> bool:
 def _understands(driver: str, chunk: bytes) -> bool:
     listener = loaded(driver, {})
     return bool(listener and (listener.feed(chunk, 0) or listener.damaged))
-
-
-def _structures(advertisement: AdvertisementData) -> bytes:
-    """Return an advertisement as it went over the air, with the services that it names: some sensors say no more."""
-    uuids = [UUID(text).int for text in advertisement.service_uuids]
-    short = [number - ble.BLUETOOTH_BASE_UUID >> 96 for number in uuids if _is_short(number)]
-    named = b"".join(number.to_bytes(2, "little") for number in short)[:MOST_NAMED]
-    whole = ble.structures(advertisement)
-    return whole + bytes((1 + len(named), ALL_UUIDS_16_BIT)) + named if named else whole
-
-
-def _is_short(number: int) -> bool:
-    short, is_long = divmod(number - ble.BLUETOOTH_BASE_UUID, 1 << 96)
-    return not is_long and 0 <= short <= 0xFFFF
 
 
 async def scan_air(search: Search, adapter: str, for_s: float) -> None:
