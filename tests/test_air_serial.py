@@ -242,6 +242,15 @@ def test_float_becomes_hundredths_exactly(bits):
     assert sensirion.hundredths(bits) == int(exact.to_integral_value("ROUND_HALF_UP"))
 
 
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 6, 7, 8])
+def test_sps30_outputs_that_fall_with_size_are_damage(at):
+    values = [1.0, 2.0, 3.0, 4.0, 10.0, 20.0, 30.0, 40.0, 50.0, 0.5]
+    assert len(sensirion.readings(struct.pack(">10f", *values))) == 10
+    values[at] = values[at - 1] - 0.02
+    with pytest.raises(WireError, match="fall with size"):
+        sensirion.readings(struct.pack(">10f", *values))
+
+
 def test_words_tell_which_of_them_is_damaged():
     whole = sensirion.with_crc(0xBEEF) + sensirion.with_crc(0x8000)
     assert sensirion.words(whole) == b"\xbe\xef\x80\x00"
@@ -331,6 +340,13 @@ def test_sds011_of_another_id_is_refused():
     assert wire.measure(driver, NOW_MS + MINUTE_MS) == []
     assert "A061 answers, not A160" in driver.damaged[0][1].why
     assert wire.measure(Sds011({"id": "B160"}), NOW_MS) == [], "it does not even hear what is not for it"
+
+
+def test_sds011_air_that_cannot_be_is_damage():
+    driver = Sds011({"mode": "continuous"})
+    body = bytes.fromhex("7b047a04a160")
+    assert driver.feed(b"\xaa\xc0" + body + bytes([sum(body) & 0xFF, 0xAB]), NOW_MS) == []
+    assert driver.damaged[-1][1].why == "more PM2.5 than PM10"
 
 
 def test_sds011_counts_its_laser_only_while_it_is_heard():
@@ -537,6 +553,12 @@ def test_sps30_of_old_firmware_is_only_stopped(driver_of, sim_of, kind):
         groups = wire.measure(driver, NOW_MS + number * MINUTE_MS)
     assert quality(groups) == GOOD
     assert (sim.asleep, sim.measures) == (False, kind == "i2c")
+    wire.asked.clear()
+    wire.measure(driver, NOW_MS + 4 * MINUTE_MS)
+    asked_for_status = [
+        frame for frame in wire.written() if frame[:4] == b"\x7e\x00\xd2\x01" or frame[:2] == b"\xd2\x06"
+    ]
+    assert asked_for_status == [], "it does not know the command"
 
 
 @BOTH
