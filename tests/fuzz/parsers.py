@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from bega.devices import device_names, load_driver, with_profile
-from bega_protocols import bthome, modbus_rtu, modbus_tcp, senml
+from bega_protocols import bthome, iec62056, mbus, mbus_records, modbus_rtu, modbus_tcp, obis, senml
+from bega_protocols.devices.dsmr_p1 import codec as dsmr_p1
+from bega_protocols.devices.sml_meter import codec as sml
 from bega_protocols.errors import WireError
 from bega_protocols.reading import EXPONENT, GOOD, MANTISSA_DIGITS, QUANTITIES, STALE
 from tests.contract import BOOKS, NOW_MS, chunks_of, drive, make_sim, question_of, set_as_booked, through, who_offers
@@ -118,9 +120,40 @@ def _rtu(data: bytes) -> None:
     modbus_rtu.unframe(data)
 
 
+def _mbus(data: bytes) -> None:
+    mbus.frame_in(data)
+    mbus.read_telegram(mbus.long_frame(0x08, 1, mbus.VARIABLE, data[:240]))
+    mbus_records.read_records(data)
+
+
+def _iec62056(data: bytes) -> None:
+    iec62056.identification(data)
+    iec62056.readout_ends(data, 0, True)
+    for code, values in iec62056.data_lines(iec62056.seven_bits(data).decode("ascii")):
+        known = obis.electricity(code)
+        if known is not None and values:
+            obis.reading(*known, values[0])
+
+
+def _p1(data: bytes) -> None:
+    telegram = dsmr_p1.Telegram()
+    for line in data.split(b"\n"):
+        telegram.take(line + b"\n")
+    telegram.stamped()
+
+
+def _sml(data: bytes) -> None:
+    inside = data.replace(sml.ESCAPE, 2 * sml.ESCAPE)
+    sml.decode(sml.HEAD + inside + sml.ESCAPE + bytes([sml.FILE_END, 0, 0, 0]), lambda whole: 0)
+
+
 DECODERS: list[Callable[[bytes], object]] = [
     _bthome,
     _rtu,
+    _mbus,
+    _iec62056,
+    _p1,
+    _sml,
     lambda data: modbus_tcp.TcpListener().feed(data, []),
     senml.decode,
 ]
