@@ -235,6 +235,28 @@ def test_message_never_tells_its_meter_in_an_error():
     assert not [error for _, error in listener.damaged if "4711" in str(error) or b"4711" in error.raw]
 
 
+@pytest.mark.parametrize("begin", [b"\x02", NAME])
+def test_message_may_be_so_long_and_no_longer(begin):
+    for size, damaged in ((READOUT_SIZE - 100, 0), (READOUT_SIZE + 1, 1)):
+        listener = Driver({"check_character": False})
+        assert hear(listener, begin, b"x" * size) == []
+        assert [error.why for _, error in listener.damaged] == [
+            f"IEC 62056-21 data message does not end within {READOUT_SIZE} bytes"
+        ] * damaged
+
+
+@pytest.mark.parametrize("noise", [b"\x02", b"\x02noise\r\n", b"\x02\x03\x02"])
+def test_readout_without_check_character_is_heard_behind_a_beginning_that_was_none(noise):
+    listener = Driver({"check_character": False})
+    assert hear(listener, noise + b"/BGA METER\r\n32.7.0(231.6*V)\r\n!\r\n") == [[VOLTAGE]]
+
+
+def test_slash_in_a_code_is_part_of_it():
+    listener = Driver({})
+    assert hear(listener, message("1/8/0(1*kWh)", "32.7.0(231.6*V)")) == [[VOLTAGE]]
+    assert listener.attributes["1/8/0"] == "1*kWh"
+
+
 # texts
 
 

@@ -1,10 +1,10 @@
 """IEC 62056-21, direct local data exchange: seven-bit characters <-> identification and data lines.
 
-Spec: IEC 62056-21:2002, clause 6 (modes A and C), as three open readers agree
-on it (pwitab/iec62056-21, volkszaehler/vzlogger, the notes of lvzon): the
-standard itself is not public. Where they disagree, mode B's letters, nothing
-is read. P1 telegrams are its mode D, with lines of the same shape and a CRC of
-their own (devices/dsmr_p1). No IO, no clock, no floats.
+Spec: IEC 62056-21:2002, modes A and C, as three open readers agree on them
+(pwitab/iec62056-21, volkszaehler/vzlogger, the notes of lvzon): the standard
+itself is not public. Where they disagree, mode B's letters, nothing is read.
+P1 telegrams are its mode D, with lines of the same shape and a CRC of their own
+(devices/dsmr_p1). No IO, no clock, no floats.
 """
 
 from bega_protocols.checks import xor8
@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython 
 
 STX, ETX, ACK, LF, SLASH = 0x02, 0x03, 0x06, 0x0A, 0x2F
 BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200)  # mode C: by the baud rate character "0" to "6"
-READOUT_SIZE = 65536  # fifteen months of history are a tenth of it
+READOUT_SIZE = 65536  # fifteen months of thirty registers are 11 KiB
 NAME_SIZE = 48  # "XXXZ", "\W", 16 characters and CR LF are 24; some names are longer
 NEVER_SENT = 0x7F  # stands for a character whose parity was wrong: no message holds it
 

@@ -8,7 +8,7 @@ moves no faster than a household can draw, so most hits in it are seen.
 from bega_protocols.reading import SUSPECT, Reading
 
 COUNTERS = ("active_energy_import", "active_energy_export", "gas_volume", "water_volume")
-FASTEST_PER_H = 100  # kWh or m3: a connection of 3 x 80 A draws 55 kW, a G40 gas meter passes 65 m3/h
+FASTEST_PER_H = 100  # kWh or m3, far more than a household's connection gives: 3 x 80 A are 55 kW
 AT_ONCE = 1  # kWh or m3 that always pass: telegrams come every ten seconds, clocks may stand still
 HOUR_MS = 3_600_000
 

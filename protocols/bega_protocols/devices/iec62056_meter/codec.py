@@ -1,7 +1,7 @@
 """A readout of an electricity meter with an optical head -> readings and texts.
 
-Spec: IEC 62056-21 clause 6.5 (data sets: address, value, "*" and unit), codes
-as in obis.py. See bega_protocols/iec62056.py for how sure which part is.
+Spec: IEC 62056-21 (data sets: code, value, "*" and unit), codes as in obis.py.
+bega_protocols/iec62056.py says how sure that is.
 """
 
 from bega_protocols.iec62056 import Readout, data_lines

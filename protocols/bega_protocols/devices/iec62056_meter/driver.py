@@ -150,7 +150,7 @@ class Driver:
 
 
 def _address(settings: "Settings") -> str:
-    """Digits, letters and spaces (clause 6.3.2): anything else would end the request."""
+    """Digits, letters and spaces: anything else could end the request, or begin another."""
     address = settings.get("address", "")
     if not isinstance(address, str) or len(address) > ADDRESS_SIZE or not all(_is_addressable(one) for one in address):
         raise ConfigError("address must be up to %d digits, letters and spaces as text" % ADDRESS_SIZE)
