@@ -237,6 +237,7 @@ def test_frame_of_the_standards_example_reads_as_printed():
         ("0A 13 23 F1", -123),
         ("0A 13 FF FF", None),
         ("0A 13 2A 01", None),
+        ("0A 13 F1 01", None),
         ("09 13 F0", 0),
         ("01 13 FF", -1),
         ("02 13 00 80", -32768),

@@ -220,6 +220,75 @@ def test_what_is_no_telegram_is_named_and_asked_again(fault, why):
     assert all(why in error.why for _, error in driver.damaged)
 
 
+HEAT, ELECTRICITY, WATER = "04", "02", "07"
+
+
+def alone(medium: str, body: str) -> dict:
+    """Return what a telegram of one meter with these records reads as."""
+    header = bytes.fromhex("78563412244001" + medium + "55000000")
+    return values(
+        read(Driver({"address": 5}), meter(telegrams=[long_frame(8, 5, 0x72, header + bytes.fromhex(body)).hex()]))[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("medium", "body"),
+    [
+        (WATER, "1413 01000000"),  # maximum
+        (WATER, "2413 01000000"),  # minimum
+        (WATER, "3413 01000000"),  # during an error
+        (WATER, "844013 01000000"),  # subunit 1
+        (WATER, "0493 28 01000000"),  # per pulse
+        (WATER, "0493 7F 01000000"),  # the maker's own
+        (WATER, "0493 3B 01000000"),  # forward: which way is that in a pipe?
+        (HEAT, "0486 3C 01000000"),  # reverse, in a heat meter: cooling, or not
+        (ELECTRICITY, "02FD C8 FC 81 12 0100"),  # the average of a phase
+        (ELECTRICITY, "02FD C8 FC 05 0100"),  # between two phases
+        (ELECTRICITY, "0408 01000000"),  # joules are no tenfold of kW.h
+        (HEAT, "0430 01000000"),  # power in J/h
+        (WATER, "0406 01000000"),  # energy of a water meter
+        (HEAT, "0CFB 1A 01000000"),  # humidity: one source
+        (WATER, "0D13 03 434241"),  # a text
+        (WATER, "0513 0000807F"),  # infinity
+    ],
+)
+def test_record_that_is_not_plain_is_no_reading(medium, body):
+    assert alone(medium, body) == {}
+
+
+@pytest.mark.parametrize("body", ["0403 01000000 0483 3B 02000000", "0483 3B 02000000 0403 01000000"])
+def test_energy_without_a_direction_beside_one_with_is_no_import(body):
+    assert alone(ELECTRICITY, body) == {("active_energy_import", ""): Decimal("0.002")}
+
+
+@pytest.mark.parametrize(
+    ("medium", "body", "quantity", "value"),
+    [
+        (WATER, "0244 6400", "volume_flow", "6"),  # 100 x 0.001 m3/min
+        (WATER, "024C 0100", "volume_flow", "0.036"),  # 10^-5 m3/s
+        (HEAT, "0AFB 09 0200", "heat_energy", "2E9"),
+        (HEAT, "0AFB 01 0200", "heat_energy", "7.2E9"),
+        ("0A", "0406 02000000", "cold_energy", "7200000"),
+        ("0A", "042B 02000000", "thermal_power", "2"),
+        ("1B", "0266 D200", "temperature", "21"),
+        (WATER, "0269 0A00", "pressure", "100"),
+        (WATER, "0223 0300", "on_time", "259200"),
+        (ELECTRICITY, "04FD D9 FC 03 E8030000", "current", "1"),
+        ("03", "0513 CDCCCC3D", "gas_volume", "0.0001"),
+    ],
+)
+def test_record_is_read_in_the_quantitys_unit(medium, body, quantity, value):
+    (((found, _), number),) = alone(medium, body).items()
+    assert (found, number) == (quantity, Decimal(value))
+
+
+def test_anything_but_an_acknowledgement_is_none():
+    driver = Driver({"address": 5})
+    groups, asked = read(driver, meter(), lambda number, answer: b"\xe4" if number <= 3 else answer)
+    assert (groups, asked) == ([], [NKE] * 3)
+    assert len(driver.damaged) == 3
+
+
 def test_unread_records_are_listed_by_number_and_counted():
     driver = Driver({"address": 5})
     body = bytes.fromhex("0413 01000000 1413 02000000 844013 03000000 41933A 04")

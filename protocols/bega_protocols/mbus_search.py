@@ -129,8 +129,7 @@ class SecondarySearch:
             if answer == ACK:
                 identity = yield from _asked_for_data(SELECTED, self._baud, mask)
             if identity:
-                if identity not in self.found:
-                    self.found.append(identity)
+                self.found.append(identity)
             elif len(digits) < DIGITS:
                 waiting += [digits + digit for digit in "9876543210"]
             else:
