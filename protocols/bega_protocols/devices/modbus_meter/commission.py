@@ -129,11 +129,11 @@ class Commission:
                 if self._silences == 2:
                     self.forget()
                 return False
-            self._silences = 0
             del self._left[0]
-            if answer is None:
+            if answer is None:  # the numbers were answered; the next of these is put behind those of next time
                 self._untold(setting, NO_ANSWER, attributes)
                 break
+            self._silences = 0
             try:
                 octets = registers(asked, answer)
             except WireError as error:

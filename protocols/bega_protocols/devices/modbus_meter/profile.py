@@ -14,7 +14,7 @@ from bega_protocols.settings import attempt
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any, NamedTuple
 
     class Row(NamedTuple):
@@ -78,15 +78,21 @@ WORD_ORDERS = ("high first", "low first")
 
 
 def read_profile(table: "Mapping[str, Any]") -> Profile:
-    """Return what the driver needs; raises ConfigError that names the row if the map cannot be."""
+    """Return what the driver needs; raises ConfigError with a line for each problem, which names the row."""
+    problems = []
     for key in table:
         if key not in MAP_KEYS and key not in DEFAULTS and key not in SECTIONS:
-            raise ConfigError("profile: unknown key %s" % key)
+            problems.append("profile: unknown key %s" % key)
     for key in ("part", "maker", "document"):
         if not isinstance(table.get(key), str) or not table[key]:
-            raise ConfigError("profile: %s must be a text" % key)
-    rows = _read_rows(table, table.get("registers"), "profile: row %d", 1)
-    return _whole_profile(table, "profile", table["part"], table["maker"], rows)
+            problems.append("profile: %s must be a text" % key)
+    rows = attempt(problems, _read_rows, table, table.get("registers"), "profile: row %d", 1)
+    profile: Profile = attempt(
+        problems, _whole_profile, table, "profile", table.get("part"), table.get("maker"), rows or ()
+    )
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return profile
 
 
 def read_tags(settings: "Mapping[str, Any]") -> Profile:
@@ -110,7 +116,7 @@ def whole(table: "Mapping[str, Any]", place: str, key: str, low: int, high: int,
     return value
 
 
-def _whole_profile(table: "Mapping[str, Any]", place: str, part: str, maker: str, rows: "list[Row]") -> Profile:
+def _whole_profile(table: "Mapping[str, Any]", place: str, part: str, maker: str, rows: "Sequence[Row]") -> Profile:
     max_registers = whole(table, place, "max_registers", 1, MAX_COUNT, None)
     even = table.get("even", False)
     if not isinstance(even, bool):
