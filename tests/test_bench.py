@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import socket
 import struct
 import subprocess
@@ -345,8 +346,10 @@ def test_bench_runs_the_gateway_as_shipped_and_every_value_is_right(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["outages", "dead-unit", "rs485", "flash"])
+@pytest.mark.parametrize("name", ["outages", "dead-unit", "rs485", "flash", "ble"])
 def test_scenario_runs_and_nothing_is_lost_or_wrong(name, tmp_path):
+    if name == "ble" and shutil.which("dbus-daemon") is None:
+        pytest.skip("dbus-daemon is missing: apt-get install dbus")
     found = tmp_path / "found.json"
     bench = [sys.executable, "-m", "bega", "bench", name, "--quick", "--json", found]
     told = subprocess.run(bench, capture_output=True, text=True, timeout=110)

@@ -72,19 +72,18 @@ class GattWire:
         return self._turn()
 
     async def exchange(self, ask: Ask) -> bytes | None:
-        """Read the characteristic that `ask` names, or write to it; None if it is not there or does not answer.
+        """Read the characteristic that `ask` names; None if it is not there or does not answer.
 
         Where the sensor has it several times, the first one in its table is meant.
         """
+        assert ask.read and not ask.write, "no device wants to write by GATT yet"
         client = await self._connected()
         characteristic = client and _find(client, ask.line["characteristic"])
         if not client or not characteristic:
             return None
         try:
             async with asyncio.timeout(ask.wait_ms / 1000):
-                if ask.write:
-                    await client.write_gatt_char(characteristic, ask.write, response=True)
-                answer = bytes(await client.read_gatt_char(characteristic)) if ask.read else b""
+                answer = bytes(await client.read_gatt_char(characteristic))
         except Exception as error:  # bleak and dbus-fast raise many kinds; all of them mean: no answer to this one
             log.debug("no answer line=%s error=%s", self._line, type(error).__name__)
             return None

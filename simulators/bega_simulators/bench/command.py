@@ -48,6 +48,7 @@ SCENARIOS = {
     "outages": Scenario("outages", "outages", "broker stopped, black hole, gateway killed twice: what arrives"),
     "dead-unit": Scenario("dead_unit", "dead_unit", "one silent meter of ten on one connection, and its return"),
     "rs485": Scenario("rs485", "rs485", "three meters on a bus: how well the wire is used, and whether faults lie"),
+    "ble": Scenario("ble", "ble", "300 Bluetooth sensors each second, and each 100 ms: CPU, all heard, none starved"),
     "drain": Scenario("drain", "drain", "a day of records waits: how fast they go, and how late live ones are"),
     "flash": Scenario("flash", "flash", "bytes on flash a record, for four commit windows (needs root)"),
     "million": Scenario("million", "million", "a million records: memory and descriptors (long)", is_long=True),

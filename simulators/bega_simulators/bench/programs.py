@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -47,10 +48,15 @@ def eventually(holds: Callable[[], object], what: str, timeout_s: float = UP_S) 
 class Process:
     """One child that leads a session of its own; its standard error goes to a file."""
 
-    def __init__(self, command: Sequence[str | Path], log: Path, children: Children) -> None:
+    def __init__(self, command: Sequence[str | Path], log: Path, children: Children, **environment: str) -> None:
         with log.open("ab") as errors:
             self._child = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                env={**os.environ, **environment},
             )
         self._children = children
         self.log = log
@@ -149,6 +155,7 @@ class Gateway:
         self._process: Process | None = None
         self.directory = directory
         self.log = directory / "gateway.log"
+        self.facts: dict[str, Any] = {}  # of its ready file: boot, addresses of feed and metrics
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "numbered.toml").write_text(register_map(floats), encoding="utf-8")
         self._config.write_text(configuration, encoding="utf-8")
@@ -158,16 +165,17 @@ class Gateway:
         assert self._process
         return self._process.pid
 
-    def start(self) -> int:
+    def start(self, **environment: str) -> int:
         """Start it, wait until it says that it is up; return its boot number."""
         self._ready.unlink(missing_ok=True)
         command = ["gateway", "run", "--config", str(self._config), "--ready-file", str(self._ready)]
-        self._process = Process([sys.executable, "-m", "bega", *command], self.log, self._children)
+        self._process = Process([sys.executable, "-m", "bega", *command], self.log, self._children, **environment)
         process = self._process
         eventually(lambda: self._ready.exists() or process.ended, "the gateway is up")
         if process.ended:
             raise LineError(f"the gateway ended at once: {self.log.read_text(encoding='utf-8')[-400:]}")
-        boot: int = json.loads(self._ready.read_text(encoding="utf-8"))["boot"]
+        self.facts = json.loads(self._ready.read_text(encoding="utf-8"))
+        boot: int = self.facts["boot"]
         return boot
 
     def stop(self) -> None:

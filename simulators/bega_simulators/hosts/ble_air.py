@@ -18,7 +18,7 @@ from bumble.hci import Address
 from bumble.host import Host
 from bumble.link import LocalLink
 
-STEP_S = 0.05  # advertisers are asked this often
+STEP_S = 0.05  # advertisers are asked this often, unless whoever makes the air says otherwise
 LEGACY_NON_CONNECTABLE, LEGACY_CONNECTABLE = 0x10, 0x13  # event types, Core volume 4, part E, section 7.7.65.13
 RSSI_DBM = range(-95, -40)
 RSSI_JITTER_DBM = 3
@@ -27,8 +27,9 @@ RSSI_JITTER_DBM = 3
 class Air(LocalLink):
     """Everything that advertises, and everybody who listens."""
 
-    def __init__(self, seed: int, now_ms: Callable[[], int]) -> None:
+    def __init__(self, seed: int, now_ms: Callable[[], int], step_s: float = STEP_S) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._step_s = step_s
         self.chance = random.Random(seed)
         self._now_ms = now_ms
         self._advertisers: dict[str, tuple[Address, Callable[[int], bytes], Controller | None]] = {}
@@ -56,7 +57,7 @@ class Air(LocalLink):
                     peripheral.le_legacy_advertiser.own_address_type = Address.RANDOM_DEVICE_ADDRESS
                     peripheral.le_legacy_advertiser.enabled = True  # without its timer: it is this loop that sends
                     self._send(ll.AdvInd(advertiser_address=address, data=advertisement))
-            await asyncio.sleep(STEP_S)
+            await asyncio.sleep(self._step_s)
 
     def _send(self, pdu: ll.AdvNonConnInd | ll.AdvInd) -> None:
         """Bumble's link hands a PDU to every controller; most of them do not listen, and it would cost each a call."""
