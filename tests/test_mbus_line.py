@@ -227,3 +227,55 @@ def test_secondary_search_finds_meters_that_nobody_has_given_an_address():
     search = on(sims, work)
     assert sorted(identity.identification for identity in search.found) == names
     assert search.complete
+
+
+CONFIGURATION = """
+[gateway]
+name = "gw-corner"
+city = "timisoara"
+commit_window_s = 0.1
+[uplink]
+brokers = ["{broker}"]
+[lines.cellar]
+kind = "mbus"
+port = "{port}"
+baud = 9600
+parity = "N"
+[devices.heat]
+line = "cellar"
+driver = "mbus_meter"
+every_s = 1
+audience = "operator"
+settings = {{ address = 1, baud = 9600 }}
+[devices.flat]
+line = "cellar"
+driver = "mbus_meter"
+every_s = 1
+audience = "operator"
+settings = {{ address = "00000300", baud = 9600 }}
+"""
+
+
+def test_gateway_as_started_brings_meters_to_the_broker(mosquitto, make_gateway, make_reader, eventually):
+    """Two meters on one segment; of one, what it stored at the turn of the year is a record of its own."""
+    sims = [meter(100, address=1), meter(300, address="00000300", primary=0)]
+    sims[0].set("heat_energy", "s1", Decimal(90) * 3_600_000)
+    sims[0].set("measured_at", "", 1_767_221_940)
+    with MbusSegment(sims, BAUD) as segment:
+        gateway = make_gateway(CONFIGURATION.format(broker=mosquitto.url, port=segment.port))
+        reader = make_reader(mosquitto.url)
+        gateway.start()
+
+        def energies() -> dict[tuple[str, str], Decimal]:
+            return {
+                (record.device, reading.part): exact(reading) / 3_600_000
+                for record in list(reader.records)
+                for reading in record.readings
+                if reading.quantity == "heat_energy"
+            }
+
+        eventually(lambda: len(energies()) == 3, "all three energies arrive")
+        assert energies() == {("heat", ""): 100, ("heat", "s1"): 90, ("flat", ""): 300}
+        stored = next(record for record in reader.records if any(row.part == "s1" for row in record.readings))
+        assert ("measured_at", 1_767_221_940) in {(row.quantity, row.value) for row in stored.readings}
+        assert gateway.stop() == 0
