@@ -1,5 +1,6 @@
 """The P1 meter beyond the device contract: captured telegrams line by line, a second decoder, and every lie we know."""
 
+import asyncio
 import json
 import os
 import random
@@ -18,6 +19,10 @@ from dsmr_parser.parsers import TelegramParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bega.clock import mono_ms, wall_ms
+from bega_gateway.config import SerialLine as SerialSettings
+from bega_gateway.lines.serial import SerialLine
+from bega_gateway.lines.station import Station
 from bega_protocols.checks import crc16_arc
 from bega_protocols.devices.dsmr_p1 import sim as sim_module
 from bega_protocols.devices.dsmr_p1.codec import LINE_SIZE, unix_s
@@ -26,6 +31,7 @@ from bega_protocols.devices.dsmr_p1.sim import BELGIAN, OBJECTS, V3_FORMATS, Sim
 from bega_protocols.errors import ChecksumError, ConfigError
 from bega_protocols.iec62056 import with_even_parity
 from bega_protocols.reading import GOOD, QUANTITIES, SUSPECT, Reading
+from bega_simulators.hosts.pty import PtyHost
 
 ROOT = Path(__file__).parent.parent
 CAPTURED = Path(os.environ.get("BEGA_VECTORS", ROOT.parent / "shared" / "vectors")) / "dsmr_p1"
@@ -831,6 +837,7 @@ def qualities(numbers: list[str], step_ms: int = 10_000, **settings: bool) -> li
         (["00100.000", "00900.000", "00500.000", "00100.002"], [GOOD, SUSPECT, SUSPECT, GOOD]),
         (["00900.000", "00100.000", "00100.001"], [GOOD, SUSPECT, GOOD]),  # the first one was hit
         (["00100.000", "00100.01", "00100.02"], [GOOD, SUSPECT, GOOD]),
+        (["00001.000", "0010.01"], [GOOD, SUSPECT]),  # a point that moved: 1001 follows 1000, and is no neighbour
     ],
 )
 def test_counter_that_cannot_be_is_suspect_until_the_next_agrees(numbers, expected):
@@ -888,3 +895,32 @@ def test_old_meter_survives_any_chunking_and_noise(cuts, noise):
     edges = [0, *sorted(cuts), len(stream)]
     heard = flat(hear(driver(), *[stream[start:end] for start, end in pairwise(edges)]))
     assert heard.count(Reading("active_energy_import", 2841377, -3, "t1")) == 2
+
+
+def test_old_meter_on_its_7e1_wire_is_read_by_a_port_that_is_open_as_8n1():
+    """The gateway's serial line, a port at 9600 baud, and the parity as the eighth bit."""
+    sim = version("3")
+    sim.set("active_energy_import", "t1", Decimal("2841.377"))
+    groups: list[list[Reading]] = []
+
+    async def deliver(heard, read_ms):
+        groups.extend(heard)
+
+    async def work():
+        host = PtyHost(sim, 9600, wall_ms, "7E1")
+        listener = Driver({"parity_in_bit_7": True})
+        station = Station("old", listener, 10, deliver)
+        line = SerialLine("p1", SerialSettings(port=host.port, baud=9600), [station], mono_ms, wall_ms)
+        tasks = [asyncio.create_task(each.run()) for each in (line, host)]
+        async with asyncio.timeout(20):
+            while len(groups) < 2:  # noqa: ASYNC110  # a list that fills
+                await asyncio.sleep(0.02)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        host.close()
+        assert not listener.damaged
+
+    asyncio.run(work())
+    assert Reading("active_energy_import", 2841377, -3, "t1") in groups[0]
+    assert groups[1][0].quantity == "gas_volume"
