@@ -454,6 +454,19 @@ def test_it_is_recognised_with_a_key_and_without_one(settings):
     assert Driver.recognises(sim.tick(0))
 
 
+@pytest.mark.parametrize("size", [60, 61, 64, 92, 200])
+def test_long_advertisement_of_bluetooth_5_is_read_though_its_length_looks_like_a_packet(size):
+    text = b"\x53" + bytes([size - 10]) + b"x" * (size - 10)
+    service_data = bytes.fromhex("d2fc4002c409") + text
+    chunk = bytes([len(service_data) + 1, 0x16]) + service_data
+    assert Driver.recognises(chunk)
+    assert load_driver("bthome", {}).feed(chunk, 0) == [[Reading("temperature", 2500, -2)]]
+
+
+def test_long_advertisement_of_a_stranger_is_not_recognised():
+    assert not Driver.recognises(bytes([0x44, 0x16]) + bytes.fromhex("aafe") + bytes(0x44 - 3))
+
+
 def test_strangers_are_not_recognised():
     assert not any(
         Driver.recognises(bytes.fromhex(chunk)) for chunk in ("02011a0303aafe", "0716d2fc6002c409", "", "0aff")

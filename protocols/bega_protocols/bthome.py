@@ -21,6 +21,7 @@ TAG_SIZE = 4
 ADDRESS_SIZE = 6
 
 _SERVICE_DATA_16_BIT = 0x16  # AD type: service data, 16-bit UUID
+_STRUCTURE = b"\x16" + UUID  # no bare packet has it behind its first byte: object 16 is a boolean, and D2 is none
 
 # Bytes of each object, by its id from 0x00 on: "." is an id that the format does not give.
 # "v" counts its own bytes (text, raw); "c" is a command: the lower 5 bits count the bytes behind its operation.
@@ -67,21 +68,21 @@ def parse(chunk: bytes) -> "Packet | None":
     """
     if chunk[:2] == UUID:
         service_data = chunk[2:]
-    elif chunk[:1] and chunk[0] >> 5 == VERSION:
+    elif chunk[:1] and chunk[0] >> 5 == VERSION and chunk[1:4] != _STRUCTURE:
         service_data = chunk
     else:
-        found = _service_data(chunk)
-        if found is None:
-            return None
-        service_data = found
-    if not service_data:
-        raise WireError("BTHome without its device information", chunk)
-    info = service_data[0]
-    if info >> 5 != VERSION:
-        raise WireError("BTHome version %d; 2 is known" % (info >> 5), chunk)
-    if info & RESERVED:
-        raise WireError("BTHome with the reserved bit 1 of its device information set", chunk)
-    return Packet(info, service_data[1:])
+        return advertised(chunk)
+    return _packet(service_data, chunk)
+
+
+def advertised(chunk: bytes) -> "Packet | None":
+    """Return the BTHome packet in a row of advertising structures, None if there is none; raises WireError as `parse`.
+
+    Extended advertising (Bluetooth 5) allows a first structure of 64 to 95 bytes, whose length looks like a device
+    information: whoever knows that he has a row says so by calling this.
+    """
+    service_data = _service_data(chunk)
+    return None if service_data is None else _packet(service_data, chunk)
 
 
 def is_encrypted(packet: "Packet") -> bool:
@@ -127,6 +128,17 @@ def objects(body: bytes) -> "tuple[list[Object], bytes]":
 def is_known(object_id: int) -> bool:
     """Return whether the format, as far as this file goes, gives this id."""
     return _size_code(object_id) != "."
+
+
+def _packet(service_data: bytes, chunk: bytes) -> "Packet":
+    if not service_data:
+        raise WireError("BTHome without its device information", chunk)
+    info = service_data[0]
+    if info >> 5 != VERSION:
+        raise WireError("BTHome version %d; 2 is known" % (info >> 5), chunk)
+    if info & RESERVED:
+        raise WireError("BTHome with the reserved bit 1 of its device information set", chunk)
+    return Packet(info, service_data[1:])
 
 
 def _service_data(chunk: bytes) -> "bytes | None":

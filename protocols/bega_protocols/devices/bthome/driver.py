@@ -51,7 +51,7 @@ class Driver:
     def recognises(chunk: bytes) -> bool:
         """Return whether an advertisement is BTHome's of version 2, plain or encrypted."""
         try:
-            return bthome.parse(chunk) is not None
+            return bthome.advertised(chunk) is not None
         except WireError:
             return False
 
