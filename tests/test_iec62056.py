@@ -271,6 +271,13 @@ def test_texts_are_bounded_and_all_that_is_left_out_is_counted():
     assert not [code for code in listener.attributes if "*" in code or "&" in code]
 
 
+def test_values_of_the_past_are_counted_and_nothing_else():
+    listener = Driver({})
+    assert hear(listener, message("1.8.1*01(5*kWh)", "1.8.1&02(5*kWh)", "1-0:1.8.0*07(5*kWh)")) == []
+    assert listener.attributes == {"left_out": "3"}
+    assert hear(listener, message("1-0:1.8.0*255(5*kWh)")) == [[Reading("active_energy_import", 5, 0)]]
+
+
 def test_register_without_its_unit_is_a_text_under_its_code():
     listener = Driver({})
     assert hear(listener, message("1.8.0(00012.3)", "32.7.0(231.6*V)")) == [[VOLTAGE]]
