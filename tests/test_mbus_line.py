@@ -8,6 +8,7 @@ import pytest
 
 from bega.clock import mono_ms, wall_ms
 from bega.devices import load_driver
+from bega_gateway.config import examine
 from bega_gateway.lines import asked as asked_module
 from bega_gateway.lines.asked import AskedLine
 from bega_gateway.lines.station import Station
@@ -254,6 +255,20 @@ every_s = 1
 audience = "operator"
 settings = {{ address = "00000300", baud = 9600 }}
 """
+
+
+def test_check_wants_an_address_and_the_lines_own_rate(tmp_path):
+    """Else two meters without an address would be one, and answers at 300 Bd be cut as if they came at 2400."""
+    text = CONFIGURATION.format(broker="mqtt://127.0.0.1", port="/dev/ttyUSB0")
+    file = tmp_path / "gateway.toml"
+    file.write_text(text)
+    assert examine(file)[1] == []
+    file.write_text(text.replace("address = 1, baud = 9600", "").replace('"00000300", baud = 9600', '"00000300"'))
+    assert [problem.partition(": ")[2] for problem in examine(file)[1]] == [
+        "devices.heat.settings.address: is missing; 0 is that of a meter that nobody has given one",
+        "devices.heat.settings.baud: is 2400 and the line's 9600: the driver waits by its own",
+        "devices.flat.settings.baud: is 2400 and the line's 9600: the driver waits by its own",
+    ]
 
 
 def test_gateway_as_started_brings_meters_to_the_broker(mosquitto, make_gateway, make_reader, eventually):

@@ -557,6 +557,12 @@ def _device_problems(config: Config, place: str, device: Device, stand_ins: Coll
         return
     if isinstance(line, BleLine) and wire_of(driver) == "ble" and not getattr(loaded, "address", b""):
         yield f"{place}.settings.address", "is missing; a line finds a Bluetooth sensor by its address"
+    if isinstance(line, MbusLine) and wire_of(driver) == "mbus":
+        if "address" not in device.settings:
+            yield f"{place}.settings.address", "is missing; 0 is that of a meter that nobody has given one"
+        baud = getattr(loaded, "baud", line.baud)
+        if baud != line.baud:
+            yield f"{place}.settings.baud", f"is {baud} and the line's {line.baud}: the driver waits by its own"
 
 
 def _setting_problem(place: str, said: str) -> Problem:

@@ -58,8 +58,8 @@ class Driver:
         only(settings, "address", "baud", "normal_time_utc_min")
         self._primary, self._mask = _address(settings)
         self._hears_all = "address" not in settings
-        self._baud = whole_number(settings, "baud", BAUDS[0], BAUDS[-1], 2400)
-        if self._baud not in BAUDS:
+        self.baud = whole_number(settings, "baud", BAUDS[0], BAUDS[-1], 2400)
+        if self.baud not in BAUDS:
             raise ConfigError("baud must be one of %s" % ", ".join([str(baud) for baud in BAUDS]))
         self._utc_min = whole_number(settings, "normal_time_utc_min", -720, 840, 60)
         self.damaged: list[tuple[int, WireError]] = []
@@ -83,14 +83,14 @@ class Driver:
         eaten comes again.
         """
         if self._mask is None:
-            if not (yield from self._acknowledged(reset(self._primary, self._baud))):
+            if not (yield from self._acknowledged(reset(self._primary, self.baud))):
                 return []
         else:
             # A reset at SELECTED takes the selection back too; only a selected meter hears it.
             for ask in (
-                select(self._mask, self._baud),
-                reset(SELECTED, self._baud),
-                select(self._mask, self._baud),
+                select(self._mask, self.baud),
+                reset(SELECTED, self.baud),
+                select(self._mask, self.baud),
             ):
                 if not (yield from self._acknowledged(ask)):
                     return []
@@ -125,7 +125,7 @@ class Driver:
     def _received(self, count_bit: int, before: "list[Telegram]") -> "Received":
         """Return the next telegram; what is damaged, or another meter's, is asked for again."""
         for _ in range(ATTEMPTS):
-            heard = yield request(self._primary, count_bit, self._baud)
+            heard = yield request(self._primary, count_bit, self.baud)
             if heard is None:
                 continue
             try:
