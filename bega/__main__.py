@@ -24,7 +24,7 @@ USAGE = """usage: bega COMMAND ...
 PURPOSES = {
     "decode": "print the readings in a capture of any device",
     "profile": "list, show and check register maps of Modbus meters",
-    "gateway": "run, check, reload or install a gateway",
+    "gateway": "scan for devices; run, check, record, install a gateway",
     "kiosk": "run a kiosk's pages",
     "sim": "put simulated devices on real wires",
     "bench": "measure what the gateway must hold, beside a floor",
