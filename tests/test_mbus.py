@@ -222,8 +222,8 @@ def check_against_oracle(record: Record, their: object, frame: bytes) -> None:
 # What is not in the frames above.
 
 
-def test_frame_of_the_standards_example_reads_as_printed():
-    """manual_frame3 by hand: 12.565 m3, 0.113 m3/h at most in storage 5, 218.37 kWh in tariff 2 of subunit 1."""
+def test_three_records_read_as_worked_out_by_hand():
+    """12.565 m3, 0.113 m3/h at most in storage 5, 218.37 kWh in tariff 2 of subunit 1."""
     volume, flow, energy = records_of(bytes.fromhex("03 13 15 31 00 DA 02 3B 13 01 8B 60 04 37 18 02"))
     assert volume[:8] == (0, 0, 0, 0, "volume", "m3", 12565, -3)
     assert flow[:8] == (1, 5, 0, 0, "volume flow", "m3/h", 113, -3)
@@ -332,7 +332,7 @@ def test_real_number_is_as_short_as_it_was_written():
 
 
 def test_fixed_structure_gives_two_counters_with_a_warning():
-    """The example of the M-Bus documentation: identification 12345678, 1 l, and 135 l at the last key day."""
+    """By hand: identification 12345678, 1 l, and 135 l at the last key day."""
     frame = bytes.fromhex("68 13 13 68 08 05 73 78 56 34 12 0A 00 E9 7E 01 00 00 00 35 01 00 00 3C 16")
     telegram = read_telegram(frame)
     assert telegram.header[:4] == ("12345678", "", None, 7)
