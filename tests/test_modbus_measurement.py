@@ -112,6 +112,50 @@ def test_what_was_read_before_the_line_was_lost_is_handed_on():
     assert taken == [(STEP_MS, 1)]
 
 
+# How the device is set.
+
+
+def test_wrong_setting_is_said_once_with_what_to_do_and_once_more_when_it_is_right(caplog):
+    caplog.set_level(logging.WARNING, "bega_gateway")
+    table = {"part": "x", "maker": "x", "document": "x", "function": 3, "type": "uint16", "max_registers": 9}
+    table["registers"] = [{"address": 0, "quantity": "voltage"}]
+    table["settings"] = [{"name": "prefix", "address": 9, "must_be": [0], "otherwise": "set menu 7 to 0"}]
+    delivered = []
+
+    async def deliver(groups, read_ms):
+        delivered.extend(groups)
+
+    def said(number):
+        return bytes((3, 2, 0, number))
+
+    station = Station("m", load_driver("modbus_meter", {"profile": table, "address": 1}), 60.0, deliver)
+    bus = ScriptedBus([said(1), said(230), said(1), said(230), said(0), said(230)])
+    line = ModbusLine("x", TCP, [station], lambda: bus.now_ms, lambda: WALL_MS + bus.now_ms)
+    line._bus = bus
+
+    async def sleep(wake_ms, now_ms):
+        bus.now_ms = max(now_ms, wake_ms)
+        if bus.now_ms > 200_000:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+    line._sleep_until = sleep
+
+    async def main():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await line.run()
+
+    asyncio.run(main())
+    words = [record.getMessage() for record in caplog.records]
+    assert words == [
+        "device set wrongly line=x device=m advice=prefix is 1: set menu 7 to 0",
+        "device set wrongly line=x device=m advice=none: it is right now",
+    ]
+    assert [group[0].value for group in delivered] == [230]
+    assert station.counters.damaged == 1
+
+
 # The end of a line.
 
 

@@ -48,6 +48,7 @@ class _Poll:
         self.read_ms = 0  # wall clock: when the first values of the measurement came
         self.read_mono_ms = 0  # when the latest came
         self.lacking: list[str] = []
+        self.to_set: list[str] = []
 
 
 class ModbusLine:
@@ -270,6 +271,13 @@ class ModbusLine:
             log.warning(
                 "device refuses line=%s device=%s numbers=%s", self._name, station.said_name, ", ".join(names) or "-"
             )
+        to_set = getattr(station.driver, "to_set", None)
+        if to_set and (advice := to_set()) != poll.to_set:
+            poll.to_set = advice
+            log.warning(
+                "device set wrongly line=%s device=%s advice=%s",
+                self._name, station.said_name, "; ".join(advice) or "none: it is right now",
+            )  # fmt: skip
         if groups:
             station.heard_mono_ms = self._mono_ms()
             station.counters.records += len(groups)
