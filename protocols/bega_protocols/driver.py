@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     class Driver(Protocol):
         """Bytes to readings, for one device; no IO, no clock."""
 
-        line: str  # kind of wire, then its usual settings: "serial 9600 8N1", "modbus", "mbus 2400 8E1", "ble", "i2c 100000"
+        line: str  # kind of wire, then its usual settings: "serial 9600 8N1", "mbus 2400 8E1", "modbus", "ble"
         damaged: list[tuple[int, WireError]]  # (offset in the stream, what was wrong); the host empties it
         attributes: dict[str, str]  # texts and dates that a device tells of itself
 
