@@ -77,16 +77,11 @@ def size_of(so_far: bytes) -> "int | None":
 
     Inside a file an escape is followed by itself, when it stands for data, or by the end.
     """
-    at = len(HEAD)
-    while True:
-        at = so_far.find(ESCAPE, at)
-        if at < 0 or at + TAIL_SIZE > len(so_far):
-            return None if len(so_far) < FILE_SIZE else 0
-        if so_far[at + 4] == FILE_END:
-            return at + TAIL_SIZE
-        if so_far[at + 4 : at + 8] != ESCAPE:
-            return 0
-        at += 2 * len(ESCAPE)
+    blanked = so_far.replace(ESCAPE + ESCAPE, bytes(2 * len(ESCAPE)))
+    at = blanked.find(ESCAPE, len(HEAD))
+    if at < 0 or at + TAIL_SIZE > len(blanked):
+        return None if len(so_far) < FILE_SIZE else 0
+    return at + TAIL_SIZE if so_far[at + len(ESCAPE)] == FILE_END else 0
 
 
 def decode(whole: bytes, check: "Callable[[bytes], int]") -> Push:
