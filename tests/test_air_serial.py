@@ -671,6 +671,17 @@ def test_each_plantower_reads_what_its_simulator_was_told(model):
     assert {quantity: str(value) for quantity, value in values(groups).items() if quantity in told} == told
 
 
+@pytest.mark.parametrize(
+    ("device", "sim"), [("pms5003", PlantowerSim), ("sds011", Sds011Sim)], ids=["pms5003", "sds011"]
+)
+def test_each_way_in_which_a_sensor_is_searched_for_hears_such_a_sensor(device, sim):
+    driver_of = type(load_driver(device, {}))
+    for line, settings in driver_of.also_found:
+        assert line == driver_of.line
+        talker = sim({key: value for key, value in settings.items() if key != "mode"}, seed=1)
+        assert load_driver(device, settings).feed(talker.tick(NOW_MS), NOW_MS), settings
+
+
 # On a wire
 
 

@@ -47,6 +47,12 @@ class Driver:
     """
 
     line = "serial 9600 8N1"
+    # Of the other models only these have frames of another length; the rest cannot be told from the first.
+    also_found = (
+        ("serial 9600 8N1", {"model": "pms3003"}),
+        ("serial 9600 8N1", {"model": "pms5003st"}),
+        ("serial 9600 8N1", {"mode": "passive"}),
+    )
     actions = ("sleep", "speak_by_itself")
 
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:

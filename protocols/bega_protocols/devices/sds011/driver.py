@@ -53,6 +53,7 @@ class Driver:
     """
 
     line = "serial 9600 8N1"
+    also_found = (("serial 9600 8N1", {"mode": "continuous"}),)  # who is heard to speak need not be asked
     actions = ACTIONS
 
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:
