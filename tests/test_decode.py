@@ -108,10 +108,13 @@ def test_capture_comes_as_hex_text(tmp_path):
         assert (outcome.returncode, outcome.stderr, pm2_5(outcome)) == (0, b"", [10, 11, 12])
 
 
-def test_our_own_vectors_are_a_capture():
-    path = ROOT / "protocols/bega_protocols/devices/dsmr_p1/vectors.json"
+def test_our_own_vectors_are_a_capture(tmp_path):
+    """Those that need no settings: one command has one set of them."""
+    book = json.loads((ROOT / "protocols/bega_protocols/devices/dsmr_p1/vectors.json").read_text())
+    vectors = [vector for vector in book["vectors"] if not vector.get("settings")]
+    path = tmp_path / "vectors.json"
+    path.write_text(json.dumps({"vectors": vectors}))
     outcome = bega("dsmr_p1", path)
-    vectors = json.loads(path.read_text())["vectors"]
     groups = [group for vector in vectors for group in vector.get("groups", [vector.get("readings")])]
     assert outcome.returncode == 0
     assert [row["quantity"] for row in rows(outcome)] == [row[0] for group in groups for row in group]
