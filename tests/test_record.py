@@ -252,6 +252,20 @@ def dust_rows(count: int = 5) -> list[Row]:
     return rows
 
 
+@given(octets=st.binary(max_size=400), behind_a_head=st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_a_recording_or_refused(tmp_path, octets, behind_a_head):
+    file = tmp_path / "any.jsonl"
+    head = recording(tmp_path, "serial", "d", "pms5003", {}, []).read_bytes().partition(b"\n")[0] + b"\n"
+    file.write_bytes(head * behind_a_head + octets)
+    try:
+        recorded = read(file)
+    except ConfigError as error:
+        assert str(error).startswith(f"{file}:1: ")
+    else:
+        assert behind_a_head and recorded.damage and all(isinstance(row, Row) for row in recorded.rows)
+
+
 def test_keys_stay_out_of_the_file_and_are_given_again_at_the_replay(tmp_path):
     book = json.loads((DEVICES / "bthome" / "vectors.json").read_text())
     vector = next(vector for vector in book["vectors"] if vector.get("settings", {}).get("key") and "frame" in vector)

@@ -18,20 +18,22 @@ from types import SimpleNamespace
 import pytest
 
 from bega.clock import mono_ms, wall_ms
-from bega.devices import device_names, driver_class, wire_of
+from bega.devices import device_names, driver_class, load_driver, wire_of
 from bega_gateway import config as configuration
-from bega_gateway.scan import radio
+from bega_gateway.scan import attempt, i2c, radio
 from bega_gateway.scan.command import ALL_UNITS, _host_and_port, _rates
 from bega_gateway.scan.document import as_json
 from bega_gateway.scan.document import configuration as document
 from bega_gateway.scan.findings import Findings, name_of_port
-from bega_gateway.scan.modbus import scan_rtu
+from bega_gateway.scan.modbus import scan_rtu, scan_tcp
 from bega_gateway.scan.progress import Progress
 from bega_gateway.scan.search import Search, holder
 from bega_gateway.scan.serial_port import scan_port, ways_on
 from bega_protocols.devices.modbus_meter.sim import Sim as Meter
 from bega_protocols.reading import SUSPECT, Reading
 from bega_simulators.hosts.rs485 import Rs485Segment
+from bega_simulators.hosts.tcp import ModbusTcpServer
+from tests.contract import make_sim, set_as_booked, through
 
 BEGA = [sys.executable, "-m", "bega"]
 
@@ -225,6 +227,65 @@ def test_a_silent_unit_is_not_found_and_a_unit_without_profile_is_written_as_a_c
     assert not configuration.load(file).devices
 
 
+def test_meters_behind_a_slow_converter_are_found_and_one_that_answers_for_everybody_is_one_meter():
+    class Everybody(dict):
+        """A meter with a network port of its own: it does not look at the unit."""
+
+        def __contains__(self, unit: object) -> bool:
+            return True
+
+        def __missing__(self, unit: int) -> Meter:
+            return self[1]
+
+    async def scenario(server: ModbusTcpServer) -> Search:
+        seeking = search(units=range(1, 5))
+        port = await server.start()
+        assert await scan_tcp(seeking, "127.0.0.1", port)
+        await server.stop()
+        return seeking
+
+    dead = sdm630(1)
+    dead.faults.add("silent")
+    slow = ModbusTcpServer({1: dead, 2: dead, 3: dead, 4: sdm630(4)})
+    slow.silence_s = 0.7  # it asks nobody else meanwhile
+    (line,) = asyncio.run(scenario(slow)).findings.found()
+    assert [device.settings["address"] for device in line.devices] == [4], "also behind so many silent ones in a row"
+    (line,) = asyncio.run(scenario(ModbusTcpServer(Everybody({1: sdm630(1)})))).findings.found()
+    assert [device.settings["address"] for device in line.devices] == [1]
+
+
+def test_sensors_on_an_i2c_bus_are_found_at_their_addresses_and_no_other_is_touched(monkeypatch):
+    sims = {name: set_as_booked(name, make_sim(name)) for name in ("sht4x", "scd41")}
+    by_address = {0x44: sims["sht4x"], 0x62: sims["scd41"]}
+    touched = set()
+
+    class Bus:
+        """Takes each transfer to who is at its address."""
+
+        def __init__(self, number, mono_ms) -> None:
+            pass
+
+        async def open(self) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+        async def exchange(self, ask):
+            touched.add(ask.line["address"])
+            sim = by_address.get(ask.line["address"])
+            return through(ask, sim.answer(ask.write) if sim else None, "i2c")
+
+    monkeypatch.setattr(i2c, "I2cWire", Bus)
+    monkeypatch.setattr(attempt, "REST_S", 0.01)
+    seeking = search()
+    asyncio.run(i2c.scan_bus(seeking, 1))
+    (line,) = seeking.findings.found()
+    assert {(device.driver, device.settings.get("address")) for device in line.devices} >= {("sht4x", 0x44)}
+    assert {device.driver for device in line.devices} == {"sht4x", "scd41"}
+    assert not touched & set(range(0x50, 0x58)), "memories live there"
+
+
 def test_somebody_who_is_not_understood_is_not_asked():
     """It may be the answers of a bus that has a master already: a second one would disturb it."""
     master, slave = pty.openpty()
@@ -267,6 +328,14 @@ def test_every_driver_on_a_serial_wire_is_tried_by_itself():
     assert {way.name for way in ways_on("/dev/ttyUSB0")} == serial
 
 
+@pytest.mark.parametrize("device", device_names())
+def test_other_lines_of_a_device_are_such_as_its_driver_takes(device):
+    driver = driver_class(device)
+    for line, settings in getattr(driver, "also_found", ()):
+        assert line.split()[0] == wire_of(driver)
+        assert load_driver(device, settings)
+
+
 def test_pseudo_terminal_is_opened_without_parity():
     assert {way.rate[1] for way in ways_on("/dev/pts/0")} == {"8N1"}
     assert "7E1" in {way.rate[1] for way in ways_on("/dev/ttyUSB0")}
@@ -303,6 +372,32 @@ def test_baud_and_parity_replace_what_is_tried():
     assert _rates([1200], []) == [(1200, "N"), (1200, "E")]
     assert _rates([1200], ["O"]) == [(1200, "O")]
     assert len(ALL_UNITS) == 247
+
+
+class Screen(Silent):
+    """A terminal, and what is on its line."""
+
+    def __init__(self) -> None:
+        self.said = ""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.said += text
+        return len(text)
+
+
+def test_progress_rewrites_one_line_on_a_terminal_and_keeps_what_was_found():
+    screen = Screen()
+    progress = Progress(screen)
+    progress.step("a", "Modbus", 3, 32)
+    progress.step("b", "listening")
+    progress.say("a: unit 4 answered")
+    progress.done("b")
+    assert "\n" in screen.said and screen.said.count("\n") == 1
+    assert screen.said.rpartition("\x1b[K")[2] == "a: Modbus 3/32"
+    assert "a: unit 4 answered\n" in screen.said
 
 
 def test_names_stay_apart_and_what_a_device_says_cannot_leave_its_comment(tmp_path):
@@ -353,6 +448,15 @@ def test_sensor_that_is_heard_is_read_and_a_stranger_is_not_kept():
     assert device.driver == "bthome" and device.settings == {"address": "F0:CA:FE:00:00:01"}
     assert Reading("temperature", 2500, -2) in device.readings
     assert "AA:AA" not in text and "phone" not in text
+
+
+def test_sensor_that_must_be_connected_to_is_configured_without_its_values():
+    named = advertisement("0000181a-0000-1000-8000-00805f9b34fb", b"")
+    named.service_data, named.service_uuids = {}, list(named.service_data)
+    seeking, text = heard(("F0:CA:FE:00:00:03", named))
+    (line,) = seeking.findings.found()
+    assert [(device.driver, device.lacks) for device in line.devices] == [("environmental_sensing", "")]
+    assert "[devices.environmental_sensing-0003]" in text
 
 
 def test_encrypted_sensor_is_a_comment_that_says_what_is_missing(tmp_path):

@@ -11,21 +11,21 @@ from bega.clock import mono_s
 from bega.devices import load_driver, profile_names, with_profile
 from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
 from bega_gateway.lines.modbus import SILENT_BEHIND
-from bega_gateway.lines.modbus_bus import bus_of
-from bega_gateway.scan.attempt import Outcome, converse, drivers_on, measured
+from bega_gateway.lines.modbus_bus import Outcome, bus_of
+from bega_gateway.scan import attempt
+from bega_gateway.scan.attempt import converse, drivers_on, measured
 from bega_gateway.scan.findings import name_of_port
 from bega_gateway.scan.search import taken_frame
 from bega_protocols.errors import ConfigError, LineError
 from bega_protocols.modbus_rtu import EXCEPTION, READ_HOLDING, READ_INPUT
 
 if TYPE_CHECKING:
-    from bega_gateway.lines.modbus_bus import RtuBus, TcpBus
     from bega_gateway.scan.findings import FoundLine
     from bega_gateway.scan.search import Search
     from bega_protocols.ask import Ask
 
-TRY_MS = 200  # so long may a unit think: meters answer within 100
-LONGEST_S = 1.0
+TRY_MS = 200  # so long may a unit on a serial line think: meters answer within 100
+LONGEST_S = 1.0  # and so long one behind a converter, which has a line of its own to ask on
 LAST_UNIT = 247
 # Two registers from 0: some meters refuse an odd number. A refusal shows that a unit lives just as well as an answer.
 PROBES = tuple(bytes((function, 0, 0, 0, 2)) for function in (READ_INPUT, READ_HOLDING))
@@ -34,25 +34,44 @@ PROBES = tuple(bytes((function, 0, 0, 0, 2)) for function in (READ_INPUT, READ_H
 class ModbusWire:
     """A Modbus bus for one question at a time; a connection that is lost is made anew once for each."""
 
-    def __init__(self, bus: RtuBus | TcpBus) -> None:
-        self._bus = bus
+    def __init__(self, settings: ModbusRtuLine | ModbusTcpLine) -> None:
+        self.late: set[int] = set()  # units that answered when they had been given up
+        self._bus = bus_of(settings, mono_s, lambda unit, answer, _: self._answered_late(unit, answer))
+        self._try_ms = TRY_MS if isinstance(settings, ModbusRtuLine) else round(1000 * LONGEST_S)
+
+    async def open(self) -> None:
+        """Open the port or connect; raises LineError."""
+        await self._bus.open()
+
+    def close(self) -> None:
+        """Close; does nothing if it is closed."""
+        self._bus.close()
 
     async def exchange(self, ask: Ask) -> bytes | None:
         """Return the PDU of the answer, None where nobody answered; raises LineError if the wire is gone."""
-        return await self._put(ask.line["unit"], ask.write, min(ask.wait_ms, round(1000 * LONGEST_S)), False)
+        outcome = await self._put(ask.line["unit"], ask.write, min(ask.wait_ms, round(1000 * LONGEST_S)), False)
+        return outcome.answer
 
     async def lives(self, unit: int, question: bytes) -> bool:
-        """Return whether `unit` says anything upon `question`."""
-        answer = await self._put(unit, question, TRY_MS, True)
-        return answer is not None and not (answer[0] & EXCEPTION and answer[-1] in SILENT_BEHIND)
+        """Return whether `unit` says anything upon `question`; raises LineError if the wire is gone."""
+        outcome = await self._put(unit, question, self._try_ms, True)
+        if outcome.answer is None:
+            return outcome.is_late
+        return not _is_silent_behind(outcome.answer)
 
-    async def _put(self, unit: int, question: bytes, wait_ms: int, is_try: bool) -> bytes | None:
-        try:
-            return (await self._bus.exchange(unit, question, wait_ms, is_try)).answer
-        except LineError:
-            self._bus.close()
-            await self._bus.open()
-            return None
+    async def _put(self, unit: int, question: bytes, wait_ms: int, is_try: bool) -> Outcome:
+        """Put a question, once more if the connection was over: a TCP bus ends it after some silences in a row."""
+        for _ in range(2):
+            try:
+                return await self._bus.exchange(unit, question, wait_ms, is_try)
+            except LineError:
+                self._bus.close()
+                await self._bus.open()
+        return Outcome(None)
+
+    def _answered_late(self, unit: int, answer: bytes) -> None:
+        if not _is_silent_behind(answer):
+            self.late.add(unit)
 
 
 async def scan_rtu(search: Search, port: str, about: str) -> bool:
@@ -67,7 +86,7 @@ async def scan_rtu(search: Search, port: str, about: str) -> bool:
             settings = ModbusRtuLine(**table)
             how = f"{baud} {frame}"
             line = search.findings.line(name_of_port(port), "modbus-rtu", about, table)
-            if await _scan_bus(search, bus_of(settings, mono_s), line, port, how, question):
+            if await _scan_bus(search, ModbusWire(settings), line, port, how, question):
                 return True
             search.findings.withdraw(line)
     return False
@@ -80,17 +99,14 @@ async def scan_tcp(search: Search, host: str, port: int) -> bool:
     place = f"{host}:{port}"
     for question in PROBES:
         line = search.findings.line(f"tcp-{host}", "modbus-tcp", f"Modbus TCP at {place}", table)
-        if await _scan_bus(search, bus_of(settings, mono_s), line, place, "Modbus TCP", question):
+        if await _scan_bus(search, ModbusWire(settings), line, place, "Modbus TCP", question):
             return True
         search.findings.withdraw(line)
     return False
 
 
-async def _scan_bus(
-    search: Search, bus: RtuBus | TcpBus, line: FoundLine, place: str, how: str, question: bytes
-) -> bool:
-    await bus.open()
-    wire = ModbusWire(bus)
+async def _scan_bus(search: Search, wire: ModbusWire, line: FoundLine, place: str, how: str, question: bytes) -> bool:
+    await wire.open()
     try:
         units = search.units
         if line.kind == "modbus-tcp" and await wire.lives(LAST_UNIT, question) and await wire.lives(1, question):
@@ -98,9 +114,12 @@ async def _scan_bus(
         for done, unit in enumerate(units):
             search.progress.step(place, f"Modbus units at {how}", done, len(units))
             if await wire.lives(unit, question):
+                wire.late.discard(unit)
                 await _found(search, wire, line, place, unit, how)
+        for unit in sorted(wire.late & set(units)):  # a converter was still busy with a silent unit before them
+            await _found(search, wire, line, place, unit, how)
     finally:
-        bus.close()
+        wire.close()
     return bool(line.devices)
 
 
@@ -133,8 +152,12 @@ async def _fitting(wire: ModbusWire, driver: str, unit: int) -> list[str]:
     return list(names)
 
 
-async def _outcome(search: Search, wire: ModbusWire, driver: str, settings: dict[str, Any]) -> Outcome:
+async def _outcome(search: Search, wire: ModbusWire, driver: str, settings: dict[str, Any]) -> attempt.Outcome:
     try:
         return await measured(wire, load_driver(driver, settings), search.wall_ms())
     except ConfigError:
-        return Outcome()
+        return attempt.Outcome()
+
+
+def _is_silent_behind(answer: bytes) -> bool:
+    return bool(answer[0] & EXCEPTION) and answer[-1] in SILENT_BEHIND
