@@ -2,6 +2,8 @@
 
 import copy
 import struct
+import tomllib
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
@@ -144,6 +146,34 @@ def test_meter_that_was_exchanged_tells_its_own_serial_number():
     assert "active_energy_import" not in quantities(readings, GOOD)
 
 
+def test_meter_that_is_exchanged_between_two_settings_is_asked_for_both():
+    driver, meter = pair("sdm630")
+    ask(driver, meter.answer)
+    assert ask(driver, lambda question: None if question[2] == 0x1E else meter.answer(question), HOUR_MS)[0] == []
+    assert ask(driver, lambda question: None, HOUR_MS + 1000)[0] == []
+    other = Sim({"profile": PROFILES["sdm630"]}, seed=1)
+    other.faults.add("register order set wrongly")
+    assert ask(driver, other.answer, HOUR_MS + 2000)[0] == []
+
+
+def test_silence_ends_a_measurement_whatever_is_still_to_ask():
+    driver, meter = pair("sdm630")
+    for turn in range(3):
+        ask(driver, lambda question: None, 1000 * turn)
+    asked = ask(driver, lambda question: None if question[2] == 0xC8 else meter.answer(question), 9000)[1]
+    assert asked[-1][:3] == b"\x04\x00\xc8"
+
+
+def test_number_next_to_the_right_one_is_wrong():
+    """1.0 with its words turned is 2.3e-41, which rounds to the 0 that is wanted."""
+    driver, meter = pair("sdm630")
+
+    def turned(question):
+        return bytes.fromhex("030400003f80") if question == bytes.fromhex("03001e0002") else meter.answer(question)
+
+    assert "active_energy_import" not in quantities(ask(driver, turned)[0], GOOD)
+
+
 def test_meter_that_is_silent_upon_a_setting_alone_is_read_after_three_measurements():
     driver, meter = pair("sdm630")
 
@@ -185,6 +215,41 @@ def test_bits_of_a_whole_number_are_those_of_the_float(value):
     assert float_bits(value, 4) == int.from_bytes(struct.pack(">f", value))
     assert float_bits(value, 8) == int.from_bytes(struct.pack(">d", value))
     assert float_in_units(float_bits(value, 4), 4, 0) == value
+
+
+# What means "no value".
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "octets"),
+    [
+        ("b23", "active_energy_export", "ffff ffff ffff ffff"),
+        ("b23", "voltage:l2", "ffff ffff"),
+        ("b23", "current:n", "ffff ffff"),
+        ("b23", "active_power:l3", "7fff ffff"),
+        ("b23", "reactive_power", "7fff ffff"),
+        ("b23", "frequency", "ffff"),
+        ("b23", "power_factor:l1", "7fff"),
+        ("em340", "voltage:l1", "ffff 7fff"),
+        ("em340", "active_energy_export", "ffff 7fff"),
+        ("gmw80", "co2", "8000"),
+        ("gmw80", "temperature", "8000"),
+        ("gmp252", "co2", "0000 7fc0"),
+        ("iem3155", "active_power", "ffc0 0000"),
+        ("sdm120", "voltage", "7f80 0000"),
+    ],
+)
+def test_what_the_paper_says_means_no_value_is_no_reading(name, number, octets):
+    source = files("bega_protocols").joinpath("profiles", f"{name}.sim.toml")
+    paper = tomllib.loads(source.read_text(encoding="utf-8"))
+    row = next(row for row in paper["registers"] if row["is"] == number)
+    assert len(bytes.fromhex(row["hex"])) == len(bytes.fromhex(octets))
+    before, _ = ask(pair(name)[0], Sim.of_paper(paper).answer)
+    row["hex"] = octets
+    after, _ = ask(pair(name)[0], Sim.of_paper(paper).answer)
+    missing = [reading for reading in before if reading not in after]
+    assert [f"{reading.quantity}:{reading.part}".rstrip(":") for reading in missing] == [number]
+    assert len(after) == len(before) - 1
 
 
 # Profiles that cannot be.
@@ -267,7 +332,8 @@ def test_unit_that_answers_anything_never_raises(noise):
 
 
 def test_code_of_the_maker_comes_before_a_number_that_lies_where_it_may():
-    vague = {**PROFILES["sdm120"], "identify": {"fits": [{"address": 0x46, "between": [45, 65]}]}}
+    near = [{"address": 0x46, "between": [45, limit]} for limit in (60, 65, 70)]
+    vague = {**PROFILES["sdm120"], "identify": {"fits": near}}
     meter = Sim({"profile": PROFILES["sdm120"]}, seed=1)
     assert identified(meter.answer, {"a": vague, "sdm120": PROFILES["sdm120"]})[0] == ["sdm120", "a"]
 
