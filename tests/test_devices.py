@@ -60,11 +60,13 @@ VECTORS = [
 ]
 ASKED = who_offers("measure")
 ACTING = who_offers("act")
+KEEPING = who_offers("state")
 
 each_device = pytest.mark.parametrize("device", device_names())
 each_vector = pytest.mark.parametrize(("device", "vector"), VECTORS)
 each_asked_device = pytest.mark.parametrize("device", ASKED)
 each_acting_device = pytest.mark.parametrize("device", ACTING)
+each_keeping_device = pytest.mark.parametrize("device", KEEPING)
 
 
 @each_device
@@ -247,6 +249,31 @@ def _interrupted(device, say):
 def _must_be_true(groups, truth):
     for reading in (reading for group in groups for reading in group if reading.quality == GOOD):
         assert truth[reading.quantity, reading.part] == exact(reading), reading
+
+
+@each_keeping_device
+@given(state=st.binary(max_size=40))
+def test_any_state_lets_a_driver_start(device, state):
+    """It comes from a disk, from an older version, or from the sensor that hung here before."""
+    settings = BOOKS[device]["sim"]["settings"]
+    for kept in (state, *_cut_states(device)):
+        again = load_driver(device, settings, kept)
+        assert load_driver(device, settings, again.state()).state() == again.state()
+        exchange(again, set_as_booked(device, make_sim(device)))
+
+
+def _cut_states(device):
+    """Return the state after a measurement, whole and cut at each byte."""
+    driver = sim_driver(device)
+    exchange(driver, set_as_booked(device, make_sim(device)))
+    return [driver.state()[:size] for size in range(len(driver.state()) + 1)]
+
+
+@each_device
+def test_other_lines_of_a_device_are_ones_that_it_takes(device):
+    for line, settings in getattr(driver_class(device), "also_found", ()):
+        assert line.split()[0] == wire_of(device)
+        assert load_driver(device, settings)
 
 
 @each_acting_device
