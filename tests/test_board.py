@@ -258,7 +258,7 @@ FIVE_WIRED = [
 def test_five_sensors_on_one_board_all_give_records(make_node, gateway, eventually):
     """Four of them share a bus: nine seconds of conditioning and five of CO2 keep nobody waiting."""
     node = make_node(devices=FIVE)
-    node.start(*FIVE_WIRED)
+    node.start("--heap", "110wk", *FIVE_WIRED)
     air = {"temperature": 21.34, "humidity": 48.75, "pressure": 1006.53, "co2": 843, "pm2_5": 12}
     node.order(air={**air, "voc_raw": 30512, "nox_raw": 15877})
     eventually(lambda: len(gateway.of("sht")) >= 4, "the one that needs no set-up does not wait")

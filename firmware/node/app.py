@@ -27,12 +27,15 @@ STATE_FOLDER = "/state"
 SEGMENT_BYTES = 4096
 REST_S = 3  # before a reset after a defect, so that a loop of them stays readable on the console
 DAY_S = 86400
+COLLECT_BYTES = 16384  # allocated, and the heap is swept: one that first fills up is torn, and no 4 kB fit any more
 STORE_LIMIT_MS = 60000
 LINK_LIMIT_MS = 180000
 
 
 def start():
     """Run until the power goes. A configuration that cannot be is said, and left to the technician at the console."""
+    gc.collect()
+    gc.threshold(COLLECT_BYTES)
     try:
         asyncio.run(Node(read_config(CONFIG, board)).run())
     except ConfigError as error:
@@ -116,6 +119,7 @@ class Node:
         sensors = []
         for device in self._config["devices"]:
             driver = load_driver(device["driver"], device["settings"])
+            gc.collect()  # or what the next one keeps lies behind what this one's loading left: holes for ever
             sensors.append(
                 Sensor(
                     device["name"],
