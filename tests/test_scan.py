@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 from bega.clock import mono_ms, wall_ms
 from bega.devices import device_names, driver_class, load_driver, wire_of
 from bega_gateway import config as configuration
-from bega_gateway.scan import attempt, i2c, radio
+from bega_gateway.scan import attempt, i2c, mbus, radio
 from bega_gateway.scan.command import ALL_UNITS, _host_and_port, _rates
 from bega_gateway.scan.document import as_json
 from bega_gateway.scan.document import configuration as document
@@ -29,8 +30,11 @@ from bega_gateway.scan.modbus import scan_rtu, scan_tcp
 from bega_gateway.scan.progress import Progress
 from bega_gateway.scan.search import Search, holder
 from bega_gateway.scan.serial_port import scan_port, ways_on
+from bega_protocols.devices.mbus_meter.sim import Sim as HeatMeter
 from bega_protocols.devices.modbus_meter.sim import Sim as Meter
+from bega_protocols.mbus_search import PrimarySearch
 from bega_protocols.reading import SUSPECT, Reading
+from bega_simulators.hosts.mbus import MbusSegment
 from bega_simulators.hosts.rs485 import Rs485Segment
 from bega_simulators.hosts.tcp import ModbusTcpServer
 from tests.contract import make_sim, set_as_booked, through
@@ -192,6 +196,7 @@ def sdm630(address: int) -> Meter:
     return Meter({"profile": {"part": "sdm630"}, "address": address}, seed=1)
 
 
+@pytest.mark.slow
 def test_only_reads_leave_the_gateway_and_a_bus_has_one_setting():
     seeking = search(modbus_rates=[(38400, "N"), (19200, "E")])
     with Rs485Segment({2: sdm630(2), 5: sdm630(5)}, 38400) as segment:
@@ -252,6 +257,43 @@ def test_meters_behind_a_slow_converter_are_found_and_one_that_answers_for_every
     assert [device.settings["address"] for device in line.devices] == [4], "also behind so many silent ones in a row"
     (line,) = asyncio.run(scenario(ModbusTcpServer(Everybody({1: sdm630(1)})))).findings.found()
     assert [device.settings["address"] for device in line.devices] == [1]
+
+
+@pytest.mark.slow
+def test_meters_that_share_an_address_are_found_by_what_is_printed_on_them(monkeypatch):
+    monkeypatch.setattr(mbus, "PrimarySearch", lambda baud: PrimarySearch(baud, 0, 6))
+    told = {"manufacturer": "KAM", "version": 0x1B, "medium": 0x04}
+    meters = [{"address": 5, "identification": number, **told} for number in ("11223344", "11223399")]
+    seeking = search(mbus_bauds=[19200, 9600])
+    with MbusSegment([HeatMeter(meter, seed=1) for meter in meters], 19200) as segment:
+        assert asyncio.run(mbus.scan_segment(seeking, segment.port, "a segment"))
+    (line,) = seeking.findings.found()
+    assert (line.kind, line.table["baud"], line.table["parity"]) == ("mbus", 19200, "N"), "a pty knows no parity"
+    settings = [device.settings for device in line.devices]
+    assert settings == [{"address": f"{meter['identification']}.KAM.1B.04", "baud": 19200} for meter in meters]
+    assert all(device.readings for device in line.devices) and seeking.findings.notes == []
+
+
+@pytest.mark.slow
+def test_an_adapter_that_echoes_is_no_meter():
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    ended = threading.Event()
+
+    def echo() -> None:
+        while not ended.is_set():
+            if select.select([master], [], [], 0.05)[0]:
+                os.write(master, os.read(master, 1000))
+
+    adapter = threading.Thread(target=echo)
+    adapter.start()
+    seeking = search(units=[1, 2], mbus_bauds=[9600])
+    asyncio.run(scan_port(seeking, os.ttyname(slave), ""))
+    ended.set()
+    adapter.join()
+    assert seeking.findings.found() == []
+    os.close(master)
+    os.close(slave)
 
 
 def test_sensors_on_an_i2c_bus_are_found_at_their_addresses_and_no_other_is_touched(monkeypatch):
@@ -407,7 +449,7 @@ def test_names_stay_apart_and_what_a_device_says_cannot_leave_its_comment(tmp_pa
         findings.add(
             line, "sdm 630", "modbus_meter", {"profile": "sdm630", "address": 1},
             readings=[Reading("voltage", 2304, -1, "l1"), Reading("co2", 400, 0, "", SUSPECT)],
-            attributes={"maker": 'x"\n[devices.evil]\nline = "bus"'},
+            attributes={"maker": 'x"\n[devices.evil]\nline = "bus"\x00\x1b'},
         )  # fmt: skip
     text = document(findings, 'gw-"1"', 0)
     assert sorted(tomllib.loads(text)["devices"]) == ["sdm-630", "sdm-630-2"]
