@@ -121,8 +121,12 @@ FD = (
     (0x04, 0x07, "debit", "", -3),
     (0x24, 0x27, "storage interval", TIMES, 0),
     (0x2C, 0x2F, "time since readout", TIMES, 0),
+    (0x31, 0x33, "duration of tariff", TIMES[1:], 0),
+    (0x34, 0x37, "period of tariff", TIMES, 0),
     (0x40, 0x4F, "voltage", "V", -9),
     (0x50, 0x5F, "current", "A", -12),
+    (0x68, 0x69, "time since cumulation", TIMES[2:], 0),
+    (0x6C, 0x6D, "battery operating time", TIMES[2:], 0),
 )
 FD_ALONE = {
     0x08: "access number",
@@ -146,9 +150,15 @@ FD_ALONE = {
     0x22: "storage size",
     0x28: "storage interval in months",
     0x29: "storage interval in years",
+    0x30: "start of tariff",
     0x3A: "dimensionless",
     0x60: "reset counter",
     0x61: "cumulation counter",
+    0x62: "control signal",
+    0x63: "day of week",
+    0x64: "week number",
+    0x6E: "battery operating time in months",
+    0x6F: "battery operating time in years",
     0x70: "battery changed",
     0x74: "battery days left",
 }
