@@ -58,6 +58,13 @@ def test_values_that_break_the_specification_are_damage(fault, left, damage):
     assert (found, len(whys)) == (left, damage)
 
 
+@pytest.mark.parametrize(("value", "allowed"), [("4d95", True), ("4c95", False), ("0180", False)])
+def test_nothing_is_colder_than_absolute_zero(value, allowed):
+    driver = load_driver("environmental_sensing", {})
+    assert bool(driver.feed(bytes.fromhex("2a6e" + value), 0)) == allowed
+    assert bool(driver.damaged) != allowed
+
+
 def test_another_kind_of_device_gives_its_battery_alone():
     sim = sensor(temperature="21.5", battery="93")
     sim.faults.add("wrong device")

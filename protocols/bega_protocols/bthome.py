@@ -21,7 +21,7 @@ TAG_SIZE = 4
 ADDRESS_SIZE = 6
 
 _SERVICE_DATA_16_BIT = 0x16  # AD type: service data, 16-bit UUID
-_STRUCTURE = b"\x16" + UUID  # no bare packet has it behind its first byte: object 16 is a boolean, and D2 is none
+_STRUCTURE = b"\x16" + UUID  # no plain bare packet has it behind its first byte: object 16 is a boolean, and D2 is none
 
 # Bytes of each object, by its id from 0x00 on: "." is an id that the format does not give.
 # "v" counts its own bytes (text, raw); "c" is a command: the lower 5 bits count the bytes behind its operation.

@@ -122,7 +122,7 @@ class OrgBluez:
             adapter.scanning.clear()
             self._spawn(adapter.scan(False))
             self._spawn(adapter.links.drop_all())
-        elif adapter.deaf:
+        elif adapter.deaf and not self.is_on(number):
             adapter.deaf = False
             self.power_cycles += 1
         self.change(adapter.path, ADAPTER, {"Powered": Variant("b", on), "Discovering": Variant("b", False)})
