@@ -7,10 +7,10 @@ same on SCD4x, SHT4x and SGP41). No IO, no clock, no floats.
 
 import struct
 
-from bega_protocols.checks import crc8_sensirion
 from bega_protocols.doubt import NO_CLOCK_MS, Doubt, suspect
-from bega_protocols.errors import ChecksumError, WireError
+from bega_protocols.errors import WireError
 from bega_protocols.reading import Reading
+from bega_protocols.sensirion_i2c import without_crc
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
@@ -30,35 +30,15 @@ STATUS = ((21, "fan speed out of range"), (5, "laser current out of range"), (4,
 CLEANING = "cleans its fan"
 CLEANING_MS = 10_000  # at full speed, and its outputs stand still
 CLEAN_EACH_S = 604_800  # by itself once a week, but its own counter starts anew at each power-up
+FIRST_AFTER_S = 3600  # when it is not known when it was cleaned; a node that begins anew each minute never cleans
 LONGEST_STEP_S = 86_400  # between two measurements: what is more is a clock that was set
 STUCK_MS, STUCK_FRAMES = 2000, 3  # ten floats that noise does not move
 
 
-def with_crc(word: int) -> bytes:
-    """Return the word as it goes over I2C, its check value behind it."""
-    octets = struct.pack(">H", word)
-    return octets + bytes((crc8_sensirion(octets),))
-
-
-def words(answer: bytes) -> bytes:
-    """Return what stands in an answer on I2C without the check values.
-
-    Raises WireError if it does not consist of words, ChecksumError if a check value differs.
-    """
-    if not answer or len(answer) % 3:
-        raise WireError("no words with check values", answer)
-    held = b""
-    for at in range(0, len(answer), 3):
-        if crc8_sensirion(answer[at : at + 2]) != answer[at + 2]:
-            raise ChecksumError("check value of word %d differs" % (at // 3), answer)
-        held += answer[at : at + 2]
-    return held
-
-
 def is_words(answer: bytes) -> bool:
-    """Return whether `words` would take it."""
+    """Return whether `without_crc` would take it."""
     try:
-        return bool(words(answer))
+        return bool(without_crc(answer))
     except WireError:
         return False
 
@@ -151,7 +131,9 @@ class Sps30:
         self.why = ""
         self._status = ""
         self._clean_each_s = CLEAN_EACH_S // 7 * clean_days
-        self._since_cleaning_s = int.from_bytes(state, "big") if len(state) == 4 else 0
+        # Who has no memory (a node, or a first start) cleans it soon: else one that starts anew each night never would.
+        unknown_s = max(0, self._clean_each_s - FIRST_AFTER_S)
+        self._since_cleaning_s = int.from_bytes(state, "big") if len(state) == 4 else unknown_s
         self._counted_ms: "int | None" = None
         self._cleaning_ms: "int | None" = None  # when it began
 

@@ -7,7 +7,8 @@ it, each with its check value. No IO, no clock, no floats.
 
 import struct
 
-from bega_protocols.sensirion import OUTPUTS_SIZE, with_crc, words
+from bega_protocols.sensirion import OUTPUTS_SIZE
+from bega_protocols.sensirion_i2c import with_crc, without_crc
 
 ADDRESS = 0x69
 START, STOP, READY, READ = 0x0010, 0x0104, 0x0202, 0x0300
@@ -26,5 +27,5 @@ def to(pointer: int, *arguments: int) -> bytes:
 
 
 def outputs(answer: bytes) -> bytes:
-    """Return the ten floats; raises WireError as `words` does."""
-    return words(answer)
+    """Return the ten floats; raises WireError as `without_crc` does."""
+    return without_crc(answer)

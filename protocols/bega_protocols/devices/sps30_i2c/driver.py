@@ -28,7 +28,8 @@ from bega_protocols.devices.sps30_i2c.codec import (
 )
 from bega_protocols.errors import ConfigError, WireError
 from bega_protocols.reading import Reading
-from bega_protocols.sensirion import CLEANING_MS, Answers, Sps30, words
+from bega_protocols.sensirion import CLEANING_MS, Answers, Sps30
+from bega_protocols.sensirion_i2c import without_crc
 from bega_protocols.settings import only, whole_number, yes_or_no
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
@@ -156,7 +157,7 @@ class Driver:
         try:
             if len(answer) != size:
                 raise WireError("SPS30 answers %d bytes, not %d" % (len(answer), size), answer)
-            return words(answer)
+            return without_crc(answer)
         except WireError as error:
             self.damaged.append((0, error))
             return None
