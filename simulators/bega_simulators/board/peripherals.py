@@ -67,7 +67,9 @@ def hang(text: str, seed: int) -> Sensor:
             (int(baud), int(form[0]), PARITIES[form[1]], int(form[2])),
             sim,
         )
-    address = int(found["address"], 16) if found["address"] else sim.address
+    address = int(found["address"], 16) if found["address"] else getattr(sim, "address", None)
+    if address is None:
+        raise ConfigError(f"sensor {text}: say its address, as {text}:0x44")
     return Sensor(found["name"], found["device"], found["bus"], address, (0, 0, None, 0), sim)
 
 

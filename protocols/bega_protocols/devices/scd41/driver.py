@@ -137,10 +137,10 @@ class Driver:
         offset = self._offset
         self._offset += len(chunk)
         try:
-            if len(chunk) in (0, WORD_SIZE):
-                words(chunk, len(chunk) // WORD_SIZE)
+            if len(chunk) == WORD_SIZE:
+                words(chunk, 1)
                 return []
-            return [_readings(chunk)]
+            return [_readings(chunk)] if chunk else []
         except WireError as error:
             self.damaged.append((offset, error))
             return []

@@ -99,10 +99,10 @@ class Driver:
         offset = self._offset
         self._offset += len(chunk)
         try:
-            if len(chunk) in (0, WORD_SIZE, 3 * WORD_SIZE):
+            if len(chunk) in (WORD_SIZE, 3 * WORD_SIZE):
                 words(chunk, len(chunk) // WORD_SIZE)
                 return []
-            return [_readings(chunk)]
+            return [_readings(chunk)] if chunk else []
         except WireError as error:
             self.damaged.append((offset, error))
             return []
