@@ -51,7 +51,7 @@ from tests.contract import (
 
 KINDS_OF_WIRE = {"serial", "modbus", "mbus", "ble", "i2c"}
 FILES = ("__init__.py", "driver.py", "sim.py", "vectors.json", "README.md")
-LIES_BYTES = 10_000_000 if os.environ.get("BEGA_PROFILE") == "nightly" else 480_000
+LIES_BYTES = 10_000_000 if os.environ.get("BEGA_PROFILE") == "nightly" else 330_000
 KEPT_BYTES = 50_000  # what a driver may hold on to: a P1 telegram and what was wrong with the last chunk are 37,000
 MOST_ATTRIBUTES = 100
 
@@ -145,10 +145,13 @@ def test_lies_are_not_kept(device):
     whole = [chunk for vector in BOOKS[device]["vectors"] for chunk in chunks_of(vector) if chunk]
     longest = max(whole, key=len)
     lies = [longest[:1], longest[:4], longest[: len(longest) // 2], longest[:-1], longest[:9] + bytes(200), b"A"]
+    total = LIES_BYTES // len(lies)
+    if wire_of(device) == "i2c":  # who reads a transfer has chosen its length: only a capture can go on and on
+        lies = lies[2:4]
     for lie in lies:
         driver = sim_driver(device)
         tracemalloc.start()
-        for chunk in _chunks(lie, LIES_BYTES // len(lies), 250 if is_stream(device) else 31):
+        for chunk in _chunks(lie, total, 250 if is_stream(device) else 31):
             driver.feed(chunk, NOW_MS)
             driver.damaged.clear()
         kept, _ = tracemalloc.get_traced_memory()
