@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,6 +33,7 @@ from bega.clock import wall_ms
 from bega_protocols import senml
 from bega_protocols.devices.pms5003.driver import Driver as DustDriver
 from bega_protocols.devices.sht4x.sim import Sim as ClimateSensor
+from bega_protocols.errors import ConfigError
 from bega_protocols.reading import GOOD, SUSPECT
 from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
 from bega_simulators.board.flash import FLASH_BYTES
@@ -623,6 +625,21 @@ def test_configuration_that_cannot_be_is_said_and_stops_the_node(tmp_path, confi
     outcome = board("--config", file)
     assert outcome.returncode == 1
     assert said in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("sensors", "said"),
+    [
+        (["pms5003"], "write it as NAME=DEVICE@BUS"),
+        (["x=sds999@i2c0"], "there is no device 'sds999'"),
+        (["co2=scd41@uart1"], "scd41 is for i2c; here are uart1, uart2, i2c0"),
+        (["a=sht4x@i2c0", "b=sht4x@i2c0"], "two sensors on one serial line, or at one address"),
+        (["a=pms5003@uart2", "b=sds011@uart2"], "two sensors on one serial line, or at one address"),
+    ],
+)
+def test_sensor_that_cannot_hang_there_is_said(sensors, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        AirPeripherals(1, dict, sensors)
 
 
 def test_missing_interpreter_is_said_with_how_to_bring_it(tmp_path):

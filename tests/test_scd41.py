@@ -152,6 +152,27 @@ def test_sensor_that_lost_its_power_is_set_up_again():
     assert bus.count("21b1") == 2
 
 
+def test_flipped_bit_does_not_interrupt_the_sensor():
+    """Its self-calibration wants hours of unbroken work."""
+    sim, driver = Sim({}, seed=1), Driver({})
+    bus = Bus(sim)
+    bus.measure(driver)
+    sim.faults.add("checksum")
+    assert bus.measure(driver, after_ms=5000) == []
+    sim.faults.clear()
+    assert bus.measure(driver, after_ms=5000)
+    assert bus.count("3f86") == 1
+
+
+def test_clock_that_goes_back_does_not_interrupt_the_sensor():
+    sim, driver = Sim({}, seed=1), Driver({})
+    bus = Bus(sim)
+    bus.measure(driver)
+    assert bus.drive(driver.measure(START_MS - 86_400_000)) == []
+    assert bus.measure(driver, after_ms=5000)
+    assert bus.count("3f86") == 1
+
+
 def test_sensor_that_came_back_from_silence_is_set_up_again():
     sim, driver = Sim({}, seed=1), Driver({})
     bus = Bus(sim)

@@ -179,15 +179,18 @@ class Driver:
 
     def _is_due(self, now_ms: int) -> "Step":
         """Return whether a sample waits; one that does not come for long is a sensor that lost its power and idles."""
-        ready = yield from self._words(READY, 1)
-        if ready is None:
+        answer = yield self._ask(READY, WORD_SIZE)
+        if answer is None:
             self._set_up = False
             return False
+        ready = self._checked(answer, 1)
+        if ready is None:
+            return False  # a bit flipped: no reason to interrupt what it does
         if ready[0] & READY_BITS:
             return True
         _, period_ms = MODES[self._mode]
-        if not 0 <= now_ms - self._sampled_ms <= MISSED_SAMPLES * period_ms:
-            self._set_up = False
+        self._sampled_ms = min(self._sampled_ms, now_ms)  # a clock that is set may go back
+        self._set_up = now_ms - self._sampled_ms <= MISSED_SAMPLES * period_ms
         return False
 
     def _shoot(self) -> "Step":
