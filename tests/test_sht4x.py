@@ -11,10 +11,11 @@ from bega_protocols.devices.sht4x.codec import decode
 from bega_protocols.devices.sht4x.driver import Driver
 from bega_protocols.devices.sht4x.sim import Sim
 from bega_protocols.errors import ChecksumError, ConfigError, WireError
-from bega_protocols.reading import Reading
+from bega_protocols.reading import GOOD, SUSPECT, Reading
 
 WORD = st.integers(0, 65535)
 HUNDREDTH = Decimal("0.01")
+START_MS = 1_790_000_000_000
 
 
 def word(value: int) -> bytes:
@@ -104,3 +105,36 @@ def test_stuck_sensor_repeats_itself():
     assert sim.answer(b"\xfd") == first
     sim.faults.clear()
     assert sim.answer(b"\xfd") != first
+
+
+def measured(driver: Driver, sim: Sim, now_ms: int) -> list[Reading]:
+    measurement = driver.measure(now_ms)
+    ask = next(measurement)
+    with pytest.raises(StopIteration) as stop:
+        measurement.send(sim.answer(ask.write))
+    return stop.value.value[0]
+
+
+def test_wet_sensor_is_doubted_in_its_humidity_alone():
+    driver, sim = Driver({}), Sim({}, seed=1)
+    sim.faults.add("wet")
+    assert [(row.quantity, row.quality) for row in measured(driver, sim, START_MS)] == [
+        ("temperature", GOOD),
+        ("humidity", SUSPECT),
+    ]
+    sim.faults.clear()
+    assert {row.quality for row in measured(driver, sim, START_MS + 1000)} == {GOOD}
+
+
+def test_sensor_that_repeats_itself_for_a_minute_and_ten_times_is_doubted():
+    driver, sim = Driver({}), Sim({}, seed=1)
+    sim.faults.add("stuck")
+    qualities = [measured(driver, sim, START_MS + 10_000 * turn)[0].quality for turn in range(12)]
+    assert qualities == [GOOD] * 9 + [SUSPECT] * 3
+
+
+def test_sensor_in_still_air_is_not_doubted():
+    """Its noise moves the last bits."""
+    driver, sim = Driver({}), Sim({}, seed=1)
+    qualities = {measured(driver, sim, START_MS + 10_000 * turn)[0].quality for turn in range(50)}
+    assert qualities == {GOOD}
