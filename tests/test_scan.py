@@ -409,6 +409,11 @@ def test_host_is_taken_with_and_without_a_port(given, place):
     assert _host_and_port(given) == place
 
 
+@pytest.mark.parametrize("given", ["", "a b", "host:70000", "host:0", "http://host"])
+def test_host_that_cannot_be_is_refused_before_anything_is_asked(given):
+    assert "write a name or an address" in scan("--modbus-tcp", given, code=1).stderr
+
+
 def test_baud_and_parity_replace_what_is_tried():
     assert _rates([], [])[0] == (9600, "N")
     assert _rates([1200], []) == [(1200, "N"), (1200, "E")]

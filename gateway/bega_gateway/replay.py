@@ -103,12 +103,11 @@ def _drivers(head: dict[str, Any], given: dict[str, Any]) -> dict[str, Driver]:
 
 def _in_turn(recorded: Recorded, drivers: dict[str, Driver]) -> list[tuple[str, Told]]:
     """Return what each device told, all in the order of their times."""
+    rows: dict[str, list[Row]] = {name: [] for name in drivers}
+    for row in recorded.rows:
+        rows[row.device].append(row)
     from_ms = recorded.head["from_ms"]
-    told = [
-        (name, one)
-        for name, driver in drivers.items()
-        for one in retold(driver, [row for row in recorded.rows if row.device == name], from_ms)
-    ]
+    told = [(name, one) for name, driver in drivers.items() for one in retold(driver, rows[name], from_ms)]
     return sorted(told, key=lambda pair: pair[1].t_ms)
 
 

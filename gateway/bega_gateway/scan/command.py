@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bega.clock import mono_ms, wall_ms
+from bega.tables import LARGEST_PORT, is_host
 from bega_protocols.errors import ConfigError, LineError
 
 if TYPE_CHECKING:
@@ -189,7 +190,10 @@ def _serial_ports() -> list[tuple[str, str]]:
 def _host_and_port(given: str) -> tuple[str, int]:
     """Return ("192.168.10.20", 502) of "192.168.10.20"; raises ConfigError."""
     host, colon, port = given.rpartition(":") if re.search(r"(^[^:]+|\]):[0-9]+$", given) else (given, "", "")
-    return host.strip("[]"), int(port) if colon else MODBUS_TCP_PORT
+    host, number = host.strip("[]"), int(port) if colon else MODBUS_TCP_PORT
+    if not is_host(host) or not 1 <= number <= LARGEST_PORT:
+        raise ConfigError(f"--modbus-tcp {given}: write a name or an address, and a port if it is not 502")
+    return host, number
 
 
 def _rates(bauds: list[int], parities: list[str]) -> list[tuple[int, str]]:
