@@ -15,7 +15,7 @@ from bega_protocols.devices.mhz19.codec import (
     set_range,
     size_of,
 )
-from bega_protocols.doubt import Doubt, suspect
+from bega_protocols.doubt import SATURATED, Doubt, suspect
 from bega_protocols.errors import ConfigError, WireError
 from bega_protocols.frames import Frames
 from bega_protocols.reading import Reading
@@ -30,8 +30,9 @@ AFTER_SETTING_MS = 100  # it does not answer a setting: what follows at once mig
 WARM_UP_S = {"b": 180, "c": 60}
 ABC = ("on", "off", "as it is")
 LOWEST_PPM = 400  # the C model's range begins here; clamped start values of the B lie here too
-FLAT_PPM = (400, 410) + RANGES_PPM  # where it stands without a signal, and where its ranges end
+START_PPM = (400, 410)  # where it stands without a signal
 FLAT_MS = 300_000
+JUMP_PPM = 100  # no air falls onto a start value from further above between two questions
 STUCK_FRAMES = 8
 
 
@@ -57,6 +58,7 @@ class Driver:
         ends = {"co2": (LOWEST_PPM - 1, self._range_ppm or RANGES_PPM[-1])}
         self._doubt = Doubt(warm_up_ms, 0, stuck_ms, STUCK_FRAMES, ends)
         self._flat = Doubt(stuck_ms=FLAT_MS)
+        self._last_ppm: "int | None" = None  # that was no start value
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {}
         self._frames = Frames(HEAD, size_of)
@@ -110,14 +112,20 @@ class Driver:
         return []
 
     def _readings(self, ppm: int, frame: bytes, now_ms: int) -> "list[Reading]":
+        if ppm not in START_PPM:
+            self._last_ppm = ppm
+        elif self._last_ppm is not None and self._last_ppm - ppm > JUMP_PPM:
+            self._doubt.woke(now_ms)  # it began anew, and was back before it was asked
         readings = [Reading("co2", ppm)]
         judged = self._doubt.judge(readings, frame, now_ms)
         self._flat.judge(readings, frame[2:4], now_ms)
-        self.attributes["doubt"] = self._doubt.why
-        if ppm in FLAT_PPM and self._flat.why and not self._doubt.why:
-            self.attributes["doubt"] = self._flat.why
-            return suspect(judged)
-        return judged
+        why = self._doubt.why
+        if not why and ppm in RANGES_PPM:
+            why = SATURATED  # whichever of them it has: only one value in thousands is met by chance
+        elif not why and ppm in START_PPM:
+            why = self._flat.why
+        self.attributes["doubt"] = why
+        return suspect(judged) if why else judged
 
 
 def _kept(frame: bytes) -> "tuple[int, bytes]":
