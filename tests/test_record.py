@@ -109,6 +109,20 @@ def test_a_second_recording_of_a_line_is_refused_and_the_first_goes_on(
     eventually(lambda: gateway(*third, code=None).returncode == 0, "the line is free again")
 
 
+def test_a_reload_that_begins_the_line_anew_ends_its_recording(tmp_path, sensor, embedded, make_gateway, eventually):
+    running = make_gateway(write_configuration(tmp_path, sensor.port, embedded.port).read_text())
+    running.start()
+    file = tmp_path / "dust.jsonl"
+    command = [*BEGA, "record", "dust", "--config", running.config, "-o", file]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        eventually(lambda: file.exists() and file.stat().st_size > 1000, "it writes")
+        running.config.write_text(running.config.read_text().replace("every_s = 0.05", "every_s = 0.1"))
+        gateway("reload", "--config", running.config, "--set", f"gateway.state_dir={running.state}")
+        assert child.wait(10) == 0
+        assert child.stderr and "begun anew" in child.stderr.read()
+    assert not read(file).damage
+
+
 def test_without_a_gateway_the_line_is_opened_here_and_nothing_is_stored(tmp_path, sensor):
     file = tmp_path / "dust.jsonl"
     config = write_configuration(tmp_path, sensor.port)

@@ -264,8 +264,20 @@ class Gateway:
 
         clocks = self._ground.clocks
         head = head_of(self._config, wanted.line, clocks.wall_ms())
-        stations = [station for line, station in self._parts.stations() if line == wanted.line]
-        return taped(head, stations, wanted.for_s, clocks.mono_ms, is_over)
+
+        def stations() -> list[Station]:
+            return [station for line, station in self._parts.stations() if line == wanted.line]
+
+        recorded = stations()
+
+        def why_over() -> str:
+            if is_over():
+                return "nobody takes it"
+            return (
+                "" if list(map(id, stations())) == list(map(id, recorded)) else "the line was begun anew, or taken out"
+            )
+
+        return taped(head, recorded, wanted.for_s, clocks.mono_ms, why_over)
 
     async def _heed_hangups(self) -> None:
         while True:

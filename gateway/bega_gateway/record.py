@@ -115,6 +115,8 @@ async def _write(
                 break
             if text.startswith('{"end"'):
                 file.write(text + "\n")
+                if (said := json.loads(text))["end"] != "time" or said["lost"]:
+                    print(f"recording over: {said['end']}; {said['lost']} rows lost", file=sys.stderr)
                 return rows
             size += file.write(text + "\n")
             file.flush()
@@ -136,7 +138,7 @@ async def _by_ourselves(config: settings.Config, line: str, for_s: float) -> Asy
     work, stations = line_alone(config, line, Clocks(wall_ms, mono_ms))
     running = asyncio.ensure_future(work())
     try:
-        async for text in taped(head, stations, for_s, mono_ms, lambda: False):
+        async for text in taped(head, stations, for_s, mono_ms, str):
             yield text
             if running.done():
                 running.result()
@@ -146,18 +148,21 @@ async def _by_ourselves(config: settings.Config, line: str, for_s: float) -> Asy
 
 
 async def taped(
-    head: dict[str, Any], stations: list[Station], for_s: float, mono_ms: Clock, is_over: Callable[[], bool]
+    head: dict[str, Any], stations: list[Station], for_s: float, mono_ms: Clock, why_over: Callable[[], str]
 ) -> AsyncGenerator[str, None]:
-    """Yield the texts of a recording of `stations`, beginning with its head; raises ConfigError."""
+    """Yield the texts of a recording of `stations`, beginning with its head; raises ConfigError.
+
+    why_over: says why it is over before its time, '' while it is not
+    """
     end_ms = mono_ms() + round(1000 * min(for_s, LONGEST_S))
     rows = 0
     with Tape(stations, mono_ms) as tape:
         yield json.dumps(head)
-        while (left_ms := end_ms - mono_ms()) > 0 and not is_over():
+        while (left_ms := end_ms - mono_ms()) > 0 and not why_over():
             for row in await tape.take(min(LOOK_EVERY_S, left_ms / 1000)):
                 rows += 1
                 yield row_text(row)
-        yield end_text("time", rows, tape.lost)
+        yield end_text(why_over() or "time", rows, tape.lost)
 
 
 def _opened(path: Path, force: bool) -> IO[str]:
