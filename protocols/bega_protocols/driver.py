@@ -51,9 +51,13 @@ if TYPE_CHECKING:
             """
 
     class AdvertisedDriver(Driver, Protocol):
-        """A driver whose device advertises; the line hands it what comes from this address and nothing else."""
+        """A driver on a Bluetooth line, which finds its device by this address."""
 
         address: bytes  # six bytes, in the order in which an address is written
+
+        @staticmethod
+        def recognises(chunk: bytes) -> bool:
+            """Return whether a row of advertising structures is of a device like this; never raise."""
 
     class StatefulDriver(Driver, Protocol):
         """A driver that needs something kept over a restart, such as a replay counter."""

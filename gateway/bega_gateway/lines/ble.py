@@ -101,6 +101,8 @@ class BleLine:
         """Listen and ask until cancelled; an adapter that is gone is opened again with a growing pause."""
         # bleak's debug lines name every passer-by's phone: they stay off, whatever the gateway's own level is.
         logging.getLogger("bleak").setLevel(logging.INFO)
+        # And this one's warnings name a sensor that a household may own.
+        logging.getLogger("bleak.backends.bluezdbus.client").setLevel(logging.ERROR)
         async with asyncio.TaskGroup() as tasks:
             for poll in self._polls:
                 tasks.create_task(poll.run())
