@@ -16,7 +16,6 @@ from bega.devices import profile_names
 from bega_protocols.devices.modbus_meter.block import Block
 from bega_protocols.devices.modbus_meter.codec import FLOAT
 from bega_protocols.devices.modbus_meter.commission import EVERYTHING, Setting, read_settings
-from bega_protocols.devices.modbus_meter.identify import read_signs
 from bega_protocols.devices.modbus_meter.plan import Plan, request_of
 from bega_protocols.devices.modbus_meter.profile import Profile, Row, read_profile
 from bega_protocols.errors import ConfigError
@@ -67,7 +66,6 @@ def examine(text: str) -> tuple[list[str], list[str]]:
     problems: list[str] = []
     profile = _attempt(problems, read_profile, table)
     settings = _attempt(problems, read_settings, table)
-    _attempt(problems, read_signs, table)
     warnings = list(_doubts(table, profile, settings)) if profile and settings is not None else []
     return [_placed(text, problem) for problem in problems], [_placed(text, warning) for warning in warnings]
 
@@ -213,7 +211,8 @@ def _print_plan(table: dict[str, Any]) -> None:
     for setting in settings:
         wanted = f", must be {' or '.join(str(value) for value in setting.must_be)}" if setting.must_be else ""
         spot = setting.spot
-        print(f"first and each hour: function {spot.function}, register {_places(spot)}: {setting.name}{wanted}")
+        when = "first" if setting.sign else "first and each hour"
+        print(f"{when}: function {spot.function}, register {_places(spot)}: {setting.name.partition(' (')[0]}{wanted}")
     requests = Plan(profile.rows, profile.max_registers, profile.gap_registers, profile.even).requests
     print(f"each time: {len(requests)} question{'s' if len(requests) > 1 else ''}, {len(profile.rows)} numbers")
     for request in requests:

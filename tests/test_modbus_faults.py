@@ -32,7 +32,8 @@ from bega_simulators.hosts.rs485 import Rs485Segment
 from bega_simulators.hosts.tcp import ModbusTcpServer
 
 SDM630 = with_profile({"profile": "sdm630"})["profile"]
-BARE = {**SDM630, "settings": [], "attributes": [], "pause_ms": 0}  # nothing is read before the numbers
+# Nothing is read before the numbers.
+BARE = {**SDM630, "identify": None, "settings": [], "attributes": [], "pause_ms": 0}
 FIVE = {**BARE, "registers": [row for row in SDM630["registers"] if row["address"] < 10]}
 NAMES = [("voltage", "l1"), ("voltage", "l2"), ("voltage", "l3"), ("current", "l1"), ("current", "l2")]
 PATIENCE_S = 20

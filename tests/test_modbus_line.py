@@ -36,7 +36,8 @@ from bega_simulators.hosts.tcp import ModbusTcpServer
 
 SDM630 = with_profile({"profile": "sdm630"})["profile"]
 # Five voltages and currents in one question, 33 bytes on the wire: a bus that has time for several a second.
-BARE = {**SDM630, "settings": [], "attributes": [], "pause_ms": 0}  # nothing is read before the numbers
+# Nothing is read before the numbers.
+BARE = {**SDM630, "identify": None, "settings": [], "attributes": [], "pause_ms": 0}
 FIVE = {**BARE, "registers": [row for row in SDM630["registers"] if row["address"] < 10]}
 PATIENCE_S = 15  # what a test waits for something that takes a moment, on a busy machine
 
@@ -439,7 +440,7 @@ def test_whole_sdm630_is_one_record_stamped_when_its_first_block_was_read():
         task.cancel()
         # The clock steps a second a reading: once to begin, once for the first answer.
         assert delivered == [(1, 53, 1000)]
-        assert station.counters.asked == 9  # two settings, three texts, four blocks
+        assert station.counters.asked == 13  # four signs of its model, two settings, three texts, four blocks
 
     with segment((1,), baud=19200) as wire:
         run(main())

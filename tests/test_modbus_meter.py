@@ -58,7 +58,7 @@ def driver(name: str = "sdm630", address: int = 1, **settings: object) -> Driver
 
 def bare(name: str = "sdm630", address: int = 1) -> Driver:
     """Return a driver that reads the same registers and nothing before them."""
-    return Driver({"profile": profile(name, settings=[], attributes=[]), "address": address})
+    return Driver({"profile": profile(name, identify=None, settings=[], attributes=[]), "address": address})
 
 
 def sim(name: str = "sdm630") -> Sim:

@@ -123,16 +123,43 @@ def test_register_that_holds_nothing_is_no_setting():
     assert driver.attributes["register order"].startswith("not told (no such setting)")
 
 
+# Another device.
+
+
+@pytest.mark.parametrize("name", profile_names())
+@pytest.mark.parametrize("other", profile_names())
+def test_no_value_of_another_device_is_called_good(name, other):
+    driver, meter = pair(name)[0], pair(other)[1]
+    for turn in range(3):
+        readings, _ = ask(driver, meter.answer, 1000 * turn)
+        assert bool(quantities(readings, GOOD)) == (name == other)
+    assert name == other or not readings or driver.to_set()
+
+
+def test_meter_in_whose_place_another_was_hung_is_told_apart_after_the_silence():
+    driver, meter = pair("sdm630")
+    assert quantities(ask(driver, meter.answer)[0], GOOD)
+    ask(driver, lambda question: None, 1000)
+    readings, _ = ask(driver, pair("sdm120")[1].answer, 2000)
+    assert not quantities(readings, GOOD)
+    assert driver.to_set()[0].endswith("this is no Eastron SDM630; check address and profile")
+    ask(driver, lambda question: None, 3000)
+    assert quantities(ask(driver, meter.answer, 4000)[0], GOOD)
+    assert driver.to_set() == []
+    assert not [name for name in driver.attributes if name.startswith("model")]
+
+
 # When it is asked.
 
 
 def test_settings_come_before_the_first_number_and_then_once_an_hour():
     driver, meter = pair("sdm630")
     asked = ask(driver, meter.answer)[1]
-    assert [is_number(question) for question in asked] == [False] * 5 + [True] * 4
+    assert [question[2] for question in asked[:4]] == [0x46, 0x00, 0x2A, 0x02], "is it an SDM630 at all?"
+    assert [is_number(question) for question in asked[4:]] == [False] * 5 + [True] * 4
     for now_ms in (1000, HOUR_MS - 1):
         assert all(map(is_number, ask(driver, meter.answer, now_ms)[1]))
-    assert len(ask(driver, meter.answer, HOUR_MS)[1]) == 9
+    assert len(ask(driver, meter.answer, HOUR_MS)[1]) == 9, "its model was settled"
     assert len(ask(driver, meter.answer, 1)[1]) == 9, "a clock that was set back brings the question early"
 
 
@@ -247,9 +274,11 @@ def test_what_the_paper_says_means_no_value_is_no_reading(name, number, octets):
     before, _ = ask(pair(name)[0], Sim.of_paper(paper).answer)
     row["hex"] = octets
     after, _ = ask(pair(name)[0], Sim.of_paper(paper).answer)
-    missing = [reading for reading in before if reading not in after]
-    assert [f"{reading.quantity}:{reading.part}".rstrip(":") for reading in missing] == [number]
-    assert len(after) == len(before) - 1
+    names = [f"{reading.quantity}:{reading.part}".rstrip(":") for reading in before]
+    assert [f"{reading.quantity}:{reading.part}".rstrip(":") for reading in after] == [
+        name for name in names if name != number
+    ]
+    assert number in names
 
 
 # Profiles that cannot be.

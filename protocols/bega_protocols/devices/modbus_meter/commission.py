@@ -5,13 +5,15 @@ order swaps every float. They are read at the first measurement, after a
 silence (the meter may be another one), and each hour. What a wrong one spoils
 is left out, or handed on as suspect where it is right for most sites, and the
 technician is told what to set. Texts such as the serial number are read along.
-No IO, no clock.
+So are the signs of the model: what another device answers is suspect as a
+whole. No IO, no clock.
 """
 
 from collections import namedtuple
 
 from bega_protocols.ask import Ask
 from bega_protocols.devices.modbus_meter.codec import registers
+from bega_protocols.devices.modbus_meter.identify import read_signs
 from bega_protocols.devices.modbus_meter.spot import (
     SPOT_KEYS,
     TEXT,
@@ -31,11 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from typing import Any, NamedTuple
 
+    from bega_protocols.devices.modbus_meter.identify import Sign
     from bega_protocols.devices.modbus_meter.profile import Profile
     from bega_protocols.devices.modbus_meter.spot import Spot
 
     class Setting(NamedTuple):
-        """A setting, or a text of the meter: then nothing hangs on it."""
+        """A setting, a text of the meter, on which nothing hangs, or a sign of its model."""
 
         name: str
         spot: Spot
@@ -44,9 +47,13 @@ if TYPE_CHECKING:
         otherwise: str  # what any other value means, and what to set
         leaves_out: tuple[str, ...]  # quantities, or EVERYTHING, that are given only while the setting is right
         makes_suspect: tuple[str, ...]
+        sign: tuple[Sign, bool] | None  # what tells the model, and whether it must be so
 
 else:
-    Setting = namedtuple("Setting", ("name", "spot", "must_be", "absent", "otherwise", "leaves_out", "makes_suspect"))
+    Setting = namedtuple(
+        "Setting",
+        ("name", "spot", "must_be", "absent", "otherwise", "leaves_out", "makes_suspect", "sign"),
+    )
 
 EVERY_MS = 3600000
 WRONG_EVERY_MS = 60000  # a technician who stands there wants to see that it helped
@@ -58,9 +65,13 @@ EVERYTHING = "*"
 
 
 def read_settings(table: "Mapping[str, Any]") -> "tuple[Setting, ...]":
-    """Return `settings` and then `attributes` of a profile; raises ConfigError that names each problem's place."""
+    """Return signs, `settings` and `attributes` of a profile; raises ConfigError that names each problem's place."""
     problems: list[str] = []
     found: list[Setting] = []
+    advice = "this is no %s; check address and profile" % table.get("maker")
+    for sign, is_wanted in attempt(problems, read_signs, table) or []:
+        name = "model (function %d, register 0x%04X)" % (sign.spot.function, sign.spot.address)
+        found.append(Setting(name, sign.spot, (), (), advice, (), (EVERYTHING,), (sign, is_wanted)))
     for key in ("settings", "attributes"):
         entries = table.get(key, [])
         if not isinstance(entries, (list, tuple)):
@@ -79,7 +90,7 @@ def read_settings(table: "Mapping[str, Any]") -> "tuple[Setting, ...]":
 
 
 class Commission:
-    """What is known of one meter's settings, and what that leaves of its readings."""
+    """What is known of one meter, its model and its settings, and what that leaves of its readings."""
 
     def __init__(self, settings: "tuple[Setting, ...]", unit: int, profile: "Profile") -> None:
         self._settings = settings
@@ -98,7 +109,7 @@ class Commission:
         if self._settings and not self._left:
             pause_ms = WRONG_EVERY_MS if self._wrong else EVERY_MS
             if not 0 <= now_ms - self._read_ms < pause_ms:  # a clock that steps brings a question early: no harm
-                self._left = list(self._settings)
+                self._left = [setting for setting in self._settings if not self._is_settled(setting)]
         return bool(self._left) and self._silences < PATIENCE
 
     def comes_last(self) -> bool:
@@ -117,7 +128,8 @@ class Commission:
     ) -> "Generator[Ask, bytes | None, bool]":
         """Ask for what is left, note it in `attributes` and `damaged`, and return whether all was answered.
 
-        A refusal is an answer: the meter has no such setting. So is a silence where others are answered.
+        A refusal is an answer: the meter has no such setting. So is a silence where others are answered. Who refuses
+        what its model has is another model.
         """
         unit, wait_ms, pause_ms = self._line
         while self._left:
@@ -133,7 +145,6 @@ class Commission:
             if answer is None:  # the numbers were answered; the next of these is put behind those of next time
                 self._untold(setting, NO_ANSWER, attributes)
                 break
-            self._silences = 0
             try:
                 octets = registers(asked, answer)
             except WireError as error:
@@ -141,9 +152,14 @@ class Commission:
                     damaged.append((0, error))
                     self._left.insert(0, setting)
                     return False  # out of step: nothing that follows can be trusted
-                self._untold(setting, error.why, attributes)
+                if setting.sign and setting.sign[1]:
+                    self._is_wrong(setting, error.why, answer, attributes, damaged)
+                else:
+                    self._untold(setting, error.why, attributes)
                 continue
             self._told(setting, octets, attributes, damaged)
+        if not self._left:
+            self._silences = 0
         self._read_ms = now_ms
         self._reckon()
         return not self._left
@@ -158,7 +174,7 @@ class Commission:
         for reading in readings:
             if reading.quantity in self._left_out:
                 continue
-            if reading.quantity in self._suspect:
+            if reading.quantity in self._suspect or EVERYTHING in self._suspect:
                 reading = Reading(reading.quantity, reading.value, reading.exp10, reading.part, SUSPECT)
             fitting.append(reading)
         return fitting
@@ -166,6 +182,10 @@ class Commission:
     def to_set(self) -> "list[str]":
         """Return what a technician has to set on the meter, in words."""
         return [self._wrong[name] for name in sorted(self._wrong)]
+
+    def _is_settled(self, setting: Setting) -> bool:
+        """A meter does not become another one without a silence: its model is looked at once."""
+        return setting.sign is not None and self._verdicts[setting.name] != WRONG
 
     def _told(
         self,
@@ -178,12 +198,24 @@ class Commission:
             self._untold(setting, "no such setting", attributes)
             return
         text = text_of(setting.spot, octets)
-        is_right = not setting.must_be or any(is_exactly(setting.spot, octets, value) for value in setting.must_be)
-        if is_right:
+        if _is_right(setting, octets):
             self._verdicts[setting.name] = RIGHT
             self._wrong.pop(setting.name, None)
-            attributes[setting.name] = text
+            if setting.sign:
+                attributes.pop(setting.name, None)
+            else:
+                attributes[setting.name] = text
             return
+        self._is_wrong(setting, text, octets, attributes, damaged)
+
+    def _is_wrong(
+        self,
+        setting: Setting,
+        text: str,
+        octets: bytes,
+        attributes: "dict[str, str]",
+        damaged: "list[tuple[int, WireError]]",
+    ) -> None:
         advice = "%s is %s: %s" % (setting.name, text, setting.otherwise)
         if self._wrong.get(setting.name) != advice:
             damaged.append((0, WireError(advice, octets)))
@@ -211,6 +243,13 @@ class Commission:
                 self._suspect.update(setting.makes_suspect)
 
 
+def _is_right(setting: Setting, octets: bytes) -> bool:
+    if setting.sign:
+        sign, is_wanted = setting.sign
+        return sign.holds(octets) == is_wanted
+    return not setting.must_be or any(is_exactly(setting.spot, octets, value) for value in setting.must_be)
+
+
 def _read_setting(table: "Mapping[str, Any]", entry: "Any", place: str, is_setting: bool) -> Setting:
     """Return one setting, or one text of the meter; raises ConfigError with a line for each problem."""
     if not isinstance(entry, dict):
@@ -229,7 +268,7 @@ def _read_setting(table: "Mapping[str, Any]", entry: "Any", place: str, is_setti
     if problems or not is_setting:
         if problems:
             raise ConfigError("\n".join(problems))
-        return Setting(name, spot, (), (), "", (), ())
+        return Setting(name, spot, (), (), "", (), (), None)
     must_be: Any = entry.get("must_be")
     if spot.kind == TEXT:
         problems.append("%s: a text has no right value" % place)
@@ -247,7 +286,7 @@ def _read_setting(table: "Mapping[str, Any]", entry: "Any", place: str, is_setti
     leaves_out, makes_suspect = lists
     if not leaves_out and not makes_suspect:  # nothing said: it spoils everything
         leaves_out = (EVERYTHING,)
-    return Setting(name, spot, tuple(must_be), absent, otherwise, leaves_out, makes_suspect)
+    return Setting(name, spot, tuple(must_be), absent, otherwise, leaves_out, makes_suspect, None)
 
 
 def _absent(texts: "Any", length: int, place: str) -> "tuple[bytes, ...]":
