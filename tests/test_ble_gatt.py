@@ -15,6 +15,7 @@ from bega_gateway.lines.station import Station
 from bega_protocols.devices.environmental_sensing.driver import Driver
 from bega_protocols.devices.environmental_sensing.sim import SERVICES
 from bega_protocols.devices.environmental_sensing.sim import Sim as Climate
+from bega_protocols.errors import LineError
 from bega_simulators.hosts import org_bluez_links
 from bega_simulators.hosts.ble_air import host_on
 from bega_simulators.hosts.ble_gatt import connectable
@@ -251,6 +252,31 @@ def test_adapter_that_we_switched_off_is_switched_on_though_we_are_ended_meanwhi
             await until(there.bluez.is_on)
 
     asyncio.run(scenario())
+
+
+def test_adapter_that_could_not_be_switched_on_again_is_switched_on_by_the_next_attempt(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(ble, "FIRST_PAUSE_S", 0.1)
+
+    async def scenario():
+        async with park(monkeypatch) as there:
+
+            async def off_only(adapter):
+                there.bluez.switch(False)
+                raise LineError(f"{adapter} cannot be switched on")
+
+            monkeypatch.setattr(ble, "power_cycle", off_only)
+            listener = Listener(deaf_after_s=0.2)
+            async with listener.running():
+                await until(lambda: listener.of("park-1"))
+                there.bluez.deafen()
+                await until(lambda: said(caplog, "line down"))
+                count = len(listener.delivered)
+                await until(lambda: len(listener.delivered) > count)
+
+    asyncio.run(scenario())
+    assert "cannot be switched on" in said(caplog, "line down")[0]
+    assert len(said(caplog, "line back")) == 1
 
 
 def test_two_adapters_are_two_lines(monkeypatch):
