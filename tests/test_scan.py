@@ -103,6 +103,7 @@ def test_cellar_is_found_and_what_was_written_runs(wires, tmp_path, embedded, ma
 
     assert on("p1") == [("dsmr_p1", "")]
     assert on("dust") == [("pms5003", "")]
+    assert on("sml") == [("sml_meter", "")]
     assert on("co2") == [("mhz19", "")]
     assert on("iec") == [("iec62056_meter", "")]
     assert on("rs485") == [("modbus_meter", "em340"), ("modbus_meter", "sdm120"), ("modbus_meter", "sdm630")]

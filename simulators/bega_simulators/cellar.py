@@ -19,6 +19,7 @@ from bega_protocols.devices.mbus_meter.sim import Sim as MbusMeter
 from bega_protocols.devices.mhz19.sim import Sim as Co2Sensor
 from bega_protocols.devices.modbus_meter.sim import Sim as ModbusMeter
 from bega_protocols.devices.pms5003.sim import Sim as DustSensor
+from bega_protocols.devices.sml_meter.sim import Sim as SmlMeter
 from bega_protocols.errors import ConfigError
 from bega_simulators.corner import LOOPBACK, Inhabitant, live_in, look, town_arguments, town_clock
 from bega_simulators.hosts.mbus import MbusSegment
@@ -81,6 +82,7 @@ async def _run(args: argparse.Namespace) -> None:
             "p1": PtyHost(devices["p1"], 115_200, wall_ms),
             "dust": PtyHost(devices["dust"], 9600, wall_ms),
             "co2": PtyHost(_co2(args.seed), 9600, wall_ms),
+            "sml": PtyHost(Inhabitant(SmlMeter({}, args.seed), "household", town), 9600, wall_ms),
             "iec": PtyHost(head, 300, wall_ms, "7E1"),
         }
         for host in hosts.values():

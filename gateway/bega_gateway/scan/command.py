@@ -31,7 +31,8 @@ EXAMPLES = """examples:
   bega gateway scan --modbus-tcp 192.168.10.20 --ble hci0 --json
 
 Without an option that names a place, it looks at every serial port, at hci0 and at i2c-1. Meters are only read; an
-air sensor that sleeps is woken, as its driver does it. Ctrl-C, or the end of --for, writes what was found until then. Exit code: 0 found, 1 nothing found."""
+air sensor that sleeps is woken, as its driver does it. Ctrl-C, or the end of --for, writes what was found until then.
+Exit code: 0 found, 1 nothing found."""
 FIRST_UNITS = range(1, 33)
 ALL_UNITS = range(1, 248)
 RATES = ((9600, "N"), (9600, "E"), (19200, "E"), (19200, "N"))  # as meters leave the factory
