@@ -27,6 +27,7 @@ from tests.contract import (
     exact,
     make_sim,
     question_of,
+    set_as_booked,
     sim_driver,
     through,
     who_offers,
@@ -308,3 +309,15 @@ def _measured(device, driver, sim, now_ms):
     if device in ASKED:
         return drive(driver.measure(now_ms), _patient(sim, now_ms, wire_of(device), through))
     return driver.feed(said, now_ms)
+
+
+@each_device
+def test_another_device_in_its_place_is_not_taken_for_it(device):
+    """Somebody plugged in the wrong cable, or gave two sensors one address: all of the conversation is another's."""
+    for other in BOOKS:
+        if other == device or wire_of(other) != wire_of(device):
+            continue
+        driver, stranger = sim_driver(device), set_as_booked(other, make_sim(other))
+        for now_ms in range(NOW_MS, NOW_MS + 30 * PERIOD_MS, PERIOD_MS):
+            groups = _measured(device, driver, stranger, now_ms)
+            assert not [row for group in groups for row in group if row.quality == GOOD], other
