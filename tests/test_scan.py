@@ -454,12 +454,14 @@ def test_names_stay_apart_and_what_a_device_says_cannot_leave_its_comment(tmp_pa
         line = findings.line("bus", "modbus-tcp", "a bus\n[lines.evil]", {"host": "h", "port": number})
         findings.add(
             line, "sdm 630", "modbus_meter", {"profile": "sdm630", "address": 1},
+            fits_too=[{"profile": "sdm72", "address": 1}],
             readings=[Reading("voltage", 2304, -1, "l1"), Reading("co2", 400, 0, "", SUSPECT)],
             attributes={"maker": 'x"\n[devices.evil]\nline = "bus"\x00\x1b'},
         )  # fmt: skip
     text = document(findings, 'gw-"1"', 0)
     assert sorted(tomllib.loads(text)["devices"]) == ["sdm-630", "sdm-630-2"]
     assert sorted(tomllib.loads(text)["lines"]) == ["bus", "bus-2"]
+    assert '# settings = { profile = "sdm72", address = 1 }  # fits as well' in text
     assert "voltage l1 230.4 V, co2 400 [ppm] (doubtful)" in text
     assert tomllib.loads(text)["gateway"]["name"] == 'gw-"1"'
     assert json.loads(as_json(findings))["lines"][0]["devices"][0]["readings"][0]["value"] == "230.4"
