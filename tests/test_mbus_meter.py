@@ -332,6 +332,54 @@ def test_storage_whose_date_is_not_set_has_stored_nothing():
     assert values(groups) == {("water_volume", ""): Decimal("0.001")}
 
 
+def test_date_of_a_maximum_that_is_not_set_leaves_the_storage_its_own():
+    header = bytes.fromhex("785634122440010755000000")
+    body = bytes.fromhex("526C 0000 42EC7E 0000 426C 5F 3A 4413 02000000")
+    groups, _ = read(Driver({"address": 5}), meter(telegrams=[long_frame(8, 5, 0x72, header + body).hex()]))
+    assert values(groups)["water_volume", "s1"] == Decimal("0.002")
+
+
+def test_storage_that_a_broken_readout_gave_in_part_comes_whole_with_the_next_one():
+    first, second = "0413 01000000 426C 5F 3A 4413 02000000 1F", "443B 07000000"
+    sim, driver = meter(telegrams=[telegram(7, first), telegram(7, second)]), Driver({"address": 5})
+    groups, _ = read(driver, sim, lambda number, answer: None if number > 2 else answer)
+    assert ("water_volume", "s1") in values(groups)
+    groups, _ = read(driver, sim)
+    assert values(groups)["volume_flow", "s1"] == Decimal("0.007")
+    groups, _ = read(driver, sim)
+    assert set(values(groups)) == {("water_volume", "")}
+
+
+def test_storage_that_an_error_made_suspect_comes_again_when_the_error_is_gone():
+    driver, sim = Driver({"address": 5}), meter()
+    sim.faults.add("temporary error")
+    assert [reading.quality for reading in read(driver, sim)[0][1]] == [SUSPECT, SUSPECT]
+    assert len(read(driver, sim)[0]) == 1
+    sim.faults.clear()
+    assert [reading.quality for reading in read(driver, sim)[0][1]] == [GOOD, GOOD]
+
+
+@pytest.mark.parametrize(
+    ("medium", "first", "second"),
+    [
+        (7, "0413 01000000 4413 02000000 1F", "426C 5F 3A"),  # the date of the storage comes behind its value
+        (2, "0422 01000000 0404 02000000 1F", "04843B 05000000 04843C 03000000"),  # and the directions of an energy
+    ],
+)
+def test_broken_readout_gives_nothing_whose_meaning_is_in_what_did_not_come(medium, first, second):
+    sim = meter(telegrams=[telegram(medium, first), telegram(medium, second)])
+    broken, _ = read(Driver({"address": 5}), sim, lambda number, answer: None if number > 2 else answer)
+    whole, _ = read(Driver({"address": 5}), sim)
+    assert len(values(broken)) == 1
+    assert values(broken).items() <= values(whole).items()
+    assert len(whole) > 1 or len(values(whole)) == 3
+
+
+def telegram(medium: int, body: str) -> str:
+    header = bytes.fromhex("785634122440010755000000")
+    return long_frame(8, 5, 0x72, header[:7] + bytes([medium]) + header[8:] + bytes.fromhex(body)).hex()
+
+
 def test_group_of_a_storage_has_the_meters_time():
     """Half past one on 1 July, summer time, an hour and another ahead of UTC."""
     header = bytes.fromhex("785634122440010755000000")

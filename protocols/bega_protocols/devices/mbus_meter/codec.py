@@ -50,23 +50,27 @@ PHASED = ("voltage", "current", "power")
 PHASES = ("l1", "l2", "l3")
 
 
-def groups(records: "list[Record]", medium: "int | None", status: int, utc_min: int) -> "tuple[list[Group], list[int]]":
+def groups(
+    records: "list[Record]", medium: "int | None", status: int, utc_min: int, is_whole: bool = True
+) -> "tuple[list[Group], list[int]]":
     """Return (groups of readings, the indexes of the records that became none).
 
     The first group is what holds now, and storages that have no date; then one for each storage that has its own. One
     whose date is not set, or lies in the meter's future, has stored nothing yet.
     medium, status: of the header; an error that the meter reports makes all of its readings SUSPECT
     utc_min: minutes that the meter's normal time is ahead of UTC
+    is_whole: False where further records did not come through: what they could turn the meaning of is no reading, a
+        storage without its date and an energy without a direction
     """
     quality = SUSPECT if status & (PERMANENT_ERROR | TEMPORARY_ERROR) else GOOD
     stamps, empty, used = _stamps(records, utc_min)
-    directed = any(record.meaning == "energy" and "forward" in record.notes for record in records)
+    directed = not is_whole or any(record.meaning == "energy" and "forward" in record.notes for record in records)
     found = {0: Group(0, None, [])}
     seen = set()
     unread = []
     for index, record in enumerate(records):
         reading = _reading(record, medium, quality, directed)
-        if record.storage in empty:
+        if record.storage in empty or (record.storage and record.storage not in stamps and not is_whole):
             reading = None
         if reading is None or (reading.quantity, reading.part) in seen:
             if index not in used:
@@ -183,11 +187,16 @@ def _part(record: Record, phase: str) -> str:
 
 
 def _is_moment(record: Record, storage: int) -> bool:
-    """Return whether this is the plain date, or date and time, of a storage."""
+    """Return whether this is the plain date, or date and time, of a storage, and set."""
+    is_whole = isinstance(record.value, str) and len(record.value) >= 10  # a time of the day alone is shorter
+    return is_whole and _is_date(record, storage)
+
+
+def _is_date(record: Record, storage: int) -> bool:
+    """Return whether this is where a storage says its date: not that of a maximum, nor when the next is due."""
     if record.function != INSTANT or record.storage != storage or record.tariff or record.subunit:
         return False
-    is_whole = isinstance(record.value, str) and len(record.value) >= 10  # a time of the day alone is shorter
-    return record.meaning in ("date", "date and time") and is_whole and record.notes in ((), ("summer time",))
+    return record.meaning in ("date", "date and time") and record.notes in ((), ("summer time",))
 
 
 def _stamps(records: "list[Record]", utc_min: int) -> "tuple[dict[int, int], list[int], list[int]]":
@@ -210,7 +219,7 @@ def _stamps(records: "list[Record]", utc_min: int) -> "tuple[dict[int, int], lis
             else:
                 stamps[record.storage] = _unix_s(text, "summer time" in record.notes, utc_min)
                 used.append(index)
-        elif record.value is None and record.meaning in ("date", "date and time"):
+        elif record.value is None and _is_date(record, record.storage):
             empty.append(record.storage)
     return stamps, empty, used
 

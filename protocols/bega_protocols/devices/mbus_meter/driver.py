@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from bega_protocols.ask import Ask
+    from bega_protocols.devices.mbus_meter.codec import Group
     from bega_protocols.driver import Aes, Exchange, Settings
     from bega_protocols.mbus import Telegram
     from bega_protocols.mbus_records import Record
 
     Step = Generator[Ask, bytes | None, bool]
     Received = Generator[Ask, bytes | None, Telegram | None]
-    Readout = Generator[Ask, bytes | None, list[Telegram]]
+    Readout = Generator[Ask, bytes | None, tuple[list[Telegram], bool]]
 
 ATTEMPTS = 3
 MOST_TELEGRAMS = 20  # of one readout: about 5 kB
@@ -65,14 +66,15 @@ class Driver:
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {}
         self._frames = Frames(HEAD, size_of)
-        self._stamps: dict[tuple[str, int], int] = {}  # (identification, storage): what was given last
+        # (identification, storage): what was given last, as (Unix second, number of readings, quality)
+        self._stamps: dict[tuple[str, int], tuple[int, int, int]] = {}
 
     def feed(self, chunk: bytes, now_ms: int) -> "list[list[Reading]]":
         """Return the readings of each answer that `chunk` completes; without an `address`, of every meter's."""
         found = []
         for telegram in self._frames.feed(chunk, _telegram, self.damaged):
             if telegram and (self._hears_all or self._is_mine(telegram)):
-                found += self._read([telegram])
+                found += self._read([telegram], True)
         return found
 
     def measure(self, now_ms: int) -> "Exchange":
@@ -94,8 +96,8 @@ class Driver:
             ):
                 if not (yield from self._acknowledged(ask)):
                     return []
-        telegrams = yield from self._read_out()
-        return self._read(telegrams)
+        telegrams, is_whole = yield from self._read_out()
+        return self._read(telegrams, is_whole)
 
     def _acknowledged(self, ask: "Ask") -> "Step":
         for _ in range(ATTEMPTS):
@@ -107,20 +109,20 @@ class Driver:
         return False
 
     def _read_out(self) -> "Readout":
-        """Return the telegrams, up to the last one that the meter has or that came through."""
+        """Return the telegrams, and whether that is all that the meter has: False where one did not come through."""
         telegrams: list[Telegram] = []
         count_bit = 1  # the first after a reset
         while len(telegrams) < MOST_TELEGRAMS:
             telegram = yield from self._received(count_bit, telegrams)
             if telegram is None:
-                break
+                return telegrams, False
             if telegrams and telegram.body.records == telegrams[-1].body.records:
                 break  # the same once more: the meter does not heed the count bit, and has nothing else to say
             telegrams.append(telegram)
             if not telegram.body.more:
                 break
             count_bit ^= 1
-        return telegrams
+        return telegrams, True
 
     def _received(self, count_bit: int, before: "list[Telegram]") -> "Received":
         """Return the next telegram; what is damaged, or another meter's, is asked for again."""
@@ -151,7 +153,7 @@ class Driver:
             return telegram.address == self._primary
         return selects(self._mask, telegram.header)
 
-    def _read(self, telegrams: "list[Telegram]") -> "list[list[Reading]]":
+    def _read(self, telegrams: "list[Telegram]", is_whole: bool) -> "list[list[Reading]]":
         """Return the groups of one readout, and tell the rest as attributes. What is enciphered is no reading."""
         records: list[Record] = []
         for telegram in telegrams:
@@ -167,20 +169,25 @@ class Driver:
         status = 0
         for telegram in telegrams:
             status |= telegram.header.status
-        found, unread = groups(records, header.medium, status, self._utc_min)
+        found, unread = groups(records, header.medium, status, self._utc_min, is_whole)
         self._tell(telegrams[0], status, records, unread)
-        return [group.readings for group in found if self._is_new(header.identification, group.storage, group.unix_s)]
+        return [group.readings for group in found if self._is_new(header.identification, group)]
 
-    def _is_new(self, identification: str, storage: int, unix_s: "int | None") -> bool:
-        """Return whether a storage's stamp has changed; what holds now always is new."""
-        if unix_s is None:
+    def _is_new(self, identification: str, group: "Group") -> bool:
+        """Return whether a storage has another stamp, or more or better readings; what holds now always is new.
+
+        A readout that broke off gave a part of it, a meter in error all of it as suspect.
+        """
+        if group.unix_s is None:
             return True
-        key = (identification, storage)
-        if self._stamps.get(key) == unix_s:
+        key = (identification, group.storage)
+        count, quality = len(group.readings), group.readings[0].quality
+        before = self._stamps.get(key)
+        if before and before[0] == group.unix_s and count <= before[1] and quality >= before[2]:
             return False
         if len(self._stamps) >= MOST_STAMPS:
             self._stamps.clear()
-        self._stamps[key] = unix_s
+        self._stamps[key] = (group.unix_s, count, quality)
         return True
 
     def _tell(self, telegram: "Telegram", status: int, records: "list[Record]", unread: "list[int]") -> None:
