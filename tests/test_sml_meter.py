@@ -8,7 +8,8 @@ from bega_protocols.checks import crc16_x25
 from bega_protocols.devices.sml_meter.codec import FILE_SIZE
 from bega_protocols.devices.sml_meter.driver import Driver
 from bega_protocols.devices.sml_meter.sim import Sim
-from bega_protocols.errors import WireError
+from bega_protocols.errors import ConfigError, WireError
+from bega_protocols.reading import GOOD, SUSPECT, Reading
 
 ESCAPE = b"\x1b" * 4
 ITEM = st.sampled_from([b"\x01", b"\x00", b"\x71", b"\x76", b"\x77", b"\xf1\x0e", b"\xff\xff\xff", b"\x63\x07\x01"])
@@ -81,6 +82,37 @@ def test_household_meter_stands_in_no_error():
     driver.feed(sim.tick(1000)[:300] + sound(), 0)
     for _, error in driver.damaged:
         assert "014247410000" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("server_id", "quality"),
+    [
+        ("0a01445a470002822220", SUSPECT),  # 1 DZG 00 42082848
+        ("0a01445a47000280de80", SUSPECT),  # 42000000, the first
+        ("0a01445a47000280de7f", GOOD),
+        ("0a01445a470002ebae3f", SUSPECT),  # 48999999, the last
+        ("0a01445a470002ebae40", GOOD),
+        ("0a01445a4700039e2053", GOOD),  # 60694611: mended by its maker
+        ("0a0142474100028222ae", GOOD),  # the same number of another maker
+        ("0a01445a4700028222", GOOD),
+    ],
+)
+def test_power_whose_sign_a_dvs74_leaves_open_is_suspect(server_id, quality):
+    identified = bytes([len(server_id) // 2 + 1]) + bytes.fromhex(server_id)
+    energy = bytes.fromhex("77 070100010800ff 01 01 621e 52ff 65000f4240 01")
+    power = bytes.fromhex("77 070100100700ff 01 01 621b 52fe 538b28 01")  # 356.24 W, as such a meter sends it
+    values = b"\x77\x01" + identified + b"\x01\x01\x72" + energy + power + b"\x01\x01"
+    message = b"\x76\x01\x01\x01\x72\x63\x07\x01" + values + b"\x01\x00"
+    expected = [Reading("active_energy_import", 1_000_000, -4), Reading("active_power", -29912, -2, "", quality)]
+    assert Driver({}).feed(file(message), 0) == [expected]
+    sound_power = message.replace(bytes.fromhex("538b28"), bytes.fromhex("537b28"))
+    assert Driver({}).feed(file(sound_power), 0)[0][1] == Reading("active_power", 31528, -2)
+
+
+@pytest.mark.parametrize("crc", ["x26", 25, ["x25"], {}])
+def test_check_value_that_nobody_computes_is_refused(crc):
+    with pytest.raises(ConfigError, match="crc must be"):
+        Driver({"crc": crc})
 
 
 @pytest.mark.parametrize(("said", "expected"), [("kermit", "x25"), ("x25", "kermit")])

@@ -8,7 +8,7 @@ Numbers are big-endian, check values low byte first. No IO, no clock, no floats.
 from collections import namedtuple
 
 from bega_protocols.errors import ChecksumError, WireError
-from bega_protocols.reading import Reading
+from bega_protocols.reading import SUSPECT, Reading
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 
@@ -51,6 +51,10 @@ _REGISTERS = {
 }
 _NEVER_NEGATIVE = ("active_energy_import", "active_energy_export")
 _NOW = 0xFF  # OBIS F; other F are of the past
+
+# DZG DVS74: its server ids and numbers, as DZG told libsml (pull request 136)
+_DVS74_HEAD = b"\x0a\x01DZG\x00"
+_DVS74_NUMBERS = ((42_000_000, 48_999_999), (55_000_000, 58_999_999))
 
 _IDS = {  # OBIS: attribute, for what identifies the meter
     b"\x81\x81\xc7\x82\x03\xff": "maker",
@@ -169,6 +173,8 @@ def _take(push: Push, message: "Any") -> None:
     for entry in response[4]:
         if type(entry) is list and len(entry) == 7 and type(entry[0]) is bytes and len(entry[0]) == 6:
             _entry(push, entry[0], entry[3], entry[4], entry[5])
+    if _tags_unsigned_as_signed(response[1]):
+        push.readings[:] = [_doubted(one) for one in push.readings]
 
 
 def _entry(push: Push, obis: bytes, unit: "Any", scale: "Any", value: "Any") -> None:
@@ -191,6 +197,21 @@ def _reading(obis: bytes, unit: "Any", scale: "Any", value: "Any") -> "Reading |
     if value < 0 and quantity in _NEVER_NEGATIVE:
         return None
     return Reading(quantity, value, exp10 + scale, part)
+
+
+def _tags_unsigned_as_signed(server_id: "Any") -> bool:
+    """Return whether a DZG DVS74 speaks: its 16.7.0 is unsigned in one to three bytes, and reads as negative."""
+    if type(server_id) is not bytes or len(server_id) != 10 or server_id[:6] != _DVS74_HEAD:
+        return False
+    number = int.from_bytes(server_id[6:], "big")
+    return any(first <= number <= last for first, last in _DVS74_NUMBERS)
+
+
+def _doubted(one: Reading) -> Reading:
+    """Return `one`, suspect if it is power whose sign cannot be told."""
+    if one.quantity != "active_power" or one.value >= 0:
+        return one
+    return Reading(one.quantity, one.value, one.exp10, one.part, SUSPECT)
 
 
 def _identify(push: Push, name: str, octets: "Any") -> None:

@@ -25,7 +25,7 @@ class Driver:
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:
         only(settings, "crc")
         crc = settings.get("crc", "x25")
-        if crc not in CHECKS:
+        if not isinstance(crc, str) or crc not in CHECKS:
             raise ConfigError("crc must be x25 or kermit, not %r" % (crc,))
         self._check = CHECKS[crc]
         self.damaged: list[tuple[int, WireError]] = []
