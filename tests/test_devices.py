@@ -12,6 +12,7 @@ A device's vectors.json:
   "weak_check"?: which check value it is that a burst of noise passes now and then (a sum, an exclusive or)
 """
 
+import contextlib
 import json
 import os
 import re
@@ -325,11 +326,24 @@ def test_readme_names_every_quantity(device):
 def test_readme_names_the_device_and_its_settings(device):
     readme = (FOLDER / device / "README.md").read_text()
     assert re.match(r"# \S.{5,}\n", readme), "its first line is what `bega decode --list` shows"
+    assert not [setting for setting in _known_settings(device) if f"`{setting}`" not in readme]
+
+
+@each_device
+@pytest.mark.parametrize("value", [None, "", "x", "°", -1, 10**12, 1.5, True], ids=repr)
+def test_setting_of_another_kind_is_refused_in_words(device, value):
+    """Whatever stands in a configuration, the operator is told, or it is taken; the program does not break."""
+    for setting in _known_settings(device):
+        with contextlib.suppress(ConfigError):
+            load_driver(device, {**BOOKS[device]["sim"]["settings"], setting: value})
+
+
+def _known_settings(device):
+    """Return the names of all settings, as the refusal of an unknown one lists them."""
     with pytest.raises(ConfigError) as refused:
         load_driver(device, {**BOOKS[device]["sim"]["settings"], "adress": 1})
     known = re.search(r"known here: (.*)", str(refused.value))
-    settings = known[1].split(", ") if known and known[1] != "none" else []
-    assert not [setting for setting in settings if f"`{setting}`" not in readme]
+    return known[1].split(", ") if known and known[1] != "none" else []
 
 
 @each_device
