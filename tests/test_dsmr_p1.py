@@ -528,6 +528,17 @@ def test_telegram_that_never_ends_is_damage_and_not_growth(filler):
     assert len(hear(listener, telegram("1-0:1.8.1(000004.426*kWh)"))) == 1
 
 
+def test_chunk_of_any_size_is_looked_at_in_pieces():
+    listener = driver()
+    hear(listener, b"/BGA5")
+    flood = b"x" * 1_000_000
+    tracemalloc.start()
+    assert hear(listener, flood) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000
+
+
 @pytest.mark.parametrize(
     "settings", [{"normal_time_utc_min": "60"}, {"normal_time_utc_min": 9999}, {"parity_in_bit_7": 1}, {"gas": 1}]
 )

@@ -15,6 +15,7 @@ from bega_protocols.reading import Reading
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 
 LINE_SIZE = 2100  # longest line that is read: a message of 1024 characters in hex; longer ones are only checked
+PIECE_SIZE = 1024  # a chunk is cut up so that looking into what is left of it stays cheap
 TELEGRAM_SIZE = 16384  # 96 lines, the longest profile known (Lithuania), are far below
 
 NORMAL_TIME_UTC_MIN = 60  # Dutch stamps: W is UTC+1, S one hour more
@@ -83,8 +84,13 @@ class Telegrams:
 
         The errors carry no more than the last line: a telegram names a household's meters, and errors are logged.
         """
-        data = self._waiting + chunk
-        whole = []
+        whole: list[Telegram] = []
+        for start in range(0, len(chunk), PIECE_SIZE):
+            self._feed(chunk[start : start + PIECE_SIZE], whole, damaged)
+        return whole
+
+    def _feed(self, piece: bytes, whole: "list[Telegram]", damaged: "list[tuple[int, WireError]]") -> None:
+        data = self._waiting + piece
         at = 0
         while at < len(data):
             if self._telegram is None:
@@ -103,7 +109,6 @@ class Telegrams:
             at = end
         self._waiting = data[at:]
         self._offset += at
-        return whole
 
     def _begin(self, data: bytes, at: int) -> int:
         """Return where the next telegram begins, len(data) if none does."""

@@ -2,10 +2,10 @@
 
 from bega_protocols.devices.dsmr_p1.codec import NORMAL_TIME_UTC_MIN, Telegrams
 from bega_protocols.devices.dsmr_p1.counters import Counters
-from bega_protocols.errors import ConfigError, WireError
+from bega_protocols.errors import WireError
 from bega_protocols.iec62056 import seven_bits
 from bega_protocols.reading import SUSPECT, Reading
-from bega_protocols.settings import only, whole_number
+from bega_protocols.settings import only, whole_number, yes_or_no
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ class Driver:
 
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:
         only(settings, "normal_time_utc_min", "parity_in_bit_7")
-        self._has_parity = settings.get("parity_in_bit_7", False)
-        if not isinstance(self._has_parity, bool):
-            raise ConfigError("parity_in_bit_7 must be true or false, not %r" % (self._has_parity,))
+        self._has_parity = yes_or_no(settings, "parity_in_bit_7", False)
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {}
         self._normal_time_utc_min = whole_number(settings, "normal_time_utc_min", -720, 840, NORMAL_TIME_UTC_MIN)

@@ -15,7 +15,7 @@ from bega_protocols.iec62056 import (
     with_even_parity,
 )
 from bega_protocols.reading import Reading
-from bega_protocols.settings import only, whole_number
+from bega_protocols.settings import only, whole_number, yes_or_no
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ class Driver:
             "reaction_ms", "gap_ms", "readout_s", "switch_ms", "wake_ms", "wake_rest_ms",
         )  # fmt: skip
         self._request = request(_address(settings))
-        self._stay_at_300 = _truth(settings, "stay_at_300", False)
+        self._stay_at_300 = yes_or_no(settings, "stay_at_300", False)
         self._data_baud = whole_number(settings, "data_baud", 0, BAUDS[-1], 0)
         if self._data_baud and self._data_baud not in BAUDS:
             raise ConfigError("data_baud must be one of %s" % ", ".join(str(baud) for baud in BAUDS))
-        self._has_check = _truth(settings, "check_character", True)
-        self._has_parity = _truth(settings, "parity_in_bit_7", False)
+        self._has_check = yes_or_no(settings, "check_character", True)
+        self._has_parity = yes_or_no(settings, "parity_in_bit_7", False)
         self._reaction_ms = whole_number(settings, "reaction_ms", 20, 60_000, REACTION_MS)
         self._gap_ms = whole_number(settings, "gap_ms", 20, 60_000, GAP_MS)
         self._total_ms = 1000 * whole_number(settings, "readout_s", 1, 3600, READOUT_S)
@@ -159,10 +159,3 @@ def _address(settings: "Settings") -> str:
 
 def _is_addressable(one: str) -> bool:
     return one == " " or "0" <= one <= "9" or "A" <= one <= "Z" or "a" <= one <= "z"
-
-
-def _truth(settings: "Settings", key: str, default: bool) -> bool:
-    value = settings.get(key, default)
-    if not isinstance(value, bool):
-        raise ConfigError("%s must be true or false, not %r" % (key, value))
-    return value
