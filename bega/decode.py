@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from bega.devices import device_names, driver_class, load_driver, purpose_of, wire_of
 from bega.settings import parse_assignments
 from bega_protocols.errors import ConfigError
-from bega_protocols.reading import GOOD, QUANTITIES, Reading, decimal_text
+from bega_protocols.reading import GOOD, Reading, decimal_text, ucum
 
 if TYPE_CHECKING:
     from bega_protocols.driver import Driver
@@ -64,7 +64,7 @@ def reading_json(reading: Reading) -> str:
     if reading.part:
         fields["part"] = f'"{reading.part}"'
     fields["value"] = decimal_text(reading.value, reading.exp10)
-    fields["unit"] = f'"{QUANTITIES[reading.quantity][0]}"'
+    fields["unit"] = f'"{ucum(reading.quantity)}"'
     if reading.quality != GOOD:
         fields["quality"] = str(reading.quality)
     return "{" + ", ".join(f'"{name}": {value}' for name, value in fields.items()) + "}"

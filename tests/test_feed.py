@@ -22,8 +22,9 @@ from bega.web import bind, serve
 from bega_gateway import feed as feed_module
 from bega_gateway import feed_store as store_module
 from bega_gateway.backfill import load_history
-from bega_gateway.config import AirIndex, Config, Device, Gateway, Node, Uplink
+from bega_gateway.config import Config, Device, Gateway, Node, Uplink
 from bega_gateway.config import Feed as FeedTable
+from bega_gateway.edge.tables import AirIndex
 from bega_gateway.feed import Feed
 from bega_gateway.feed_store import LISTENER_BACKLOG, FeedStore
 from bega_protocols import senml
@@ -50,7 +51,7 @@ def configuration(
             for name, audience in devices.items()
         },
         nodes={name: Node(line="n", audience=audience) for name, audience in (nodes or {}).items()},
-        air_index={name: AirIndex(inputs=inputs) for name, inputs in (indexes or {}).items()},
+        edge={"air_index": {name: AirIndex(inputs=inputs) for name, inputs in (indexes or {}).items()}},
     )
 
 

@@ -427,7 +427,7 @@ def test_lists_can_be_laid_over_too(path):
     given = ['uplink.brokers=["mqtt://a","mqtts://b"]', 'air_index.air.inputs=["roadside-air", "air-1/pms"]']
     config = load(path, parse_assignments(given))
     assert config.uplink.brokers == ["mqtt://a", "mqtts://b"]
-    assert config.air_index["air"].inputs == ["roadside-air", "air-1/pms"]
+    assert config.edge["air_index"]["air"].inputs == ["roadside-air", "air-1/pms"]
 
 
 def test_all_mistakes_are_told_at_once(path):

@@ -18,7 +18,7 @@ CONFIG = Config(
     lines={},
     devices={},
     nodes={},
-    air_index={},
+    edge={},
 )
 
 

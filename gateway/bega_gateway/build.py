@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bega import mqtt
@@ -18,14 +19,15 @@ from bega.outbox.publish import Publisher
 from bega.outbox.spool import Spool
 from bega_gateway import config as settings
 from bega_gateway.config import Config
-from bega_gateway.edge.air_index import BANDS_UGM3, HOUR_MS, ParticulateHour
+from bega_gateway.edge.stale import Staleness
+from bega_gateway.edge.tables import EDGE
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import NODE_SILENCE_S, Health, Watched, quiet_after_s
 from bega_gateway.lines.station import PERSONAL, Station
 from bega_gateway.lines.window import Window
 from bega_gateway.progress import Sight
 from bega_gateway.recorder import Recorder
-from bega_protocols.reading import GOOD, Reading, parse_decimal
+from bega_protocols.reading import Reading
 from bega_protocols.record import Record
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 # attempts to open (30 s), or one between tries of silent devices.
 LINE_PATIENCE_S = 60.0
 PAUSES_OF_SILENT = 30
+LOOK_EVERY_MS = 100  # at what may be stale, at most
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,11 @@ async def part(ground: Ground, config: Config, place: str, states: dict[str, byt
 
     states: what each device's driver asked to keep.
     """
+    from bega_gateway.computed import computed
+
     table, _, name = place.partition(".")
-    if table == "air_index":
-        return await _air_index(ground, config, name)
+    if table in EDGE:
+        return await computed(ground, config, place, states.get(name, b""))
     line = config.lines[name]
     if isinstance(line, settings.MqttLine):
         return await _node_line(ground, config, name, line)
@@ -127,6 +132,8 @@ def _device_line(ground: Ground, config: Config, name: str, line: settings.Line,
         ground.health.watch(_watched(name, station))
         if window:
             works.append((f"{name}, a window", window.run))  # without the device's name: it may be a flat's
+        if device.stale_after_s:
+            works.append((f"{name}, staleness", partial(_tell_stale, ground, device_name, device.stale_after_s)))
     driven = _driven(name, line, stations, ground.clocks)
     works.append((name, driven.run))
     longest_wait_s = line.timeout_s if isinstance(line, settings.ModbusRtuLine | settings.ModbusTcpLine) else 0.0
@@ -147,6 +154,24 @@ def line_alone(config: Config, name: str, clocks: Clocks) -> tuple[Work, list[St
         if device.line == name
     ]
     return _driven(name, config.lines[name], stations, clocks).run, stations
+
+
+async def _tell_stale(ground: Ground, device: str, after_s: float) -> None:
+    """Give a record of what `device` has not measured for so long."""
+    mono_ms, recorder = ground.clocks.mono_ms, ground.recorder
+    staleness = Staleness(round(1000 * after_s))
+
+    def take(record: Record, arrival_ms: int, simulated: bool) -> None:
+        if (record.source, record.device) == (recorder.source, device):
+            staleness.heard(record.readings, mono_ms())
+
+    ends = recorder.listen(take)
+    try:
+        while True:
+            await asyncio.sleep(max(LOOK_EVERY_MS, staleness.wait_ms(mono_ms())) / 1000)
+            await recorder.record(device, [staleness.overdue(mono_ms())], ground.clocks.wall_ms())
+    finally:
+        ends()
 
 
 def _watched(line: str, station: Station) -> Watched:
@@ -175,7 +200,7 @@ def _station(recorder: Recorder, name: str, device: settings.Device, state: byte
     driver = load_driver(device.driver, device.settings, state)
 
     async def deliver(groups: list[list[Reading]], wall_ms: int) -> None:
-        await recorder.record(name, groups, wall_ms, driver=driver)
+        await recorder.record(name, groups, wall_ms, keeps=driver)
 
     if must_be_asked(driver):
         return Station(name, driver, device.every_s, deliver, device.priority), None
@@ -256,35 +281,6 @@ async def _node_line(ground: Ground, config: Config, name: str, line: settings.M
 
 def _heard(heard_mono_ms: dict[str, int], node: str) -> Callable[[], int | None]:
     return lambda: heard_mono_ms.get(node)
-
-
-async def _air_index(ground: Ground, config: Config, name: str) -> Part:
-    """Return what gives the index of some devices, beginning with the hour that the feed remembers."""
-    table = config.air_index[name]
-    clocks, feed_store = ground.clocks, ground.feed_store
-    inputs = [config.input_of(given) for given in table.inputs]
-    hour = ParticulateHour()
-    simulated_until_ms = 0
-    since_ms = clocks.wall_ms() - HOUR_MS
-    for source, device in inputs if feed_store else []:
-        assert feed_store
-        for quantity, point in await feed_store.points(source, device, since_ms):
-            if quantity in BANDS_UGM3 and point.value is not None and point.quality == GOOD:
-                hour.add(point.time_ms, [Reading(quantity, *parse_decimal(point.value))])
-                simulated_until_ms = max(simulated_until_ms, point.time_ms * point.simulated)
-
-    def take(record: Record, arrival_ms: int, simulated: bool) -> None:
-        if (record.source, record.device) in inputs:
-            hour.add(arrival_ms if record.time_ms is None else record.time_ms, record.readings)
-
-    async def give() -> None:
-        while True:
-            now_ms = clocks.wall_ms()
-            simulated = now_ms - simulated_until_ms < HOUR_MS
-            await ground.recorder.record(name, [hour.readings(now_ms)], now_ms, simulated=simulated)
-            await asyncio.sleep(table.every_s)
-
-    return Part([(name, give)], let_go=ground.recorder.listen(take))
 
 
 def _credentials(ca_file: str | None, cert_file: str | None, key_file: str | None) -> mqtt.Credentials | None:

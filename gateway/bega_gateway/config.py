@@ -30,6 +30,8 @@ from bega.tables import (
     shown,
     table_problems,
 )
+from bega_gateway.edge import tables as edge_tables
+from bega_gateway.edge.tables import EDGE, Derived, Treated, inputs_of
 from bega_protocols.errors import ConfigError
 from bega_protocols.reading import QUANTITIES
 
@@ -50,6 +52,7 @@ class Gateway(Table, frozen=True, kw_only=True):
     name: Name  # the name in its certificate: topics, client id and `source` of what it reads itself
     city: Name
     state_dir: str = "/var/lib/bega"
+    time_zone: str = "UTC"  # whose days and nights are meant, as Europe/Bucharest
     commit_window_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 1.0  # at most this much is lost at a power cut
     spool_quota_mb: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 1000  # what may wait on disk for the uplink
 
@@ -162,6 +165,7 @@ class Device(Table, frozen=True, kw_only=True):
     audience: Audience = "operator"
     storage_class: Kept = "routine"  # a full spool drops the oldest routine records, and never one of billing
     label: str = ""  # where it stands, in words for citizens
+    stale_after_s: Seconds | None = None  # not heard for so long, its quantities are said to be stale, once
     priority: Priority = "normal"  # on a Modbus line that is asked too much, low ones are left out first
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
     tags: list[dict[str, Any]] = msgspec.field(default_factory=list)  # numbers of a Modbus device without a profile
@@ -176,14 +180,6 @@ class Node(Table, frozen=True, kw_only=True):
     label: str = ""
 
 
-class AirIndex(Table, frozen=True, kw_only=True):
-    """The hourly index of the particulates of some devices, as a record of its own."""
-
-    inputs: list[str]  # devices, or node/device
-    label: str = ""
-    every_s: Seconds = 60.0
-
-
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All of it, whole and consistent."""
 
@@ -193,7 +189,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     lines: dict[str, Line]
     devices: dict[str, Device]
     nodes: dict[str, Node]
-    air_index: dict[str, AirIndex]
+    edge: dict[str, dict[str, Derived | Treated]] = msgspec.field(default_factory=dict)  # what is computed, by table
     metrics: Metrics | None = None
 
     def audience_of(self, source: str, device: str) -> Audience:
@@ -204,10 +200,31 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             return "operator"  # a node that was taken out, a gateway that had another name
         if device in self.devices:
             return self.devices[device].audience
-        if device in self.air_index:
-            inputs = [self.audience_of(*self.input_of(name)) for name in self.air_index[device].inputs]
-            return max(inputs, key=("public", "operator", "personal").index, default="operator")
-        return "operator"
+        return self._audience_of_computed(device, set())
+
+    def _audience_of_computed(self, device: str, seen: set[str]) -> Audience:
+        """Return the narrowest audience of its inputs; those that lead back to itself say nothing."""
+        table = self.computed().get(device)
+        if table is None or device in seen:
+            return "operator" if table is None else "public"
+        audiences: list[Audience] = []
+        for name in inputs_of(table):
+            source, input_device = self.input_of(name)
+            if source == self.gateway.name and input_device not in self.devices:
+                audiences.append(self._audience_of_computed(input_device, seen | {device}))
+            else:
+                audiences.append(self.audience_of(source, input_device))
+        return max(audiences, key=("public", "operator", "personal").index, default="operator")
+
+    def computed(self) -> dict[str, Derived]:
+        """Return what gives records of its own, by the name that these have as a device."""
+        return {
+            name: table for rows in self.edge.values() for name, table in rows.items() if not isinstance(table, Treated)
+        }
+
+    def is_known(self, device: str) -> bool:
+        """Return whether the gateway itself gives records of `device`."""
+        return device in self.devices or device in self.computed()
 
     def storage_class_of(self, source: str, device: str) -> Kept:
         """Return what becomes of a record when the spool is full; what the file does not name is routine."""
@@ -223,7 +240,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             return self.nodes[source].label
         if source != self.gateway.name:
             return ""
-        place = self.devices.get(device) or self.air_index.get(device)
+        place = self.devices.get(device) or self.computed().get(device)
         return place.label if place else ""
 
     def input_of(self, name: str) -> tuple[str, str]:
@@ -233,7 +250,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SECTIONS: dict[str, type[Table]] = {"gateway": Gateway, "uplink": Uplink, "feed": Feed, "metrics": Metrics}
-NAMED: dict[str, type[Table]] = {"devices": Device, "nodes": Node, "air_index": AirIndex}
+NAMED: dict[str, type[Table]] = {"devices": Device, "nodes": Node, **EDGE}
 
 
 def load(path: Path, assignments: Mapping[str, Any] | None = None) -> Config:
@@ -389,7 +406,7 @@ def _salvaged(whole: Tables, folder: Path) -> tuple[Config, set[str]]:
         lines=lines,
         devices={name: _with_profile(device, folder, profiles) for name, device in named["devices"].items()},
         nodes=named["nodes"],
-        air_index=named["air_index"],
+        edge={section: named[section] for section in EDGE},
     )
     return config, stand_ins
 
@@ -431,6 +448,8 @@ def _sense_problems(config: Config, stand_ins: Collection[str] = ()) -> Iterator
         yield "gateway.name", RESERVED_RULE
     if not config.gateway.state_dir.startswith("/"):
         yield "gateway.state_dir", f"write the whole path, from / on, not {shown(config.gateway.state_dir)}"
+    if edge_tables.zone(config.gateway.time_zone) is None:
+        yield "gateway.time_zone", f"there is no time zone {shown(config.gateway.time_zone)}; write Europe/Bucharest"
     yield from _uplink_problems(config, stand_ins)
     yield from _listen_problems(config)
     for name, line in config.lines.items():
@@ -450,8 +469,7 @@ def _sense_problems(config: Config, stand_ins: Collection[str] = ()) -> Iterator
             yield f"nodes.{name}", "is the gateway's own name"
         if name in RESERVED:
             yield f"nodes.{name}", RESERVED_RULE
-    for name, air_index in config.air_index.items():
-        yield from _index_problems(config, name, air_index, stand_ins)
+    yield from _edge_problems(config, stand_ins)
 
 
 def _uplink_problems(config: Config, stand_ins: Collection[str]) -> Iterator[Problem]:
@@ -479,17 +497,41 @@ def _listen_problems(config: Config) -> Iterator[Problem]:
         yield "metrics.listen", f"feed.listen has {config.feed.listen} already"
 
 
-def _index_problems(config: Config, name: str, air_index: AirIndex, stand_ins: Collection[str]) -> Iterator[Problem]:
-    if name in config.devices:
-        yield f"air_index.{name}", "a device has this name"
-    if not air_index.inputs:
-        yield f"air_index.{name}.inputs", "name at least one device"
-    for given in air_index.inputs:
-        source, device_name = config.input_of(given)
-        ours = source == config.gateway.name and device_name in config.devices
-        unclear = is_within(f"devices.{given}", stand_ins) or is_within(f"nodes.{source}", stand_ins)
-        if not ours and not (source in config.nodes and device_name) and not unclear:
-            yield f"air_index.{name}.inputs", f"there is no device {given!r}; a node's is written node/device"
+def _edge_problems(config: Config, stand_ins: Collection[str]) -> Iterator[Problem]:
+    """What makes no sense in what is computed: names of nobody, one name for two, and circles."""
+    taken: dict[str, str] = {name: f"devices.{name}" for name in config.devices}
+    for section, rows in config.edge.items():
+        for name, table in rows.items():
+            place = f"{section}.{name}"
+            if not isinstance(table, Treated):
+                other = taken.setdefault(name, place)
+                if other.startswith("devices.") or other != place:
+                    yield place, "a device has this name" if other.startswith("devices.") else f"{other} has this name"
+            for problem in edge_tables.problems(config, place, table):
+                if not any(_is_unclear(config, given, stand_ins) for given in inputs_of(table)):
+                    yield problem
+    for name in config.computed():
+        if name in _upstream(config, name):
+            yield next(place for taken_name, place in taken.items() if taken_name == name), "computes from itself"
+
+
+def _is_unclear(config: Config, given: str, stand_ins: Collection[str]) -> bool:
+    source, _ = config.input_of(given)
+    return is_within(f"devices.{given}", stand_ins) or is_within(f"nodes.{source}", stand_ins)
+
+
+def _upstream(config: Config, name: str) -> set[str]:
+    """Return the names of all that `name` is computed from, over any number of steps."""
+    computed = config.computed()
+    found: set[str] = set()
+    pending = [name]
+    while pending:
+        table = computed.get(pending.pop())
+        for given in inputs_of(table) if table else ():
+            if given not in found:
+                found.add(given)
+                pending.append(given)
+    return found
 
 
 def _broker_problems(place: str, address: str) -> Iterator[Problem]:

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from bega.clock import Clock
 from bega_gateway.config import Config
 from bega_gateway.feed_store import FeedStore, Published, Step
-from bega_protocols.reading import QUANTITIES, STALE, decimal_text
+from bega_protocols.reading import STALE, decimal_text, ucum, units
 
 HOUR_MS = 3_600_000
 HEARTBEAT_S = 15.0
@@ -64,7 +64,7 @@ class Feed:
                 "quantity": quantity,
                 "part": part,
                 "value": _exact(point.value),
-                "unit": QUANTITIES[quantity][0],
+                "unit": ucum(quantity),
                 "time_ms": point.time_ms,
                 "time_quality": point.time_quality,
                 "quality": point.quality,
@@ -95,7 +95,7 @@ class Feed:
         return _json(
             {
                 "quantity": quantity,
-                "unit": QUANTITIES[quantity][0],
+                "unit": ucum(quantity),
                 "hours": hours,
                 "step_s": step_s,
                 "series": [
@@ -154,7 +154,7 @@ class Feed:
                     "quantity": reading.quantity,
                     "part": reading.part,
                     "value": None if reading.quality == STALE else _exact(decimal_text(reading.value, reading.exp10)),
-                    "unit": QUANTITIES[reading.quantity][0],
+                    "unit": ucum(reading.quantity),
                     "quality": reading.quality,
                 }
                 for reading in record.readings
@@ -181,7 +181,7 @@ def _point(step: Step) -> list[Any]:
 
 def _known_quantity(request: Request) -> str:
     quantity = request.query_params.get("quantity", "")
-    if quantity not in QUANTITIES:
+    if units(quantity) is None:
         raise ValueError("quantity: name one that /public/v1/latest shows")
     return quantity
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from bega.clock import CLOCK_FLOOR_MS
-from bega_protocols.reading import QUANTITIES, STALE, decimal_text
+from bega_protocols.reading import STALE, decimal_text, units
 from bega_protocols.record import UNKNOWN, Record
 
 log = logging.getLogger(__name__)
@@ -271,7 +271,7 @@ def _latest(database: sqlite3.Connection) -> dict[SeriesKey, Point]:
         "SELECT source, device, quantity, part, max(time_ms), value, quality, simulated, time_quality"
         " FROM point JOIN series ON series.id = series GROUP BY series"
     )
-    return {(row[0], row[1], row[2], row[3]): Point(*row[4:]) for row in rows if row[2] in QUANTITIES}
+    return {(row[0], row[1], row[2], row[3]): Point(*row[4:]) for row in rows if units(row[2])}
 
 
 def _open_anyhow(path: Path) -> sqlite3.Connection:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from bega.clock import CLOCK_FLOOR_MS
 from bega.outbox.spool import Head, Spool
 from bega_gateway.config import Audience, Config
+from bega_gateway.edge.tables import Band, Correction, Limit
+from bega_gateway.edge.treatment import Device, Treatments
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.pace import Pace
 from bega_protocols import senml
 from bega_protocols.reading import Reading
 from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
 
-if TYPE_CHECKING:
-    from bega_protocols.driver import Driver
-
+SERIAL = "serial"  # the attribute in which a driver tells its meter's number
 Listener = Callable[[Record, int, bool], None]
 
 
@@ -29,7 +28,7 @@ class Recorder:
 
     def __init__(self, config: Config, boot: int, spool: Spool, feed: FeedStore | None) -> None:
         self._config = config
-        self._name = config.gateway.name
+        self.source = config.gateway.name  # of what the gateway reads itself
         self._boot = boot
         self._seq = 0
         self._spool = spool
@@ -37,10 +36,19 @@ class Recorder:
         self._listeners: list[Listener] = []
         self._encoder = senml.Encoder()
         self._pace: Pace | None = None
+        self._treatments = Treatments()
+        self._attributes: dict[str, dict[str, str]] = {}  # what each of our devices says of itself
+        self.use(config)
 
     def use(self, config: Config) -> None:
-        """From now on it is `config` that says who may see what."""
+        """From now on it is `config` that says who may see what, and what is done to readings."""
         self._config = config
+        self._treatments.use(*_treated(config))
+
+    def serial_of(self, device: tuple[str, str]) -> str:
+        """Return the number of a meter (source, device), '' if it does not tell it."""
+        source, name = device
+        return self._attributes.get(name, {}).get(SERIAL, "") if source == self.source else ""
 
     def audience_of(self, source: str, device: str) -> Audience | None:
         """Return who may see what `device` of `source` says, as of now; None if it is configured no more."""
@@ -62,31 +70,36 @@ class Recorder:
         groups: list[list[Reading]],
         wall_ms: int,
         *,
-        driver: Driver | None = None,
+        keeps: object = None,
         simulated: bool = False,
         at_once: bool = False,
     ) -> None:
         """Make a record of each group, read at `wall_ms`, and put it in the next commit; waits only for room there,
         and for a machine that has more to do than it can.
 
-        driver: whose `state()`, if it has one, is stored in the same commit.
+        keeps: whose `state()`, if it has one, is stored in the same commit.
         """
         if self._pace and self._pace.holds:
             await self._pace.turn()
         if not self._spool.has_room():
             await self._spool.room()
+        if hasattr(keeps, "attributes"):
+            self._attributes[device] = keeps.attributes
+        is_treated = self._treatments.concerns((self.source, device))
         for readings in groups:
+            if is_treated:
+                readings = self._treatments.treat((self.source, device), readings, wall_ms)
             if not readings:
                 continue
             self._seq += 1
             known = wall_ms >= CLOCK_FLOOR_MS
             time_ms, time_quality = (wall_ms, SYNCHRONISED) if known else (None, UNKNOWN)
-            record = Record(self._name, self._boot, self._seq, device, time_ms, time_quality, readings)
-            state = (device, driver.state()) if driver is not None and hasattr(driver, "state") else None
+            record = Record(self.source, self._boot, self._seq, device, time_ms, time_quality, readings)
+            state = (device, keeps.state()) if hasattr(keeps, "state") else None
             self._spool.add(
                 self._topic(record),
                 self._encoder.encode(record),
-                storage_class=self._config.storage_class_of(self._name, device),
+                storage_class=self._config.storage_class_of(self.source, device),
                 state=state,
                 at_once=at_once,
             )
@@ -97,6 +110,11 @@ class Recorder:
 
         The result is SpoolFull if there is no room: the node keeps the record, and sends it again.
         """
+        device = record.source, record.device
+        if self._treatments.concerns(device):
+            time_ms = arrival_ms if record.time_ms is None else record.time_ms
+            record = record._replace(readings=self._treatments.treat(device, record.readings, time_ms))
+            pack = self._encoder.encode(record)
         storage_class = self._config.storage_class_of(record.source, record.device)
         stored = self._spool.add(self._topic(record), pack, storage_class=storage_class, head=head, at_once=True)
 
@@ -116,3 +134,20 @@ class Recorder:
             self._feed.add(record, arrival_ms, simulated)
         for listener in self._listeners:
             listener(record, arrival_ms, simulated)
+
+
+def _treated(
+    config: Config,
+) -> tuple[list[tuple[Device, Correction, Device | None]], list[tuple[Device, Limit]], list[tuple[Device, Band]]]:
+    """Return what is configured to be done to readings, each with its device. What a node reports is its own affair."""
+    corrections, limits, bands = [], [], []
+    for rows in config.edge.values():
+        for table in rows.values():
+            if isinstance(table, Correction):
+                humidity_of = config.input_of(table.humidity_from) if table.humidity_from else None
+                corrections.append((config.input_of(table.input), table, humidity_of))
+            elif isinstance(table, Limit):
+                limits.append((config.input_of(table.input), table))
+            elif isinstance(table, Band):
+                bands.append((config.input_of(table.input), table))
+    return corrections, limits, bands

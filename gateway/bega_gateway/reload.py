@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bega_gateway.config import Config, Device, MqttLine, Node
+from bega_gateway.edge.tables import Treated, inputs_of
 
 # What is put to use without a new start; all else of [gateway], and these tables, are bound at the start.
-LIVE_KEYS = ("commit_window_s", "spool_quota_mb")
+LIVE_KEYS = ("commit_window_s", "spool_quota_mb", "time_zone")
 LOOKED_UP = ("audience", "label", "storage_class")  # for each record, by feed and recorder
 BOUND_TABLES = ("uplink", "feed", "metrics")
 
@@ -48,9 +49,16 @@ def parts(config: Config) -> dict[str, Any]:
         if devices or isinstance(line, MqttLine):
             # Not only equal but of one kind: two kinds of line may have the same keys.
             found[f"lines.{name}"] = (type(line), line, devices, list(devices), nodes)
-    for name, table in config.air_index.items():
-        inputs = [config.input_of(given) for given in table.inputs]
-        found[f"air_index.{name}"] = (msgspec.structs.replace(table, label=""), inputs)
+    for section, rows in config.edge.items():
+        for name, table in rows.items():
+            if not isinstance(table, Treated):
+                inputs = [config.input_of(given) for given in inputs_of(table)]
+                found[f"{section}.{name}"] = (
+                    type(table),
+                    msgspec.structs.replace(table, label=""),
+                    inputs,
+                    config.gateway.time_zone,
+                )
     return found
 
 

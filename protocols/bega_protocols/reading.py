@@ -70,7 +70,13 @@ QUANTITIES = {
     "pm_index": ("1", "/"),
     "pm2_5_mean_1h": ("ug/m3", "ug/m3"),
     "pm10_mean_1h": ("ug/m3", "ug/m3"),
-    "coverage": ("min", "min"),  # minutes of the averaging hour that hold data
+    "coverage": ("min", "min"),  # minutes of an interval that hold data
+    "us_aqi": ("1", "/"),  # index of the US EPA for particulates
+    # what the gateway makes of meters
+    "loss_percent": ("%", "/100"),
+    "minimum_night_flow": ("m3/h", None),
+    "net_night_flow": ("m3/h", None),
+    "alarm": ("1", "/"),  # 1 raised, 0 cleared
     # electricity; import is what flows to the customer
     "active_energy_import": ("kW.h", "kWh"),
     "active_energy_export": ("kW.h", "kWh"),
@@ -151,6 +157,29 @@ QUANTITIES = {
     "packet_id": ("{count}", "count"),
     "measured_at": ("s", "s"),  # unix seconds that the meter itself stamped
 }
+
+
+# What is computed of a quantity keeps its unit, and is named after it: a corrected value, the total of a register or
+# the mean of samples over a quarter-hour, an hour or a day, the loss of a network in that time.
+_DERIVED = ("_corrected", "_15min", "_1h", "_1d", "_mean", "_min", "_max", "_loss", "_loss_uncertainty")
+
+
+def units(quantity: str) -> "tuple[str, str | None] | None":
+    """Return (UCUM code, SenML unit) of a quantity or of what is computed of one; None if there is no such quantity."""
+    while quantity not in QUANTITIES:
+        shorter = [quantity[: -len(suffix)] for suffix in _DERIVED if quantity.endswith(suffix)]
+        if not shorter:
+            return None
+        quantity = min(shorter, key=len)
+    return QUANTITIES[quantity]
+
+
+def ucum(quantity: str) -> str:
+    """Return the UCUM code of a quantity, or of what is computed of one; raises KeyError if there is none."""
+    known = units(quantity)
+    if known is None:
+        raise KeyError(quantity)
+    return known[0]
 
 
 MANTISSA_DIGITS = 40  # a 64-bit register has 20; what is longer came from no device

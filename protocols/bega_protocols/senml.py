@@ -9,7 +9,7 @@ Names are segments of a topic, [A-Za-z0-9_-]; so is a part.
 import json
 
 from bega_protocols.errors import WireError
-from bega_protocols.reading import GOOD, QUANTITIES, STALE, Reading, decimal_text, parse_decimal
+from bega_protocols.reading import GOOD, STALE, Reading, decimal_text, parse_decimal, units
 from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
 
 VERSION_WITH_SECONDARY_UNITS = 26  # 10 + 2^4, RFC 8798 section 4
@@ -128,7 +128,10 @@ def _record(entries: "list[dict[str, str]]") -> Record:
 
 def _entry_head(quantity: str, part: str) -> "tuple[str, str, bool]":
     """Return (entry up to the name, entry up to the value, whether its unit is one of RFC 8798)."""
-    unit = QUANTITIES[quantity][1]
+    known = units(quantity)
+    if known is None:
+        raise KeyError(quantity)
+    unit = known[1]
     name = '"n":"' + quantity
     if part:
         _check_name(part)
@@ -139,14 +142,15 @@ def _entry_head(quantity: str, part: str) -> "tuple[str, str, bool]":
 
 def _reading(entry: "dict[str, str]") -> Reading:
     quantity, colon, part = entry["n"].partition(":")
-    if quantity not in QUANTITIES:
+    known = units(quantity)
+    if known is None:
         raise ValueError("unknown quantity " + quantity)
     if colon:
         _check_name(part)
     quality = _whole(entry, "q", STALE + 1, GOOD)
     if quality == STALE:
         return Reading(quantity, 0, 0, part, STALE)
-    if entry.get("u") != QUANTITIES[quantity][1]:
+    if entry.get("u") != known[1]:
         raise ValueError("%s in %s" % (quantity, entry.get("u")))
     value, exp10 = parse_decimal(_number(entry["v"]))
     return Reading(quantity, value, exp10, part, quality)

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bega_protocols.reading import QUANTITIES, STALE, Reading, decimal_text
+from bega_protocols.reading import STALE, Reading, decimal_text, ucum
 from bega_protocols.record import Record
 
 # UCUM codes as people write them.
@@ -116,7 +116,7 @@ def _quantity(key: Key) -> str:
 def _value(reading: Reading) -> str:
     if reading.quality == STALE:
         return "stale"
-    unit = QUANTITIES[reading.quantity][0]
+    unit = ucum(reading.quantity)
     return f"{decimal_text(reading.value, reading.exp10)} {WRITTEN.get(unit, unit)}".strip()
 
 

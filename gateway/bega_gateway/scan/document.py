@@ -7,7 +7,7 @@ import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bega_protocols.reading import GOOD, QUANTITIES, Reading, decimal_text
+from bega_protocols.reading import GOOD, Reading, decimal_text, ucum
 
 if TYPE_CHECKING:
     from bega_gateway.scan.findings import Findings, FoundDevice, FoundLine
@@ -67,7 +67,7 @@ def shown(readings: list[Reading]) -> str:
     in_doubt = [reading for reading in readings if reading.quality != GOOD]
     words = []
     for reading in readings[:MOST_SHOWN]:
-        unit = QUANTITIES[reading.quantity][0]
+        unit = ucum(reading.quantity)
         name = f"{reading.quantity} {reading.part}".rstrip()
         doubt = " (doubtful)" if reading in in_doubt and len(in_doubt) < len(readings) else ""
         words.append(f"{name} {_number(reading)} {unit}{doubt}")
@@ -123,7 +123,7 @@ def _device_facts(device: FoundDevice) -> dict[str, Any]:
                 "quantity": reading.quantity,
                 "part": reading.part,
                 "value": decimal_text(reading.value, reading.exp10),
-                "unit": QUANTITIES[reading.quantity][0],
+                "unit": ucum(reading.quantity),
                 "quality": reading.quality,
             }
             for reading in device.readings

@@ -1,0 +1,300 @@
+"""From records to records: each calculation takes those of its inputs, in any order, and gives records of its own.
+
+Pure but for what it remembers: whoever drives it brings each record and the time that it has, and takes what comes out.
+`state()` is what it needs to go on after a restart; it is stored in the commit that stores what it gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from fractions import Fraction
+from typing import NamedTuple, Protocol, TypeVar
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from bega_gateway.edge import rules
+from bega_gateway.edge.balance import Metered, balance
+from bega_gateway.edge.intervals import end_of, start_of
+from bega_gateway.edge.night_flow import QUARTER_MS, minimum_night_flow, net_night_flow, night_of
+from bega_gateway.edge.register import Sample
+from bega_gateway.edge.tables import SUFFIX, Alarm, Balance, Means, NightFlow, Totals, exact, register_limits
+from bega_gateway.edge.totals import Total
+from bega_gateway.edge.totals import Totals as RegisterTotals
+from bega_gateway.edge.treatment import Device, quantity_value, reading_of
+from bega_protocols.reading import GOOD, SUSPECT, Reading
+
+Kept = TypeVar("Kept")
+
+MINUTE_MS = 60_000
+MOST_OPEN = 400  # intervals of a balance that wait for a meter; four days of quarter-hours
+PERCENT_PLACES = -2
+LOSS_PLACES = -6  # of an uncertainty: a root has as many as one likes
+FLOW_PLACES = -6
+MEAN_PLACES = -3
+
+
+class Given(NamedTuple):
+    """What a calculation gives: the readings of one record, and the time that it has."""
+
+    time_ms: int
+    readings: list[Reading]
+
+
+class Calculation(Protocol):
+    """What a part of the edge does."""
+
+    at_once: bool  # its records are for somebody who waits
+
+    def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
+        """Take a record of an input; serial: its meter's number, '' if it tells none."""
+
+    def state(self) -> bytes:
+        """Return what a later object needs to go on from here."""
+
+
+class IntervalTotals:
+    """Totals of some registers of one device, a record for each interval."""
+
+    at_once = False
+
+    def __init__(self, table: Totals, zone: ZoneInfo, state: bytes = b"") -> None:
+        self._table = table
+        self._zone = zone
+        self._registers: dict[tuple[str, str], RegisterTotals] = {}
+        self._kept = _decoded(state, dict[str, bytes], {})
+
+    def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
+        """Give a record for each interval that ended, of all registers that were read together."""
+        ended: dict[int, list[tuple[Reading, Total]]] = {}
+        for reading in readings:
+            if reading.quantity not in self._table.quantities or reading.quality != GOOD:
+                continue
+            sample = Sample(time_ms, reading.value, reading.exp10, serial)
+            for total in self._register(reading).add(sample):
+                ended.setdefault(total.end_ms, []).append((reading, total))
+        for end_ms in sorted(ended):
+            yield Given(end_ms, self._readings(ended[end_ms]))
+
+    def state(self) -> bytes:
+        """Return the registers' states, by quantity and part."""
+        kept = {f"{quantity}:{part}": register.state() for (quantity, part), register in self._registers.items()}
+        return msgspec.msgpack.encode({**self._kept, **kept})
+
+    def _register(self, reading: Reading) -> RegisterTotals:
+        key = reading.quantity, reading.part
+        if key not in self._registers:
+            kept = self._kept.pop(f"{reading.quantity}:{reading.part}", b"")
+            self._registers[key] = RegisterTotals(
+                self._table.period, self._zone, register_limits(self._table), self._table.longest_gap_s, kept
+            )
+        return self._registers[key]
+
+    def _readings(self, ended: list[tuple[Reading, Total]]) -> list[Reading]:
+        found = [Reading("coverage", min(total.covered_ms for _, total in ended) // MINUTE_MS)]
+        for reading, total in ended:
+            if total.amount is not None:
+                name = reading.quantity + SUFFIX[self._table.period]
+                quality = GOOD if total.is_whole else SUSPECT
+                found.append(Reading(name, total.amount, total.exp10, reading.part, quality))
+        return found
+
+
+class IntervalMeans:
+    """Mean, least and most of some sampled quantities of one device, a record for each interval."""
+
+    at_once = False
+
+    def __init__(self, table: Means, zone: ZoneInfo, state: bytes = b"") -> None:
+        self._table = table
+        self._zone = zone
+        self._start_ms: int | None = None
+        self._samples: dict[tuple[str, str], dict[int, list[Fraction]]] = {}
+
+    def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
+        """Give the record of the interval that ended, if a later one has begun; what comes late for it is left out."""
+        start_ms = start_of(self._table.period, time_ms, self._zone)
+        if self._start_ms is not None and start_ms > self._start_ms:
+            yield from self._closed(self._start_ms)
+        if self._start_ms is None or start_ms > self._start_ms:
+            self._start_ms, self._samples = start_ms, {}
+        if start_ms < self._start_ms:
+            return
+        for reading in readings:
+            if reading.quantity in self._table.quantities and reading.quality == GOOD:
+                minutes = self._samples.setdefault((reading.quantity, reading.part), {})
+                minutes.setdefault((time_ms - start_ms) // MINUTE_MS, []).append(quantity_value(reading))
+
+    def state(self) -> bytes:
+        """Return nothing: the interval that a restart interrupts has less coverage."""
+        return b""
+
+    def _closed(self, start_ms: int) -> Iterator[Given]:
+        if not self._samples:
+            return
+        end_ms = end_of(self._table.period, start_ms, self._zone)
+        coverage = max(len(minutes) for minutes in self._samples.values())
+        found = [Reading("coverage", coverage)]
+        for (quantity, part), minutes in self._samples.items():
+            is_enough = 4 * len(minutes) * MINUTE_MS >= 3 * (end_ms - start_ms)  # 75 %: 2008/50/EC, Annex VII
+            quality = GOOD if is_enough else SUSPECT
+            means = [sum(values, Fraction(0)) / len(values) for values in minutes.values()]
+            values = [value for minute in minutes.values() for value in minute]
+            suffix = SUFFIX[self._table.period]
+            for name, value in (
+                ("mean", sum(means, Fraction(0)) / len(means)),
+                ("min", min(values)),
+                ("max", max(values)),
+            ):
+                found.append(reading_of(f"{quantity}_{name}{suffix}", value, MEAN_PLACES, part, quality))
+        yield Given(end_ms, found)
+
+
+class NetworkBalance:
+    """The loss of a network, a record for each interval of which every meter's total is there."""
+
+    at_once = False
+
+    def __init__(self, table: Balance, feeds: list[Device], consumers: list[Device], percents: list[Fraction]) -> None:
+        """percents: accuracy class of each meter, feeds first."""
+        self._table = table
+        self._meters = feeds + consumers
+        self._feeds = len(feeds)
+        self._percents = percents
+        self._open: dict[int, dict[Device, Reading]] = {}
+        self.given_up = 0  # intervals of which some total never came
+
+    def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
+        """Give the balance of the interval that ends at `time_ms` once all are there; a doubted total makes none."""
+        totals = [row for row in readings if row.quantity == self._table.quantity and not row.part]
+        if not totals:
+            return
+        interval = self._open.setdefault(time_ms, {})
+        interval[device] = totals[0]
+        if all(meter in interval for meter in self._meters):
+            del self._open[time_ms]
+            yield from self._balance(time_ms, [interval[meter] for meter in self._meters])
+        while len(self._open) > MOST_OPEN:
+            del self._open[min(self._open)]
+            self.given_up += 1
+
+    def state(self) -> bytes:
+        """Return nothing: the intervals that are open at a restart have no balance."""
+        return b""
+
+    def _balance(self, time_ms: int, totals: list[Reading]) -> Iterator[Given]:
+        metered = [
+            Metered(quantity_value(total) if total.quality == GOOD else None, percent)
+            for total, percent in zip(totals, self._percents, strict=True)
+        ]
+        found = balance(metered[: self._feeds], metered[self._feeds :])
+        if found is None:
+            return
+        exp10 = min(total.exp10 for total in totals)
+        quality = GOOD if found.is_certain else SUSPECT
+        readings = [
+            reading_of(f"{self._table.quantity}_loss", found.loss, exp10, quality=quality),
+            reading_of(f"{self._table.quantity}_loss_uncertainty", found.uncertainty, min(exp10, LOSS_PLACES)),
+        ]
+        if found.loss_percent is not None:
+            readings.append(reading_of("loss_percent", found.loss_percent, PERCENT_PLACES, quality=quality))
+        yield Given(time_ms, readings)
+
+
+class MinimumNightFlow:
+    """The least that flowed into a zone in an hour of the night, a record each morning."""
+
+    at_once = False
+
+    def __init__(self, table: NightFlow, zone: ZoneInfo, state: bytes = b"") -> None:
+        self._table = table
+        self._zone = zone
+        self._night: date | None = None
+        self._quarters: dict[int, Fraction] = {}
+
+    def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
+        """Take a quarter-hour's total, which ends at `time_ms`; give the night's figure with the first one after it."""
+        totals = [row for row in readings if row.quantity == self._table.quantity and not row.part]
+        if not totals:
+            return
+        start_ms = time_ms - QUARTER_MS
+        night = night_of(start_ms, self._zone)
+        if self._night is not None and night != self._night:
+            yield from self._closed()
+        if night is None:
+            return
+        self._night = night
+        if totals[0].quality == GOOD:
+            self._quarters[start_ms] = quantity_value(totals[0])
+
+    def state(self) -> bytes:
+        """Return nothing: a night with a restart in it has a gap, and no hour over the gap counts."""
+        return b""
+
+    def _closed(self) -> Iterator[Given]:
+        quarters = sorted(self._quarters.items())
+        self._night, self._quarters = None, {}
+        minimum = minimum_night_flow(quarters)
+        if minimum is None:
+            return
+        net = net_night_flow(minimum, exact(self._table.legitimate_m3_per_hour))
+        yield Given(
+            quarters[-1][0] + QUARTER_MS,
+            [
+                reading_of("minimum_night_flow", minimum, FLOW_PLACES),
+                reading_of("net_night_flow", net, FLOW_PLACES),
+            ],
+        )
+
+
+class _Raised(msgspec.Struct):
+    """What an alarm keeps over a restart."""
+
+    is_raised: bool
+
+
+class ThresholdAlarm:
+    """An alarm: a record when it is raised, a record when it is cleared."""
+
+    at_once = True
+
+    def __init__(self, table: Alarm, state: bytes = b"") -> None:
+        self._table = table
+        kept = _decoded(state, _Raised, _Raised(False))
+        self._alarm = rules.Alarm(threshold(table), kept.is_raised)
+
+    def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
+        """Give a record with `alarm` 1 or 0, and the value that made it so."""
+        for reading in readings:
+            if (reading.quantity, reading.part) != (self._table.quantity, self._table.part) or reading.quality != GOOD:
+                continue
+            change = self._alarm.add(time_ms, quantity_value(reading))
+            if change:
+                yield Given(time_ms, [Reading("alarm", int(change == "raised")), reading])
+
+    def state(self) -> bytes:
+        """Return whether it is raised."""
+        return msgspec.msgpack.encode(_Raised(self._alarm.is_raised))
+
+
+def threshold(table: Alarm) -> rules.Threshold:
+    """Return the bounds that a table says."""
+    bound = table.above if table.above is not None else table.below
+    assert bound is not None
+    clear = bound if table.clear is None else table.clear
+    return rules.Threshold(
+        exact(bound),
+        exact(clear),
+        table.above is not None,
+        round(1000 * table.for_s),
+        round(1000 * table.clear_for_s),
+    )
+
+
+def _decoded(state: bytes, kind: type[Kept], otherwise: Kept) -> Kept:
+    """Return what `state` holds, `otherwise` if it cannot be read."""
+    try:
+        return msgspec.msgpack.decode(state, type=kind)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return otherwise

@@ -1,0 +1,246 @@
+"""What the configuration says of the edge's calculations; what each does is in the file beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from bega.tables import Problem, Table
+from bega_gateway.edge.intervals import Period
+from bega_gateway.edge.register import Limits as RegisterLimits
+from bega_protocols.reading import QUANTITIES, units
+
+if TYPE_CHECKING:
+    from bega_gateway.config import Config
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)]
+Given = TypeVar("Given", bound="Table")
+
+SUFFIX = {"15min": "_15min", "hour": "_1h", "day": "_1d"}  # of a quantity's total or mean over a period
+CORRECTED = "_corrected"
+
+
+class AirIndex(Table, frozen=True, kw_only=True):
+    """The hourly index of the particulates of some devices, as a record of its own."""
+
+    inputs: list[str]  # devices, or node/device
+    label: str = ""
+    every_s: Seconds = 60.0
+    us_aqi: bool = False  # the index of the US EPA beside the European one
+
+
+class Correction(Table, frozen=True, kw_only=True):
+    """A further reading `<quantity>_corrected` in each record of a device; the raw one stays as it is."""
+
+    input: str  # a device, or node/device
+    quantity: str
+    formula: Literal["linear", "barkjohn_2021", "kappa_koehler"] = "linear"
+    slope: float = 1.0  # slope x value + offset comes first, whatever the formula
+    offset: float = 0.0
+    kappa: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.4
+    humidity_from: str | None = None  # left out: the device's own
+    humidity_for_s: Seconds = 900.0  # so long another device's humidity counts
+
+
+class Limit(Table, frozen=True, kw_only=True):
+    """What a device can plausibly say; what lies outside is kept and marked as suspect."""
+
+    input: str
+    quantity: str
+    least: float | None = None
+    most: float | None = None
+
+
+class Band(Table, frozen=True, kw_only=True):
+    """A quantity that is reported on change: readings that hardly differ from the last reported one are left out."""
+
+    input: str
+    quantity: str
+    width: Annotated[float, msgspec.Meta(gt=0)]
+    longest_s: Seconds = 3600.0  # one is reported at least so often
+
+
+class Totals(Table, frozen=True, kw_only=True):
+    """What a counting register counted in each quarter-hour, hour or day, as records of its own."""
+
+    input: str
+    quantities: list[str]
+    period: Period = "15min"
+    wraps_at: float | None = None  # the first number that the register cannot show; left out: it never rolls over
+    most_per_hour: float | None = None  # more cannot flow through this connection
+    longest_gap_s: Seconds = 1800.0  # between two readings, for what lies between to count as covered
+    label: str = ""
+
+
+class Means(Table, frozen=True, kw_only=True):
+    """Mean, least and most of a sampled quantity over each period."""
+
+    input: str
+    quantities: list[str]
+    period: Period = "hour"
+    label: str = ""
+
+
+class Balance(Table, frozen=True, kw_only=True):
+    """What a network loses: totals of what is fed in, less those of its consumers."""
+
+    feeds: list[str]  # names under [totals], or node/device
+    consumers: list[str]
+    quantity: str  # of the totals: "water_volume_1h"
+    class_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 2.0  # of the meters
+    classes: dict[str, float] = msgspec.field(default_factory=dict)  # where one has another class
+    label: str = ""
+
+
+class NightFlow(Table, frozen=True, kw_only=True):
+    """The least that flows into a zone in an hour of the night."""
+
+    input: str  # a name under [totals] with the period 15min
+    quantity: str = "water_volume_15min"
+    legitimate_m3_per_hour: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # night use that is no leakage
+    label: str = ""
+
+
+class Alarm(Table, frozen=True, kw_only=True):
+    """A threshold: raised and cleared are records of their own, sent at once."""
+
+    input: str
+    quantity: str
+    part: str = ""
+    above: float | None = None  # one of the two
+    below: float | None = None
+    clear: float | None = None  # left out: at the threshold itself
+    for_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # so long before it is raised
+    clear_for_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    label: str = ""  # what it says to people
+
+
+Derived = AirIndex | Totals | Means | Balance | NightFlow | Alarm  # what gives records of its own
+Treated = Correction | Limit | Band  # what changes the records of others
+EDGE: dict[str, type[Derived | Treated]] = {
+    "corrections": Correction,
+    "limits": Limit,
+    "bands": Band,
+    "air_index": AirIndex,
+    "totals": Totals,
+    "means": Means,
+    "balances": Balance,
+    "night_flows": NightFlow,
+    "alarms": Alarm,
+}
+
+
+def inputs_of(table: Derived | Treated) -> list[str]:
+    """Return the names of the devices that it computes from."""
+    return [name for names in _inputs_by_key(table).values() for name in names]
+
+
+def _inputs_by_key(table: Derived | Treated) -> dict[str, list[str]]:
+    if isinstance(table, AirIndex):
+        return {"inputs": table.inputs}
+    if isinstance(table, Balance):
+        return {"feeds": table.feeds, "consumers": table.consumers}
+    if isinstance(table, Correction) and table.humidity_from:
+        return {"input": [table.input], "humidity_from": [table.humidity_from]}
+    return {"input": [table.input]}
+
+
+def exact(number: float) -> Fraction:
+    """Return the decimal number that was written in the file: 0.92 is 23/25."""
+    return Fraction(str(number))
+
+
+def decimal(number: float) -> tuple[int, int]:
+    """Return the same as (value, exp10)."""
+    fraction = exact(number)
+    exp10 = 0
+    while (fraction / Fraction(10) ** exp10).denominator != 1:
+        exp10 -= 1
+    return int(fraction / Fraction(10) ** exp10), exp10
+
+
+def register_limits(table: Totals) -> RegisterLimits:
+    """Return what is known of a register beforehand."""
+    return RegisterLimits(
+        wraps_at=None if table.wraps_at is None else decimal(table.wraps_at),
+        most_per_hour=None if table.most_per_hour is None else decimal(table.most_per_hour),
+    )
+
+
+def zone(name: str) -> ZoneInfo | None:
+    """Return the time zone of that name, None if there is none."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def problems(config: Config, place: str, table: Derived | Treated) -> Iterator[Problem]:
+    """What makes no sense in one table of the edge, with its place."""
+    for key, names in _inputs_by_key(table).items():
+        for name in names:
+            if problem := _input_problem(config, name):
+                yield f"{place}.{key}", problem
+    if isinstance(table, AirIndex) and not table.inputs:
+        yield f"{place}.inputs", "name at least one device"
+    for quantity in _quantities(table):
+        if units(quantity) is None:
+            yield (
+                f"{place}.{'quantities' if isinstance(table, Totals | Means) else 'quantity'}",
+                (f"there is no quantity {quantity!r}"),
+            )
+    yield from _own_problems(place, table)
+
+
+def _input_problem(config: Config, name: str) -> str:
+    """Return what is wrong with the name of an input, '' if nothing is."""
+    source, device = config.input_of(name)
+    if source in config.nodes and device and "/" in name:
+        return ""
+    if source == config.gateway.name and config.is_known(device):
+        return ""
+    return f"there is no device {name!r}; a node's is written node/device"
+
+
+def _quantities(table: Derived | Treated) -> list[str]:
+    if isinstance(table, AirIndex):
+        return []
+    return list(table.quantities) if isinstance(table, Totals | Means) else [table.quantity]
+
+
+def _own_problems(place: str, table: Derived | Treated) -> Iterator[Problem]:
+    if isinstance(table, Correction):
+        if table.quantity not in QUANTITIES:
+            yield f"{place}.quantity", "only what a device says itself is corrected"
+        if table.formula == "barkjohn_2021" and table.quantity != "pm2_5":
+            yield f"{place}.formula", "barkjohn_2021 was made for pm2_5 alone"
+    if isinstance(table, Band) and "/" in table.input:
+        yield f"{place}.input", "is a node's: a node's records are kept whole, as it numbered them"
+    if isinstance(table, Limit) and table.least is None and table.most is None:
+        yield place, "say `least`, `most` or both"
+    if isinstance(table, Alarm):
+        yield from _alarm_problems(place, table)
+    if isinstance(table, NightFlow) and not table.quantity.endswith(SUFFIX["15min"]):
+        yield f"{place}.quantity", "must be a quarter-hourly total, as water_volume_15min"
+    if isinstance(table, Balance):
+        unknown = [name for name in table.classes if name not in table.feeds + table.consumers]
+        if unknown:
+            yield f"{place}.classes", f"{', '.join(unknown)} is neither feed nor consumer"
+        if not table.feeds or not table.consumers:
+            yield place, "needs at least one of `feeds` and one of `consumers`"
+
+
+def _alarm_problems(place: str, table: Alarm) -> Iterator[Problem]:
+    if (table.above is None) == (table.below is None):
+        yield place, "say `above` or `below`, one of them"
+        return
+    if table.clear is None:
+        return
+    if table.above is not None and table.clear > table.above:
+        yield f"{place}.clear", "must not be more than `above`"
+    if table.below is not None and table.clear < table.below:
+        yield f"{place}.clear", "must not be less than `below`"

@@ -1,0 +1,364 @@
+"""What the edge computes, through a real recorder and spool: treated readings, and records of its own."""
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from bega.clock import mono_ms
+from bega.outbox.spool import Head, Spool
+from bega_gateway import config as settings
+from bega_gateway.build import Clocks, Ground
+from bega_gateway.computed import computed
+from bega_gateway.health import Health
+from bega_gateway.recorder import Recorder
+from bega_protocols import senml
+from bega_protocols.reading import SUSPECT, Reading
+from bega_protocols.record import SYNCHRONISED, Record
+
+QUARTER_MS, HOUR_MS = 900_000, 3_600_000
+START_MS = round(datetime(2026, 11, 20, 0, 0, tzinfo=ZoneInfo("Europe/Bucharest")).timestamp()) * 1000
+
+FILE = """
+[gateway]
+name = "gw-1"
+city = "timisoara"
+time_zone = "Europe/Bucharest"
+[uplink]
+brokers = ["mqtt://localhost"]
+[lines.nodes]
+kind = "mqtt"
+broker = "mqtt://localhost"
+[nodes.air-1]
+line = "nodes"
+audience = "public"
+[lines.p1]
+kind = "serial"
+port = "/dev/p1"
+[devices.home]
+line = "p1"
+driver = "dsmr_p1"
+audience = "personal"
+[lines.pms]
+kind = "serial"
+port = "/dev/pms"
+[devices.street]
+line = "pms"
+driver = "pms5003"
+audience = "public"
+"""
+
+
+class Meter:
+    """What a driver tells of its meter."""
+
+    def __init__(self, serial: str) -> None:
+        self.attributes = {"serial": serial}
+
+
+def configuration(tmp_path, text):
+    path = tmp_path / "gateway.toml"
+    path.write_text(FILE + text)
+    config, problems = settings.examine(path)
+    assert not problems
+    return config
+
+
+def complaints(tmp_path, text):
+    path = tmp_path / "gateway.toml"
+    path.write_text(FILE + text)
+    return [problem.partition(": ")[2] for problem in settings.examine(path)[1]]
+
+
+@asynccontextmanager
+async def running(tmp_path, config, states=None):
+    """A recorder with every computed part of `config` behind it."""
+    with ThreadPoolExecutor(1) as executor:
+        spool = await Spool.open(tmp_path / "spool.db", executor, window_s=0.0)
+        recorder = Recorder(config, 1_790_000_000, spool, None)
+        ground = Ground(Clocks(lambda: START_MS, mono_ms), 1, spool, None, recorder, Health(mono_ms))
+        tasks = [asyncio.create_task(spool.run())]
+        kept = await spool.driver_states()
+        for section, rows in config.edge.items():
+            for name, table in rows.items():
+                if not isinstance(table, settings.Treated):
+                    part = await computed(ground, config, f"{section}.{name}", kept.get(name, b""))
+                    tasks += [asyncio.create_task(work()) for _, work in part.works]
+        records = []
+        recorder.listen(lambda record, arrival_ms, simulated: records.append(record))
+        try:
+            yield recorder, records
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await spool.close()
+
+
+async def settle():
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+def of(records, device):
+    return [record for record in records if record.device == device]
+
+
+def readings_of(records, device):
+    return [list(record.readings) for record in of(records, device)]
+
+
+TOTALS = """
+[totals.home-15min]
+input = "home"
+quantities = ["active_energy_import"]
+wraps_at = 1000000
+"""
+
+
+def test_totals_are_records_of_their_own_and_go_on_after_a_restart(tmp_path):
+    config = configuration(tmp_path, TOTALS)
+
+    async def read(minutes):
+        async with running(tmp_path, config) as (recorder, records):
+            for minute in minutes:
+                reading = Reading("active_energy_import", 1000 + minute, -3, "t1")
+                await recorder.record("home", [[reading]], START_MS + minute * 60_000, keeps=Meter("7"))
+                await settle()
+            return records
+
+    first = asyncio.run(read(range(0, 40, 5)))
+    second = asyncio.run(read(range(40, 65, 5)))
+    given = of(first, "home-15min") + of(second, "home-15min")
+    assert [record.time_ms for record in given] == [START_MS + n * QUARTER_MS for n in (1, 2, 3, 4)]
+    for record in given:
+        assert list(record.readings) == [
+            Reading("coverage", 15),
+            Reading("active_energy_import_15min", 15, -3, "t1"),
+        ]
+
+
+def test_another_meter_is_told_by_its_number(tmp_path):
+    config = configuration(tmp_path, TOTALS)
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            for minute, value, serial in ((0, 500, "a"), (5, 505, "a"), (10, 600, "b"), (15, 610, "b")):
+                reading = Reading("active_energy_import", value, 0)
+                await recorder.record("home", [[reading]], START_MS + minute * 60_000, keeps=Meter(serial))
+                await settle()
+            return readings_of(records, "home-15min")
+
+    assert asyncio.run(read()) == [[Reading("coverage", 10), Reading("active_energy_import_15min", 15, 0, "", SUSPECT)]]
+
+
+def test_what_is_computed_of_a_household_is_a_households(tmp_path):
+    config = configuration(tmp_path, TOTALS + '[means.street-1h]\ninput = "street"\nquantities = ["pm2_5"]\n')
+    assert config.audience_of("gw-1", "home-15min") == "personal"
+    assert config.audience_of("gw-1", "street-1h") == "public"
+
+
+CHAIN = """
+[totals.feed]
+input = "air-1/feed"
+quantities = ["water_volume"]
+[totals.house]
+input = "air-1/house"
+quantities = ["water_volume"]
+[balances.zone]
+feeds = ["feed"]
+consumers = ["house"]
+quantity = "water_volume_15min"
+class_percent = 1
+[night_flows.zone-night]
+input = "feed"
+legitimate_m3_per_hour = 0.1
+[alarms.leak]
+input = "zone-night"
+quantity = "net_night_flow"
+above = 0.5
+clear = 0.25
+label = "water is lost in the zone"
+"""
+
+
+def test_totals_make_a_balance_a_night_flow_and_an_alarm(tmp_path):
+    """A day in which the zone loses 0.2 m3 in each quarter-hour: five times 1 % of what the meters say."""
+    config = configuration(tmp_path, CHAIN)
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            for quarter in range(0, 25):
+                time_ms = START_MS + quarter * QUARTER_MS
+                for device, step in (("feed", 1200), ("house", 1000)):
+                    reading = Reading("water_volume", quarter * step, -3)
+                    await feed_node(recorder, device, quarter + 1, reading, time_ms)
+                    await settle()
+            return records
+
+    records = asyncio.run(read())
+    losses = readings_of(records, "zone")
+    assert len(losses) == 24
+    assert losses[0][0] == Reading("water_volume_15min_loss", 200, -3)
+    assert losses[0][1].quantity == "water_volume_15min_loss_uncertainty" and losses[0][1].value == 15620
+    assert losses[0][2] == Reading("loss_percent", 1667, -2)
+    [night] = of(records, "zone-night")
+    assert night.time_ms == START_MS + 4 * HOUR_MS
+    assert list(night.readings) == [
+        Reading("minimum_night_flow", 4_800_000, -6),
+        Reading("net_night_flow", 4_700_000, -6),
+    ]
+    assert readings_of(records, "leak") == [[Reading("alarm", 1), Reading("net_night_flow", 4_700_000, -6)]]
+
+
+async def feed_node(recorder, device, seq, reading, time_ms):
+    record = Record("air-1", 5, seq, device, time_ms, SYNCHRONISED, [reading])
+    stored = recorder.record_of_node(record, senml.encode(record), Head("air-1", 5, seq), time_ms)
+    await stored
+
+
+def test_an_alarm_that_was_raised_is_not_raised_again_after_a_restart(tmp_path):
+    config = configuration(tmp_path, '[alarms.dust]\ninput = "street"\nquantity = "pm2_5"\nabove = 50\nclear = 40\n')
+
+    async def read(values):
+        async with running(tmp_path, config) as (recorder, records):
+            for minute, value in enumerate(values):
+                await recorder.record("street", [[Reading("pm2_5", value)]], START_MS + minute * 60_000)
+                await settle()
+            return readings_of(records, "dust")
+
+    assert asyncio.run(read([10, 60, 70])) == [[Reading("alarm", 1), Reading("pm2_5", 60)]]
+    assert asyncio.run(read([70, 45, 39])) == [[Reading("alarm", 0), Reading("pm2_5", 39)]]
+
+
+def test_means_say_least_and_most_and_what_they_rest_on(tmp_path):
+    config = configuration(tmp_path, '[means.street-1h]\ninput = "street"\nquantities = ["pm2_5"]\n')
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            for minute in range(0, 61):
+                await recorder.record("street", [[Reading("pm2_5", minute)]], START_MS + minute * 60_000)
+                await settle()
+            return records
+
+    [record] = of(asyncio.run(read()), "street-1h")
+    assert record.time_ms == START_MS + HOUR_MS
+    assert list(record.readings) == [
+        Reading("coverage", 60),
+        Reading("pm2_5_mean_1h", 29500, -3),
+        Reading("pm2_5_min_1h", 0, -3),
+        Reading("pm2_5_max_1h", 59000, -3),
+    ]
+
+
+CORRECTED = """
+[corrections.dry]
+input = "street"
+quantity = "pm2_5"
+formula = "kappa_koehler"
+kappa = 0.4
+humidity_from = "air-1/sht"
+[corrections.offset]
+input = "street"
+quantity = "pm10"
+slope = 0.92
+offset = -1.5
+[limits.street]
+input = "street"
+quantity = "pm10"
+most = 900
+"""
+
+
+def test_a_corrected_value_stands_beside_the_raw_one(tmp_path):
+    config = configuration(tmp_path, CORRECTED)
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            await recorder.record("street", [[Reading("pm2_5", 100), Reading("pm10", 12)]], START_MS)
+            await feed_node(recorder, "sht", 1, Reading("humidity", 900, -1), START_MS)
+            await recorder.record("street", [[Reading("pm2_5", 100), Reading("pm10", 950)]], START_MS + 60_000)
+            await recorder.record("street", [[Reading("pm2_5", 100)]], START_MS + HOUR_MS)
+            return readings_of(records, "street")
+
+    assert asyncio.run(read()) == [
+        [Reading("pm2_5", 100), Reading("pm10", 12), Reading("pm10_corrected", 95, -1)],
+        [
+            Reading("pm2_5", 100),
+            Reading("pm10", 950, 0, "", SUSPECT),
+            Reading("pm2_5_corrected", 314, -1),
+            Reading("pm10_corrected", 8725, -1, "", SUSPECT),
+        ],
+        [Reading("pm2_5", 100)],
+    ]
+
+
+def test_a_nodes_record_keeps_its_number_when_a_value_is_corrected(tmp_path):
+    config = configuration(
+        tmp_path, '[corrections.warm]\ninput = "air-1/sht"\nquantity = "temperature"\noffset = -0.5\n'
+    )
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            await feed_node(recorder, "sht", 3, Reading("temperature", 2150, -2), START_MS)
+            batch = await recorder._spool.take(0, 10)
+            return records, [json.loads(row.payload) for row in batch]
+
+    records, _ = asyncio.run(read())
+    assert (records[0].source, records[0].boot, records[0].seq) == ("air-1", 5, 3)
+    assert list(records[0].readings) == [
+        Reading("temperature", 2150, -2),
+        Reading("temperature_corrected", 2100, -2),
+    ]
+
+
+def test_what_stands_still_is_left_out_but_for_a_sign_of_life(tmp_path):
+    config = configuration(
+        tmp_path, '[bands.street]\ninput = "street"\nquantity = "pm2_5"\nwidth = 2\nlongest_s = 600\n'
+    )
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            for minute in range(21):
+                await recorder.record("street", [[Reading("pm2_5", 10 + minute % 2)]], START_MS + minute * 60_000)
+            return [(record.time_ms - START_MS) // 60_000 for record in of(records, "street")]
+
+    assert asyncio.run(read()) == [0, 10, 20]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[totals.x]\ninput = "nobody"\nquantities = ["gas_volume"]\n', "there is no device 'nobody'"),
+        ('[totals.x]\ninput = "home"\nquantities = ["luck"]\n', "there is no quantity 'luck'"),
+        ('[totals.home]\ninput = "home"\nquantities = ["gas_volume"]\n', "a device has this name"),
+        ('[alarms.x]\ninput = "home"\nquantity = "voltage"\n', "say `above` or `below`"),
+        ('[alarms.x]\ninput = "home"\nquantity = "voltage"\nabove = 5\nclear = 6\n', "must not be more than `above`"),
+        ('[corrections.x]\ninput = "street"\nquantity = "pm10"\nformula = "barkjohn_2021"\n', "pm2_5 alone"),
+        ('[bands.x]\ninput = "air-1/pms"\nquantity = "pm10"\nwidth = 1\n', "kept whole"),
+        ('[night_flows.x]\ninput = "home"\nquantity = "gas_volume_1h"\n', "quarter-hourly"),
+        ('[balances.x]\nfeeds = ["home"]\nconsumers = []\nquantity = "gas_volume_1h"\n', "at least one of"),
+        (
+            '[alarms.a]\ninput = "b"\nquantity = "alarm"\nabove = 1\n'
+            '[alarms.b]\ninput = "a"\nquantity = "alarm"\nabove = 1\n',
+            "computes from itself",
+        ),
+        (
+            '[means.x]\ninput = "home"\nquantities = ["voltage"]\n'
+            '[alarms.x]\ninput = "home"\nquantity = "voltage"\nabove = 5\n',
+            "has this name",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_told(tmp_path, text, said):
+    assert any(said in complaint for complaint in complaints(tmp_path, text)), complaints(tmp_path, text)
+
+
+def test_a_time_zone_that_is_none_is_told(tmp_path):
+    path = tmp_path / "gateway.toml"
+    path.write_text(FILE.replace("Europe/Bucharest", "Europe/Timisoara"))
+    assert "there is no time zone 'Europe/Timisoara'" in settings.examine(path)[1][0]
