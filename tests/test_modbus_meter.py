@@ -28,7 +28,7 @@ from bega_protocols.errors import ChecksumError, ConfigError, WireError
 from bega_protocols.modbus_rtu import RtuListener, characters_us, frame, silence_us, unframe
 from bega_protocols.modbus_tcp import TcpListener
 from bega_protocols.modbus_tcp import frame as tcp_frame
-from bega_protocols.reading import QUANTITIES, Reading
+from bega_protocols.reading import QUANTITIES, Reading, decimal_text, parse_decimal
 
 MICROPYTHON = Path(sys.executable).with_name("micropython")
 PROTOCOLS = Path(bega_protocols.__file__).parent.parent
@@ -101,7 +101,10 @@ def bits(form: str, value: float) -> int:
     return int.from_bytes(struct.pack(form, value))
 
 
-@given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(-6, 6), st.integers(-6, 6))
+FARTHEST = float(2**50 - 2**26)  # the largest float32 below 2^50
+
+
+@given(st.floats(-FARTHEST, FARTHEST, width=32), st.integers(-6, 6), st.integers(-6, 6))
 def test_float32_comes_out_as_decimal_arithmetic_rounds_it(value, scale, exponent):
     with localcontext() as context:
         context.prec = 400
@@ -109,7 +112,7 @@ def test_float32_comes_out_as_decimal_arithmetic_rounds_it(value, scale, exponen
     assert number(bits(">f", value), 4, "float", scale, exponent) == (int(exact), exponent)
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(-9, 9))
+@given(st.floats(-FARTHEST, FARTHEST), st.integers(-9, 9))
 def test_float64_comes_out_as_decimal_arithmetic_rounds_it(value, exponent):
     with localcontext() as context:
         context.prec = 1200
@@ -120,6 +123,24 @@ def test_float64_comes_out_as_decimal_arithmetic_rounds_it(value, exponent):
 @pytest.mark.parametrize("octets", ["7fc00000", "7f800000", "ff800000", "ffc00001", "7f800001"])
 def test_float_that_is_no_number_is_no_reading(octets):
     assert number(int(octets, 16), 4, "float", 0, -3) is None
+
+
+@pytest.mark.parametrize("value", [2.0**50, -(2.0**50), -8.3e37, 3.4e38])
+@pytest.mark.parametrize(("form", "size"), [(">f", 4), (">d", 8)])
+@pytest.mark.parametrize("exponent", [-18, -3, 3])
+def test_float_that_no_meter_counts_to_is_no_reading(form, size, value, exponent):
+    assert number(bits(form, value), size, "float", 0, exponent) is None
+
+
+def test_largest_float_that_a_profile_can_read_makes_a_record_that_is_read_again():
+    row = {"address": 0, "quantity": "voltage", "type": "float64", "function": 3, "scale": 6, "exponent": -18}
+    raw = bits(">d", math.nextafter(2.0**50, 0))
+    driver = Driver({"tags": [row], "address": 1})
+    groups = answers(driver.measure(0), lambda question: bytes([3, 8]) + raw.to_bytes(8))
+    value, exp10 = groups[0][0].value, groups[0][0].exp10
+    assert parse_decimal(decimal_text(value, exp10)) == (value, exp10)
+    with pytest.raises(ConfigError, match="more digits"):
+        Driver({"tags": [{**row, "scale": 7}], "address": 1})
 
 
 def test_tie_goes_to_the_even_digit():

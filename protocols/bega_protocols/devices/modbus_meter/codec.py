@@ -27,6 +27,9 @@ TYPES = {
 }
 # float size in bytes: (bits of the fraction, bias of the exponent)
 FLOATS = {4: (23, 127), 8: (52, 1023)}
+# A float of 2^50 (10^15) or more is no number either: no meter counts so far, and words in another order do at once.
+BEYOND_BITS = 50
+BEYOND = 127 + BEYOND_BITS  # as the power that stands in a float32
 
 # Section 7 of the application protocol.
 REFUSALS = {
@@ -69,7 +72,7 @@ def words_turned(octets: bytes) -> bytes:
 
 
 def number(raw: int, size: int, kind: str, scale: int, exponent: int) -> "tuple[int, int] | None":
-    """Return (value, exp10) of what the `size` bytes in `raw` hold, or None if they are no finite number.
+    """Return (value, exp10) of what the `size` bytes in `raw` hold, or None if they are no number.
 
     scale: the meter's unit is 10^scale of the quantity's, e.g. 3 for kW where the quantity is in W
     exponent: where a float is rounded, in the quantity's unit; a whole number is never rounded
@@ -83,17 +86,18 @@ def number(raw: int, size: int, kind: str, scale: int, exponent: int) -> "tuple[
 
 
 def float_in_units(raw: int, size: int, exponent: int) -> "int | None":
-    """Return the IEEE 754 number in the bits of `raw` as a whole number of 10^exponent; None for NaN and infinity.
+    """Return the IEEE 754 number in the bits of `raw` as a whole number of 10^exponent; None if it is none of a meter.
 
-    Rounded to the nearest, a tie to the even one (as IEEE 754 itself rounds),
-    by whole numbers alone: the result is exact on an ESP32 too.
+    None are NaN, infinity, and all that is BEYOND. Rounded to the nearest, a tie
+    to the even one (as IEEE 754 itself rounds), by whole numbers alone: the
+    result is exact on an ESP32 too.
     """
     if size == 4 and exponent <= 0:
         return float32_times(raw, 10**-exponent)
     fraction_bits, bias = FLOATS[size]
     fraction = raw & (1 << fraction_bits) - 1
     power = raw >> fraction_bits & 2 * bias + 1
-    if power == 2 * bias + 1:
+    if power >= bias + BEYOND_BITS:
         return None
     if power:
         fraction |= 1 << fraction_bits
@@ -116,12 +120,12 @@ def float_in_units(raw: int, size: int, exponent: int) -> "int | None":
 
 
 def float32_times(raw: int, factor: int) -> "int | None":
-    """Return the float32 in the bits of `raw` times `factor`, rounded as above; None for NaN and infinity.
+    """Return the float32 in the bits of `raw` times `factor`, rounded as above; None for what is no number.
 
     Most registers of most meters are these: by shifts it takes a third of the time.
     """
     power = raw >> 23 & 0xFF
-    if power == 0xFF:
+    if power >= BEYOND:
         return None
     # Below the smallest power there is no hidden bit, and the fraction counts double.
     value = (raw & 0x7FFFFF | 0x800000 if power else (raw & 0x7FFFFF) << 1) * factor

@@ -75,6 +75,7 @@ TAG_KEYS = ("function", "type", "words", "absent", "exponent") + (
     "max_registers", "gap_registers", "even", "pause_ms",
 )  # fmt: skip
 WORD_ORDERS = ("high first", "low first")
+MOST_PLACES = 24  # that a float may keep: with the 16 before them no more than a record may have (reading.py)
 
 
 def read_profile(table: "Mapping[str, Any]") -> Profile:
@@ -206,6 +207,8 @@ def _read_row(table: "Mapping[str, Any]", entry: "Any", place: str) -> Row:
     exponent = 0
     if kind == FLOAT:
         exponent = attempt(problems, whole, entry, place, "exponent", -18, 18, table.get("exponent"))
+        if not problems and scale - exponent > MOST_PLACES:
+            problems.append("%s: exponent %d keeps more digits than any number has" % (place, exponent))
     if problems:
         raise ConfigError("\n".join(problems))
     low_word_first = given["words"] == "low first"
