@@ -143,6 +143,12 @@ def test_largest_float_that_a_profile_can_read_makes_a_record_that_is_read_again
         Driver({"tags": [{**row, "scale": 7}], "address": 1})
 
 
+@pytest.mark.parametrize("part", ["l 1", "l1:x", "é", "a/b", '"', "123456789", 1])
+def test_part_that_no_record_can_name_is_refused(part):
+    with pytest.raises(ConfigError, match="part must be"):
+        Driver({"tags": [{"address": 0, "quantity": "voltage", "part": part}], "address": 1})
+
+
 def test_tie_goes_to_the_even_digit():
     assert [number(bits(">f", value), 4, "float", 0, 0) for value in (0.5, 1.5, 2.5, -2.5)] == [
         (0, 0),

@@ -36,6 +36,11 @@ def encode(record: Record) -> bytes:
     return Encoder().encode(record)
 
 
+def is_name(text: str) -> bool:
+    """Return whether a source, a device or a part can be called so."""
+    return 0 < len(text) <= NAME_SIZE and all(character in _NAME for character in text)
+
+
 class Encoder:
     """Encodes record after record: what it has worked out for a quantity once, it need not work out again."""
 
@@ -184,7 +189,7 @@ def _number(value: str) -> str:
 
 def _check_name(name: str) -> None:
     """Raise ValueError for what is no segment of a topic: it would break the JSON, or somebody's path."""
-    if not 0 < len(name) <= NAME_SIZE or not all(character in _NAME for character in name):
+    if not is_name(name):
         raise ValueError("no name: %r" % name[:NAME_SIZE])
 
 

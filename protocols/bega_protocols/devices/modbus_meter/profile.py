@@ -10,6 +10,7 @@ from bega_protocols.devices.modbus_meter.codec import FLOAT, TYPES
 from bega_protocols.errors import ConfigError
 from bega_protocols.modbus_rtu import MAX_COUNT, READS
 from bega_protocols.reading import QUANTITIES
+from bega_protocols.senml import is_name
 from bega_protocols.settings import attempt
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
@@ -185,8 +186,8 @@ def _read_row(table: "Mapping[str, Any]", entry: "Any", place: str) -> Row:
     unknown = [str(key) for key in entry if key not in ROW_KEYS and key not in DEFAULTS]
     if unknown:
         problems.append("%s: unknown key %s" % (place, ", ".join(unknown)))
-    if not isinstance(part, str) or len(part) > 8:
-        problems.append("%s: part must be a short text" % place)
+    if not isinstance(part, str) or len(part) > 8 or (part and not is_name(part)):
+        problems.append("%s: part must be at most 8 letters, digits, _ or -" % place)
     given = {}
     for key in DEFAULTS:
         given[key] = entry.get(key, table.get(key, DEFAULTS[key]))
