@@ -209,6 +209,26 @@ def test_a_question_without_answer_waits_and_goes_on(far_end):
     assert exchange(far_end, Ask(b"wake", 20, 0), Ask(b"?", 1000, 1)) == [b"", b"1"]
 
 
+@pytest.mark.parametrize(("frame", "wire_s"), [("7E1", 2.1), ("8N1", 2.1), ("8E1", 2.31)])
+def test_a_rest_begins_when_the_last_bit_has_left_the_wire(far_end, monkeypatch, frame, wire_s):
+    slept_s = []
+    sleep = asyncio.sleep
+
+    async def at_once(delay_s):
+        slept_s.append(delay_s)
+        await sleep(0)
+
+    async def work():
+        line = SerialWire(str(far_end.path), 300, frame, mono_ms)
+        await line.open()
+        monkeypatch.setattr(asyncio, "sleep", at_once)
+        await line.exchange(Ask(bytes(63), 1600, 0))
+        line.close()
+
+    asyncio.run(work())
+    assert slept_s == [pytest.approx(wire_s), 1.6]
+
+
 def test_the_rate_changes_behind_a_question_and_is_the_lines_own_in_the_next_turn(far_end):
     far_end.answers = {b"?": [(0.1, b"1")], b"!": [(0, b"2")]}
 

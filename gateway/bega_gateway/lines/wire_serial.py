@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from bega.clock import Clock
     from bega_protocols.ask import Ask
 
-BITS_A_CHARACTER = 11  # start, eight, parity, stop
 LARGEST_ANSWER_BYTES = 65_536
 TOTAL_MS = 60_000  # of an answer that a driver allows to go on and on
 SWITCH_S = 0.02  # a USB adapter may still send when the wire time is over: its latency timer is 16 ms
@@ -32,6 +31,7 @@ class SerialWire:
         self._port = port
         self._baud = baud
         self._frame = frame
+        self._bits_a_character = 1 + int(frame[0]) + (frame[1] != "N") + int(frame[2])
         self._mono_ms = mono_ms
         self._serial: serial.Serial | None = None
         self._inbox: Inbox | None = None
@@ -85,7 +85,7 @@ class SerialWire:
                 said += os.write(self._serial.fileno(), octets[said:])
             except BlockingIOError:
                 await asyncio.sleep(SWITCH_S)
-        await asyncio.sleep(len(octets) * BITS_A_CHARACTER / self._serial.baudrate)
+        await asyncio.sleep(len(octets) * self._bits_a_character / self._serial.baudrate)
 
     async def _answer(self, inbox: Inbox, ask: Ask) -> bytes | None:
         now_ms = self._mono_ms()
