@@ -7,6 +7,7 @@ types of data. Multi-byte values come low byte first. No IO, no clock, no floats
 
 from collections import namedtuple
 
+from bega_protocols.dates import month_days
 from bega_protocols.errors import WireError
 from bega_protocols.mbus_units import DATE, DATE_TIME, PLAIN_TEXT, describe
 
@@ -280,13 +281,7 @@ def _date(low: int, high: int, century: int) -> "str | None":
     """Year: seven bits, of this century up to 80 where the century is not given, else of the last."""
     year, month, day = low >> 5 | high >> 1 & 0x78, high & 0x0F, low & 0x1F
     year += 2000 if century == 0 and year <= 80 else 1900 + 100 * century
-    return "%04d-%02d-%02d" % (year, month, day) if 1 <= month <= 12 and 1 <= day <= _days(year, month) else None
-
-
-def _days(year: int, month: int) -> int:
-    if month == 2:
-        return 29 if year % 4 == 0 and (year % 100 or year % 400 == 0) else 28
-    return 30 if month in (4, 6, 9, 11) else 31
+    return "%04d-%02d-%02d" % (year, month, day) if 1 <= month <= 12 and 1 <= day <= month_days(year, month) else None
 
 
 def _time(hour: int, minute: int, second: "int | None") -> "str | None":

@@ -8,6 +8,7 @@ No IO, no clock, no floats.
 """
 
 from bega_protocols.checks import crc16_arc
+from bega_protocols.dates import days, month_days
 from bega_protocols.errors import ChecksumError, WireError
 from bega_protocols.obis import electricity, is_digits, reading
 from bega_protocols.reading import Reading
@@ -325,30 +326,18 @@ def unix_s(stamp: str, normal_time_utc_min: int = NORMAL_TIME_UTC_MIN) -> "int |
         return None
     year, month, day, hour, minute, second = [int(stamp[at : at + 2]) for at in range(0, 12, 2)]
     year += 2000
-    if not 1 <= month <= 12 or not 1 <= day <= _month_days(year, month) or hour > 23 or minute > 59 or second > 59:
+    if not 1 <= month <= 12 or not 1 <= day <= month_days(year, month) or hour > 23 or minute > 59 or second > 59:
         return None
-    normal_s = ((_days(year, month, day) * 24 + hour) * 60 + minute - normal_time_utc_min) * 60 + second
+    normal_s = ((days(year, month, day) * 24 + hour) * 60 + minute - normal_time_utc_min) * 60 + second
     summer_s = normal_s - 3600
     if stamp[12:]:
         return summer_s if stamp[12:] == "S" else normal_s
     return summer_s if _last_sunday_s(year, 3) <= summer_s < _last_sunday_s(year, 10) else normal_s
 
 
-def _days(year: int, month: int, day: int) -> int:
-    """Return the days since 1970-01-01 (Gregorian), counting years from March so that a leap day ends one."""
-    if month < 3:
-        year -= 1
-        month += 12
-    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 719469
-
-
-def _month_days(year: int, month: int) -> int:
-    return _days(year + month // 12, month % 12 + 1, 1) - _days(year, month, 1)
-
-
 def _last_sunday_s(year: int, month: int) -> int:
     """Return Unix seconds of 01:00 UTC of the last Sunday of a month of 31 days: Directive 2000/84/EC."""
-    last = _days(year, month, 31)
+    last = days(year, month, 31)
     return (last - (last + 4) % 7) * 86400 + 3600  # day 0 was a Thursday
 
 

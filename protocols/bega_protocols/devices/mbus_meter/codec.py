@@ -9,6 +9,7 @@ code behind it that changes its meaning.
 
 from collections import namedtuple
 
+from bega_protocols.dates import days
 from bega_protocols.mbus import PERMANENT_ERROR, TEMPORARY_ERROR
 from bega_protocols.mbus_records import FUNCTIONS, INSTANT, Record
 from bega_protocols.reading import GOOD, SUSPECT, Reading, decimal_text
@@ -232,11 +233,4 @@ def _unix_s(text: str, summer: bool, utc_min: int) -> int:
     second = int(text[17:19]) if len(text) > 16 else 0
     if summer:
         hour -= 1
-    return ((_days(year, month, day) * 24 + hour) * 60 + minute - utc_min) * 60 + second
-
-
-def _days(year: int, month: int, day: int) -> int:
-    """Return the days since 1970-01-01 (Gregorian), counting years from March so that a leap day ends one."""
-    if month < 3:
-        year, month = year - 1, month + 12
-    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 719469
+    return ((days(year, month, day) * 24 + hour) * 60 + minute - utc_min) * 60 + second
