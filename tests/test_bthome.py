@@ -19,7 +19,7 @@ from bega_protocols import bthome
 from bega_protocols.devices.bthome.driver import REPEAT_MS, REPEAT_OF_PACKET_ID_MS, Driver
 from bega_protocols.devices.bthome.sim import OBJECTS, RANGES, Sim
 from bega_protocols.errors import ChecksumError, ConfigError
-from bega_protocols.reading import QUANTITIES, Reading, decimal_text
+from bega_protocols.reading import GOOD, QUANTITIES, SUSPECT, Reading, decimal_text
 
 ADDRESS = "54:48:E6:8F:80:A5"
 KEY = "231d39c1d7cc1ab1aee224cd096db932"
@@ -461,6 +461,33 @@ def test_long_advertisement_of_bluetooth_5_is_read_though_its_length_looks_like_
     chunk = bytes([len(service_data) + 1, 0x16]) + service_data
     assert Driver.recognises(chunk)
     assert load_driver("bthome", {}).feed(chunk, 0) == [[Reading("temperature", 2500, -2)]]
+
+
+@pytest.mark.parametrize("size", range(0x40, 0x60))
+@pytest.mark.parametrize("kind", ["16aafe", "ffaafe", "03aafe", "2101fe"])
+def test_other_structure_before_a_packet_is_no_packet_though_its_length_looks_like_one(size, kind):
+    other = bytes([size]) + bytes.fromhex(kind) + bytes(size - 3)
+    driver = load_driver("bthome", PLAIN)
+    assert driver.feed(other, 0) == []
+    assert driver.feed(other + bytes.fromhex("0716d2fc4002c409"), 0) == [[Reading("temperature", 2500, -2)]]
+    assert not driver.damaged
+
+
+@pytest.mark.parametrize(
+    ("service_data", "quality"),
+    [
+        ("400164", GOOD), ("400165", SUSPECT), ("40031027", GOOD), ("40031127", SUSPECT), ("402eff", SUSPECT),
+        ("402f64", GOOD), ("402f65", SUSPECT), ("405ea08c", GOOD), ("405ea18c", SUSPECT),
+    ],
+)  # fmt: skip
+def test_more_than_there_can_be_is_suspect(service_data, quality):
+    [[reading]] = load_driver("bthome", {}).feed(bytes.fromhex(service_data), 0)
+    assert reading.quality == quality
+
+
+def test_one_of_several_is_suspect_by_itself():
+    [group] = load_driver("bthome", {}).feed(bytes.fromhex("402e322eff"), 0)
+    assert [(row.part, row.quality) for row in group] == [("c1", GOOD), ("c2", SUSPECT)]
 
 
 def test_long_advertisement_of_a_stranger_is_not_recognised():

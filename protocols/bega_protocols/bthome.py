@@ -21,7 +21,6 @@ TAG_SIZE = 4
 ADDRESS_SIZE = 6
 
 _SERVICE_DATA_16_BIT = 0x16  # AD type: service data, 16-bit UUID
-_STRUCTURE = b"\x16" + UUID  # no plain bare packet has it behind its first byte: object 16 is a boolean, and D2 is none
 
 # Bytes of each object, by its id from 0x00 on: "." is an id that the format does not give.
 # "v" counts its own bytes (text, raw); "c" is a command: the lower 5 bits count the bytes behind its operation.
@@ -63,12 +62,15 @@ def parse(chunk: bytes) -> "Packet | None":
     `chunk` is told apart by its first byte: D2 FC is service data with its
     UUID; 40 to 5F (a device information of version 2) is service data without
     it; all else is a row of advertising structures (02 01 06 .. 16 D2 FC ..).
+    Extended advertising (Bluetooth 5) allows structures of 64 to 95 bytes,
+    whose length looks like a device information: what is a row to its last
+    byte is taken for one.
 
     Raises WireError if it is none of the three, or BTHome of another version.
     """
     if chunk[:2] == UUID:
         service_data = chunk[2:]
-    elif chunk[:1] and chunk[0] >> 5 == VERSION and chunk[1:4] != _STRUCTURE:
+    elif chunk[:1] and chunk[0] >> 5 == VERSION and not _is_row(chunk):
         service_data = chunk
     else:
         return advertised(chunk)
@@ -78,8 +80,7 @@ def parse(chunk: bytes) -> "Packet | None":
 def advertised(chunk: bytes) -> "Packet | None":
     """Return the BTHome packet in a row of advertising structures, None if there is none; raises WireError as `parse`.
 
-    Extended advertising (Bluetooth 5) allows a first structure of 64 to 95 bytes, whose length looks like a device
-    information: whoever knows that he has a row says so by calling this.
+    Whoever knows that he has a row says so by calling this.
     """
     service_data = _service_data(chunk)
     return None if service_data is None else _packet(service_data, chunk)
@@ -139,6 +140,14 @@ def _packet(service_data: bytes, chunk: bytes) -> "Packet":
     if info & RESERVED:
         raise WireError("BTHome with the reserved bit 1 of its device information set", chunk)
     return Packet(info, service_data[1:])
+
+
+def _is_row(chunk: bytes) -> bool:
+    """Return whether structures fill `chunk` to its last byte."""
+    at = 0
+    while at < len(chunk) and chunk[at]:
+        at += 1 + chunk[at]
+    return at == len(chunk)
 
 
 def _service_data(chunk: bytes) -> "bytes | None":

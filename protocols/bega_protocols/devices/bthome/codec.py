@@ -7,7 +7,7 @@ number x `factor` x 10^`exp10` in the quantity's unit.
 from collections import namedtuple
 
 from bega_protocols.bthome import PACKET_ID, Object
-from bega_protocols.reading import Reading
+from bega_protocols.reading import GOOD, SUSPECT, Reading
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ STATES = {
     0x2C: "vibration",
     0x2D: "window_open",
 }
+HIGHEST = {"humidity": 100, "moisture": 100, "battery": 100, "direction": 360}  # in the unit; fields can hold more
 DEVICE_TYPE, FIRMWARE_4, FIRMWARE_3 = 0xF0, 0xF1, 0xF2
 
 
@@ -119,7 +120,7 @@ def readings(objects: "list[Object]") -> "list[Reading]":
         part = ""
         if quantities.count(reading.quantity) > 1:
             part = "c%d" % (quantities[: index + 1].count(reading.quantity))
-        result.append(Reading(reading.quantity, reading.value, reading.exp10, part))
+        result.append(Reading(reading.quantity, reading.value, reading.exp10, part, reading.quality))
     return result
 
 
@@ -137,10 +138,17 @@ def attributes(objects: "list[Object]") -> "dict[str, str]":
 def _reading(found: Object) -> "Reading | None":
     meaning = MEANINGS.get(found.id)
     if meaning is not None:
-        return Reading(meaning.quantity, _number(found.data, meaning.signed) * meaning.factor, meaning.exp10)
+        value = _number(found.data, meaning.signed) * meaning.factor
+        return Reading(meaning.quantity, value, meaning.exp10, "", _quality(meaning, value))
     if found.id in STATES:
         return Reading(STATES[found.id], int(found.data != b"\x00"))  # a boolean is 0 or 1; the reference takes any
     return None
+
+
+def _quality(meaning: Meaning, value: int) -> int:
+    """Return SUSPECT for more than there can be of the quantity: a sensor that is faulty or miscalibrated."""
+    highest = HIGHEST.get(meaning.quantity)
+    return GOOD if highest is None or value <= highest * 10**-meaning.exp10 else SUSPECT
 
 
 def _number(data: bytes, signed: bool) -> int:
