@@ -860,7 +860,7 @@ def test_counter_may_have_moved_while_nobody_listened():
     assert qualities(["00100.000", "00302.000"], step_ms=2 * 3_600_000) == [GOOD, SUSPECT]
 
 
-def test_only_counters_are_compared_and_only_without_a_check_value():
+def test_only_counters_are_held_to_their_pace_and_only_without_a_check_value():
     listener = driver()
     for number in ("00100.000", "00001.000", "99999.000"):
         [[energy, power]] = listener.feed(telegram(f"1-0:1.8.1({number}*kWh)", "1-0:1.7.0(0001.01*kW)"), NOW_MS)
@@ -869,6 +869,16 @@ def test_only_counters_are_compared_and_only_without_a_check_value():
     for power in ("0000.10", "9999.99", "0000.00"):
         [[reading]] = listener.feed(telegram(f"1-0:1.7.0({power}*kW)", check=False), NOW_MS)
         assert reading.quality == GOOD
+
+
+@pytest.mark.parametrize("lost", ["000098", "0000.9", "0000.980"])
+def test_value_that_changes_its_number_of_places_is_suspect_until_the_next_agrees(lost):
+    listener = driver()
+    qualities = []
+    for power in ("0000.98", lost, "0000.98", lost, lost):
+        [[reading]] = listener.feed(telegram(f"1-0:1.7.0({power}*kW)", check=False), NOW_MS)
+        qualities.append(reading.quality)
+    assert qualities == [GOOD, SUSPECT, GOOD, SUSPECT, GOOD]
 
 
 def test_suspect_gas_comes_again_when_the_next_telegram_agrees():
