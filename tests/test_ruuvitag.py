@@ -128,8 +128,13 @@ def test_each_measurement_is_one_group_though_it_is_said_twice():
 def test_tag_that_is_stuck_is_still_there_once_a_minute():
     driver, sim = load_driver("ruuvitag", {}), sensor(temperature="20")
     sim.faults.add("stuck")
-    assert len(minute(driver, sim)) == 1
-    assert driver.feed(sim.tick(10**6), REPEAT_OF_SEQUENCE_MS)
+    [[*first]] = minute(driver, sim)
+    [again] = driver.feed(sim.tick(10**6), REPEAT_OF_SEQUENCE_MS)
+    assert {row.quality for row in first} == {GOOD}
+    assert {row.quality for row in again} == {SUSPECT}, "it no longer measures"
+    sim.faults.clear()
+    [alive] = driver.feed(sim.tick(2 * 10**6), REPEAT_OF_SEQUENCE_MS + 1)
+    assert {row.quality for row in alive} == {GOOD}
 
 
 def test_without_a_sequence_number_equal_bytes_are_news_after_four_seconds():
@@ -143,7 +148,7 @@ def test_payload_of_another_sensor_is_refused(number):
     driver, sim = load_driver("ruuvitag", {"address": ADDRESS}), sensor(number, temperature="20")
     sim.faults.add("wrong device")
     assert minute(driver, sim) == []
-    assert "another sensor" in driver.damaged[0][1].why
+    assert {error.why for _, error in driver.damaged} == {"the payload is of another sensor"}, "whoever it names"
 
 
 @pytest.mark.parametrize("chunk", ["9904", "990405", "99040512FC", "0306FF9904" + "06", "0aff9904"])

@@ -8,6 +8,7 @@ and the smallest of a signed one; it is no reading.
 
 import struct
 
+from bega_protocols.doubt import suspect
 from bega_protocols.errors import WireError
 from bega_protocols.reading import GOOD, SUSPECT, Reading
 
@@ -19,6 +20,7 @@ _MANUFACTURER_DATA = 0xFF  # AD type
 _NO_SIGNED, _NO_WORD, _NO_BYTE, _NO_VOLTAGE, _NO_TX_POWER, _NO_INDEX = -0x8000, 0xFFFF, 0xFF, 2047, 31, 0x1FF
 _FULL = 1000000  # 100 % relative humidity in 0.0001 %
 _STANDARD_GRAVITY = 980665  # of 10^-8 m/s2 in one mG: exact by definition (ISO 80000-3)
+_LARGEST = 0x7FFF  # of a signed field; the largest of an unsigned one stands before its "not available"
 _CALIBRATING = 0x01  # bit of format 6's flags
 
 
@@ -69,7 +71,7 @@ def readings(payload: bytes) -> "list[Reading]":
         return _sequence(struct.unpack_from(">H", payload, 16)[0], _NO_WORD) + climate + _tag(payload)
     group = climate + _air(payload)
     if payload[16] & _CALIBRATING:
-        group = [Reading(row.quantity, row.value, row.exp10, row.part, SUSPECT) for row in group]
+        group = suspect(group)
     return _sequence(payload[15], None) + group
 
 
@@ -89,14 +91,19 @@ def _climate(payload: bytes) -> "list[Reading]":
     temperature, humidity, pressure = struct.unpack_from(">hHH", payload, 1)
     group = []
     if temperature != _NO_SIGNED:
-        group.append(Reading("temperature", 5 * temperature, -3))
+        group.append(Reading("temperature", 5 * temperature, -3, "", _at_end(temperature, -_LARGEST, _LARGEST)))
     if humidity != _NO_WORD:
         # More than 100 % can be sent; the page: "generally indicate a faulty or miscalibrated sensor".
         quality = SUSPECT if 25 * humidity > _FULL else GOOD
         group.append(Reading("humidity", 25 * humidity, -4, "", quality))
     if pressure != _NO_WORD:
-        group.append(Reading("pressure", 50000 + pressure, -2))
+        group.append(Reading("pressure", 50000 + pressure, -2, "", _at_end(pressure, 0, _NO_WORD - 1)))
     return group
+
+
+def _at_end(number: int, lowest: int, highest: int) -> int:
+    """Return SUSPECT for the last number at either end of a field: what lies beyond is sent as the same number."""
+    return GOOD if lowest < number < highest else SUSPECT
 
 
 def _tag(payload: bytes) -> "list[Reading]":
@@ -104,7 +111,8 @@ def _tag(payload: bytes) -> "list[Reading]":
     group = []
     for part, milli_g in zip(("x", "y", "z"), struct.unpack_from(">3h", payload, 7)):
         if milli_g != _NO_SIGNED:
-            group.append(Reading("acceleration", _STANDARD_GRAVITY * milli_g, -8, part))
+            quality = _at_end(milli_g, -_LARGEST, _LARGEST)
+            group.append(Reading("acceleration", _STANDARD_GRAVITY * milli_g, -8, part, quality))
     millivolts = struct.unpack_from(">H", payload, 13)[0] >> 5
     if millivolts != _NO_VOLTAGE:
         group.append(Reading("voltage", 1600 + millivolts, -3))

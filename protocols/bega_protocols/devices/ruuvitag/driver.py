@@ -1,6 +1,7 @@
 """Which advertisements of a Ruuvi sensor become readings, and which are repeats or another's."""
 
 from bega_protocols.devices.ruuvitag.codec import SIZES, checked, owner, payload_in, readings, tx_power_dbm
+from bega_protocols.doubt import suspect
 from bega_protocols.errors import WireError
 from bega_protocols.reading import Reading
 from bega_protocols.settings import hex_bytes, only
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from bega_protocols.driver import Aes, Settings
 
 REPEAT_MS = 4000  # without a sequence number, equal bytes later than this say that the air is still the same
-REPEAT_OF_SEQUENCE_MS = 60_000  # with one they say that nothing was measured since; a stuck tag is no silence
+REPEAT_OF_SEQUENCE_MS = 60_000  # with one they say that nothing was measured since: said again, and doubted
 
 
 class Driver:
@@ -65,7 +66,7 @@ class Driver:
         """
         said = owner(payload)
         if said is not None and self.address and said != self.address[-len(said) :]:
-            raise WireError("the payload is of another sensor: its address ends in %s" % said.hex(), payload)
+            raise WireError("the payload is of another sensor", payload)
 
     def _news(self, payload: bytes, group: "list[Reading]", now_ms: int) -> "list[list[Reading]]":
         has_sequence = bool(group) and group[0].quantity == "packet_id"
@@ -73,7 +74,8 @@ class Driver:
             return []
         within_ms = REPEAT_OF_SEQUENCE_MS if has_sequence else REPEAT_MS
         last, heard_ms = self._last
-        if payload == last and 0 <= now_ms - heard_ms < within_ms:
+        is_same = payload == last
+        if is_same and 0 <= now_ms - heard_ms < within_ms:
             return []
         self._last = (payload, now_ms)
-        return [group]
+        return [suspect(group) if is_same and has_sequence and now_ms > heard_ms else group]
