@@ -6,6 +6,7 @@ that the makers print.
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import struct
@@ -23,7 +24,7 @@ from bega.devices import load_driver
 from bega_gateway.lines.asked import AskedLine
 from bega_gateway.lines.station import Station
 from bega_gateway.lines.wire_serial import SerialWire
-from bega_protocols import sensirion
+from bega_protocols import sensirion, sensirion_i2c
 from bega_protocols.ask import Ask
 from bega_protocols.devices.mhz19 import codec as mhz19
 from bega_protocols.devices.mhz19.driver import Driver as MhZ19
@@ -252,13 +253,13 @@ def test_sps30_outputs_that_fall_with_size_are_damage(at):
 
 
 def test_words_tell_which_of_them_is_damaged():
-    whole = sensirion.with_crc(0xBEEF) + sensirion.with_crc(0x8000)
-    assert sensirion.words(whole) == b"\xbe\xef\x80\x00"
+    whole = sensirion_i2c.with_crc(0xBEEF) + sensirion_i2c.with_crc(0x8000)
+    assert sensirion_i2c.without_crc(whole) == b"\xbe\xef\x80\x00"
     with pytest.raises(WireError, match="word 1"):
-        sensirion.words(whole[:-1] + b"\0")
+        sensirion_i2c.without_crc(whole[:-1] + b"\0")
     for wrong in (b"", whole[:-1], whole + b"\0"):
         with pytest.raises(WireError):
-            sensirion.words(wrong)
+            sensirion_i2c.without_crc(wrong)
 
 
 @given(data=st.binary(max_size=200), cut=st.integers(0, 200))
@@ -751,6 +752,52 @@ def test_sensor_is_woken_asked_and_put_to_sleep_on_a_port(driver, sim, baud):
     assert found.get("pm2_5", 9) == 9
     assert found.get("co2", 600) == 600
     assert "pm2_5" in found or "co2" in found
+
+
+class AtOnce:
+    """A wire on which every answer comes at once."""
+
+    began_ms = 0
+
+    def __init__(self, sim) -> None:
+        self._sim = sim
+
+    async def open(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def turn(self):
+        return contextlib.nullcontext()
+
+    async def exchange(self, ask: Ask) -> bytes | None:
+        await asyncio.sleep(0)
+        breathe(self._sim, random.randrange(100))
+        return through(ask, self._sim.answer(ask.write), "serial")
+
+
+def test_clock_that_is_set_while_a_sensor_warms_up_does_not_end_its_warm_up():
+    arrived = []
+    wall = itertools.count(0, DAY_MS)
+
+    async def running():
+        enough = asyncio.Event()
+
+        async def deliver(groups, at_ms):
+            arrived.extend(groups)
+            if len(arrived) >= 5:
+                enough.set()
+
+        station = Station("air", Sds011({}), 0.01, deliver)
+        line = AskedLine("air", AtOnce(Sds011Sim({}, seed=1)), [station], mono_ms, lambda: next(wall))
+        task = asyncio.create_task(line.run())
+        await asyncio.wait_for(enough.wait(), 20)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(running())
+    assert {quality([group]) for group in arrived} == {SUSPECT}
 
 
 CONFIGURATION = """

@@ -12,6 +12,7 @@ from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
 from bega_gateway.lines.modbus import ModbusLine
 from bega_gateway.lines.modbus_bus import Outcome, RtuBus
 from bega_gateway.lines.station import Station
+from bega_protocols.devices.modbus_meter.driver import Driver as ModbusMeter
 from bega_protocols.errors import LineError
 from bega_protocols.modbus_rtu import frame
 
@@ -110,6 +111,17 @@ def test_measurement_that_stands_still_for_long_ends_with_what_it_has():
 def test_what_was_read_before_the_line_was_lost_is_handed_on():
     taken, _, _ = asyncio.run(records(TCP, 3, [230, LineError("gone")], end_ms=1_000))
     assert taken == [(STEP_MS, 1)]
+
+
+def test_measurement_is_told_a_time_that_nobody_can_set(monkeypatch):
+    told_ms = []
+    measure = ModbusMeter.measure
+    monkeypatch.setattr(
+        ModbusMeter, "measure", lambda driver, now_ms: told_ms.append(now_ms) or measure(driver, now_ms)
+    )
+    asyncio.run(records(TCP, 1, [230], end_ms=3_600_000))
+    assert told_ms
+    assert max(told_ms) < WALL_MS
 
 
 # How the device is set.

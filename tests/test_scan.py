@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bega.clock import mono_ms, wall_ms
+from bega.clock import mono_ms
 from bega.devices import device_names, driver_class, load_driver, wire_of
 from bega_gateway import config as configuration
 from bega_gateway.scan import attempt, i2c, mbus, radio
@@ -190,7 +190,7 @@ class Silent:
 
 def search(**changes) -> Search:
     facts = {"listen_s": 0.0, "units": range(1, 9), "modbus_rates": [(9600, "N")], "mbus_bauds": []} | changes
-    return Search(Findings(), Progress(Silent()), wall_ms, mono_ms, **facts)
+    return Search(Findings(), Progress(Silent()), mono_ms, **facts)
 
 
 def sdm630(address: int) -> Meter:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     Command = Generator[Ask, "bytes | None", bool]
 
     class Driver(Protocol):
-        """Bytes to readings, for one device; no IO, no clock."""
+        """Bytes to readings, for one device; no IO, no clock.
+
+        `now_ms` is for ages and pauses: it only ever rises, from an arbitrary start, and says no time of day.
+        """
 
         line: str  # kind of wire, then its usual settings: "serial 9600 8N1", "mbus 2400 8E1", "modbus", "ble"
         damaged: list[tuple[int, WireError]]  # (offset in the stream, what was wrong); the host empties it

@@ -124,7 +124,7 @@ class AskedLine:
                 self._idle.set()
 
     async def _carry_out(self, station: Station) -> bool:
-        measurement = asked(station.driver).measure(self._wall_ms())
+        measurement = asked(station.driver).measure(self._mono_ms())
         read_ms = self._wall_ms()
         spoke = False
         answer: bytes | None = None

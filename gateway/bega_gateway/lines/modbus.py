@@ -186,7 +186,7 @@ class ModbusLine:
         seat, counters = poll.seat, poll.station.counters
         if poll.measurement is None:
             counters.skipped += seat.clock.start(now_ms)
-            poll.measurement = asked(poll.station.driver).measure(self._wall_ms())
+            poll.measurement = asked(poll.station.driver).measure(self._mono_ms())
             poll.has_waited = poll.has_values = False
             seat.in_hand = True
             if not await self._go_on(poll, None):

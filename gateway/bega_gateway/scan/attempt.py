@@ -13,6 +13,7 @@ from bega_protocols.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from bega.clock import Clock
     from bega_protocols.ask import Ask
     from bega_protocols.driver import Driver
     from bega_protocols.reading import Reading
@@ -69,7 +70,7 @@ async def converse(wire: Exchanging, questions: Generator[Ask, bytes | None, Ans
         questions.close()
 
 
-async def measured(wire: Exchanging, driver: Driver, wall_ms: int) -> Outcome:
+async def measured(wire: Exchanging, driver: Driver, mono_ms: Clock) -> Outcome:
     """Ask as `driver` asks, again while the device answers and has no value yet; raises LineError."""
     outcome = Outcome()
     counting = _Counting(wire)
@@ -78,7 +79,7 @@ async def measured(wire: Exchanging, driver: Driver, wall_ms: int) -> Outcome:
             await asyncio.sleep(REST_S)
         try:
             async with asyncio.timeout(WITHIN_S):
-                groups = await converse(counting, asked(driver).measure(wall_ms))
+                groups = await converse(counting, asked(driver).measure(mono_ms()))
         except TimeoutError:
             break
         outcome.readings = [reading for group in groups for reading in group]

@@ -87,7 +87,6 @@ def scan(args: argparse.Namespace) -> int:
     search = Search(
         findings,
         Progress(sys.stderr),
-        wall_ms,
         mono_ms,
         args.listen,
         ALL_UNITS if args.all_units else FIRST_UNITS,

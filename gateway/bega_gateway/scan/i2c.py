@@ -33,7 +33,7 @@ async def scan_bus(search: Search, number: int) -> None:
                 if driver is None or not must_be_asked(driver):
                     continue
                 search.progress.step(place, f"asking {name}")
-                outcome = await measured(wire, driver, search.wall_ms())
+                outcome = await measured(wire, driver, search.mono_ms)
                 if outcome.readings:
                     where = f" at 0x{settings['address']:02x}" if settings else ""
                     facts = {"readings": outcome.readings, "attributes": outcome.attributes}

@@ -114,7 +114,7 @@ class _Segment:
             driver = loaded(name, settings)
             if driver is None:
                 continue
-            outcome = await measured(self._wire, driver, self._search.wall_ms())
+            outcome = await measured(self._wire, driver, self._search.mono_ms)
             lacks = "" if outcome.readings else f"it answered, and gave no reading ({outcome.damage or 'none known'})"
             facts = {"readings": outcome.readings, "attributes": outcome.attributes, "lacks": lacks}
             called = f"{medium}-{identity.identification or address}"

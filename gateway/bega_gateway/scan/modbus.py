@@ -154,7 +154,7 @@ async def _fitting(wire: ModbusWire, driver: str, unit: int) -> list[str]:
 
 async def _outcome(search: Search, wire: ModbusWire, driver: str, settings: dict[str, Any]) -> attempt.Outcome:
     try:
-        return await measured(wire, load_driver(driver, settings), search.wall_ms())
+        return await measured(wire, load_driver(driver, settings), search.mono_ms)
     except ConfigError:
         return attempt.Outcome()
 

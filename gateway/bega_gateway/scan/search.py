@@ -22,7 +22,6 @@ class Search:
 
     findings: Findings
     progress: Progress
-    wall_ms: Clock
     mono_ms: Clock
     listen_s: float  # so long does a talker have to say something; 0: nobody is listened to
     units: Sequence[int]  # of Modbus

@@ -137,7 +137,7 @@ async def _somebody_answers(search: Search, port: str, about: str) -> bool:
         await wire.open()
         try:
             async with wire.turn():
-                outcome = await measured(wire, driver, search.wall_ms())
+                outcome = await measured(wire, driver, search.mono_ms)
         finally:
             wire.close()
         if outcome.readings:
