@@ -9,10 +9,11 @@ from bleak.backends.scanner import AdvertisementData
 from bega.clock import mono_ms, wall_ms
 from bega.devices import load_driver
 from bega_gateway import config
-from bega_gateway.lines.ble import KEPT, BleLine
+from bega_gateway.lines.ble import KEPT, MOST_SAID, BleLine
 from bega_gateway.lines.station import Station
 from bega_gateway.lines.window import Window
 from bega_protocols.devices.bthome.sim import Sim
+from bega_protocols.errors import WireError
 from tests.ble_park import PLAIN, SECRET
 
 UUID = "0000fcd2-0000-1000-8000-00805f9b34fb"
@@ -173,3 +174,20 @@ def test_sensor_that_speaks_less_often_than_its_window_is_recorded_at_once():
                 await asyncio.sleep(0.08)
 
     run(scenario)
+
+
+def test_nonsense_of_a_thousand_kinds_is_counted_and_fills_neither_log_nor_memory(caplog):
+    """Whoever takes the sensor's address may say anything; each kind once an hour is still a thousand lines."""
+
+    async def scenario():
+        watched = Watched(PLAIN)
+        watched.driver.feed = lambda chunk, now_ms: watched.driver.damaged.append((0, WireError(chunk.hex()))) or []
+        async with watched.running():
+            for number in range(1000):
+                watched.hear(packet(number))
+                await asyncio.sleep(0)
+        return watched
+
+    watched = asyncio.run(scenario())
+    assert watched.station.counters.damaged > 100
+    assert len([record for record in caplog.records if "advertisement refused" in record.getMessage()]) == MOST_SAID

@@ -39,6 +39,7 @@ RESET_WITHIN_S = 15.0
 OPEN_WITHIN_S = 10.0
 CLOSE_WITHIN_S = 1.0  # part of the 2 s in which the gateway ends
 SAY_AGAIN_MS = 3_600_000
+MOST_SAID = 10  # kinds of damage of one sensor in that time: what comes by air may name anything
 KEPT = 4  # different advertisements of a sensor that wait: some say their quantities by turns, in two or three packets
 
 # AD types, Bluetooth Assigned Numbers section 2.3
@@ -89,7 +90,7 @@ class BleLine:
         self._down = False
         self._deaf_spells = 0  # scans in a row that heard nothing
         self._owes_power = False  # we have switched the adapter off, and could not switch it on
-        self._said: dict[tuple[str, str], int] = {}
+        self._said: dict[str, dict[str, int]] = {}  # by sensor: each kind of damage, and when it was said
         self.tries = 0  # to begin a scan, since the start
         turns = asyncio.Lock()
         self._polls = [self._poll(address, turns) for address in self._found]
@@ -270,9 +271,12 @@ class BleLine:
 
     def _say_damage(self, station: Station, why: str) -> None:
         """Say each kind of damage once an hour: a wrong key comes with every advertisement."""
-        said_ms = self._said.get((station.name, why))
-        if said_ms is None or self._mono_ms() - said_ms >= SAY_AGAIN_MS:
-            self._said[station.name, why] = self._mono_ms()
+        now_ms = self._mono_ms()
+        said = self._said.setdefault(station.name, {})
+        for known in [known for known, said_ms in said.items() if now_ms - said_ms >= SAY_AGAIN_MS]:
+            del said[known]
+        if why not in said and len(said) < MOST_SAID:
+            said[why] = now_ms
             log.warning("advertisement refused line=%s device=%s error=%s", self._name, station.said_name, why)
 
 
