@@ -590,6 +590,18 @@ def test_sps30_that_gives_nothing_gives_no_reading(driver_of, sim_of, kind, faul
 
 
 @BOTH
+def test_sps30_that_sees_no_particle_is_doubted_whatever_size_it_names(driver_of, sim_of, kind):
+    driver, wire = driver_of({}), Wire(sim_of({}, seed=1), kind)
+    now_ms = warm(driver, wire)
+    for quantity in sensirion.MASSES + sensirion.NUMBERS:
+        wire.sim.set(quantity, "", Decimal(0))
+    wire.sim.set("particle_size", "", Decimal("1.63"))
+    groups = wire.measure(driver, now_ms)
+    assert values(groups)["particle_size"] == Decimal("1.63")
+    assert (quality(groups), driver.attributes["doubt"]) == (SUSPECT, NOTHING)
+
+
+@BOTH
 def test_sps30_that_repeats_itself_is_doubted_at_the_third_time(driver_of, sim_of, kind):
     driver, wire = driver_of({}), Wire(sim_of({}, seed=1), kind)
     now_ms = warm(driver, wire)
@@ -644,6 +656,18 @@ def test_plantower_that_was_put_to_sleep_or_lost_power_comes_back():
     assert wire.measure(driver, NOW_MS + 4 * MINUTE_MS) == [], "active again, it answers no question"
     assert wire.measure(driver, NOW_MS + 5 * MINUTE_MS)
     assert not wire.sim.active
+
+
+@pytest.mark.parametrize("model", pms5003.MODELS)
+def test_plantower_that_sees_nothing_is_doubted_however_its_climate_moves(model):
+    driver, sim = Plantower({"model": model}), PlantowerSim({"model": model}, seed=1)
+    sim.faults.add("blind")
+    for second in range(60):
+        if model in ("pms5003t", "pms5003st"):
+            sim.set("temperature", "", 20 + second % 7)
+        groups = driver.feed(sim.tick(NOW_MS + 1000 * second), NOW_MS + 1000 * second)
+        assert {quality([group]) for group in groups} == {SUSPECT}
+    assert driver.attributes["doubt"] == NOTHING
 
 
 def test_plantower_that_listens_can_neither_be_asked_nor_keeps_anything():

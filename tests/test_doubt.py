@@ -97,12 +97,12 @@ def test_only_the_quantity_at_its_end_is_doubted():
 
 
 def test_sensor_that_sees_nothing_at_all_is_doubted():
-    doubt = Doubt(sees_always=True)
-    blind = [Reading("pm2_5", 0), Reading("particles_0_3", 0, -2)]
-    assert qualities(doubt.judge(blind, b"a", START_MS)) == [SUSPECT, SUSPECT]
+    doubt = Doubt(sees_always=("pm2_5", "particles_0_3"))
+    blind = [Reading("pm2_5", 0), Reading("particles_0_3", 0, -2), Reading("temperature", 215, -1)]
+    assert qualities(doubt.judge(blind, b"a", START_MS)) == [SUSPECT] * 3
     assert doubt.why == NOTHING
-    clean = [Reading("pm2_5", 0), Reading("particles_0_3", 1, -2)]
-    assert qualities(doubt.judge(clean, b"b", START_MS)) == [GOOD, GOOD]
+    clean = [Reading("pm2_5", 0), Reading("particles_0_3", 1, -2), Reading("temperature", 215, -1)]
+    assert qualities(doubt.judge(clean, b"b", START_MS)) == [GOOD] * 3
 
 
 def test_capture_without_a_clock_is_judged_by_its_values_only():

@@ -31,7 +31,7 @@ class Doubt:
         stuck_ms: int = 0,
         stuck_frames: int = 2,
         ends: "Mapping[str, tuple[int, int]] | None" = None,
-        sees_always: bool = False,
+        sees_always: "tuple[str, ...]" = (),
     ) -> None:
         """Set what is doubted; 0 leaves a rule out.
 
@@ -39,7 +39,7 @@ class Doubt:
         quiet_ms: a sensor that was not heard for longer was without power; only for those that speak by themselves
         stuck_ms, stuck_frames: noise must move a frame before it came for so long and so many times, byte for byte
         ends: by quantity the lowest and the highest value, in the reading's own steps, that is no measurement any more
-        sees_always: there is no air in which all its values are zero: then its laser or its fan does not run
+        sees_always: quantities that are all zero in no air: then its laser or its fan does not run
         """
         self.why = ""
         self._warm_up_ms = warm_up_ms
@@ -80,7 +80,7 @@ class Doubt:
             self.why = WARMING
         elif now_ms != NO_CLOCK_MS and self._is_stuck():
             self.why = STUCK
-        elif self._sees_always and not any(reading.value for reading in readings):
+        elif self._sees_always and not self._sees(readings):
             self.why = NOTHING
         else:
             return self._within(readings)
@@ -99,6 +99,9 @@ class Doubt:
 
     def _is_stuck(self) -> bool:
         return 0 < self._stuck_ms <= self._same_ms and self._same >= self._stuck_frames
+
+    def _sees(self, readings: "list[Reading]") -> bool:
+        return any(reading.value for reading in readings if reading.quantity in self._sees_always)
 
     def _within(self, readings: "list[Reading]") -> "list[Reading]":
         at_end = [reading.quantity for reading in readings if self._is_at_end(reading)]

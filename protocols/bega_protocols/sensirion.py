@@ -127,7 +127,7 @@ class Sps30:
     def __init__(self, warm_up_ms: int, clean_days: int, state: bytes = b"") -> None:
         """clean_days: how often the fan is cleaned from here; 0: never."""
         ends = {name: (-1, MOST_MASS if name in MASSES else MOST_NUMBER) for name in MASSES + NUMBERS}
-        self.doubt = Doubt(warm_up_ms, 0, STUCK_MS, STUCK_FRAMES, ends, True)
+        self.doubt = Doubt(warm_up_ms, 0, STUCK_MS, STUCK_FRAMES, ends, MASSES + NUMBERS)
         self.why = ""
         self._status = ""
         self._clean_each_s = CLEAN_EACH_S // 7 * clean_days

@@ -26,9 +26,11 @@ TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython 
 if TYPE_CHECKING:
     from bega_protocols.driver import Aes, Command, Exchange, Settings
 
+MASSES = ("pm1", "pm2_5", "pm10")
 COUNTS = ("particles_0_3", "particles_0_5", "particles_1", "particles_2_5", "particles_5", "particles_10")
 # The largest mass that the manual promises to give out, the largest count that fits; above 100 % there is no humidity.
-ENDS = {"pm1": (-1, 1000), "pm2_5": (-1, 1000), "pm10": (-1, 1000), "humidity": (-1, 1001)}
+ENDS = dict.fromkeys(MASSES, (-1, 1000))
+ENDS["humidity"] = (-1, 1001)
 ENDS.update(dict.fromkeys(COUNTS, (-1, 65535)))
 LONGEST_WARM_UP_S = 45  # waited for in one piece: a line that does nothing for a minute counts as stuck
 STUCK_FRAMES = 8
@@ -71,7 +73,7 @@ class Driver:
         self._warm_up_ms = 1000 * whole_number(settings, "warm_up_s", 0, LONGEST_WARM_UP_S, 30)
         stuck_ms = 1000 * whole_number(settings, "stuck_s", 0, 86400, 600)
         quiet_ms = QUIET_MS if mode == "active" else 0
-        self._doubt = Doubt(self._warm_up_ms, quiet_ms, stuck_ms, STUCK_FRAMES, ENDS, True)
+        self._doubt = Doubt(self._warm_up_ms, quiet_ms, stuck_ms, STUCK_FRAMES, ENDS, MASSES + COUNTS)
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {}
         self._frames = self._new_frames()
@@ -151,11 +153,7 @@ class Driver:
 
 def _readings(air: Air) -> "list[Reading]":
     """Masses as they come; counts per 0.1 L are hundredths of a count per cm³."""
-    found = [
-        Reading("pm1", air.masses_ugm3[0]),
-        Reading("pm2_5", air.masses_ugm3[1]),
-        Reading("pm10", air.masses_ugm3[2]),
-    ]
+    found = [Reading(MASSES[index], air.masses_ugm3[index]) for index in range(len(MASSES))]
     for index in range(len(air.counts)):
         found.append(Reading(COUNTS[index], air.counts[index], -2))
     if air.formaldehyde_ugm3 is not None:

@@ -74,7 +74,7 @@ class Driver:
         warm_up_ms = 0 if self._has_period else self._warm_up_ms
         quiet_ms = 0 if mode == "query" or self._has_period else BETWEEN_FRAMES_MS
         ends = {"pm2_5": (-1, TOP_TENTHS), "pm10": (-1, TOP_TENTHS)}
-        self._doubt = Doubt(warm_up_ms, quiet_ms, stuck_ms, STUCK_FRAMES, ends, True)
+        self._doubt = Doubt(warm_up_ms, quiet_ms, stuck_ms, STUCK_FRAMES, ends, ("pm2_5", "pm10"))
         self._on_time = OnTime(state)
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {}
