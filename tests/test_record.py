@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 
@@ -346,6 +347,9 @@ def test_a_line_that_was_edited_is_named_with_its_number_and_costs_no_other(tmp_
         ('{"t_ms": 1, "device": "d", "in": "0g"}', "no hex"),
         ('{"t_ms": "1", "device": "d", "in": "00"}', "a row is"),
         ('{"t_ms": 1, "device": "d", "in": "00", "out": "00"}', "a row is"),
+        ('{"t_ms": 1000000000000000000, "device": "d", "in": "00"}', "a row is"),
+        ('{"t_ms": 253402300799999, "device": "d", "in": "00"}', "a row is"),
+        ('{"t_ms": -1, "device": "d", "in": "00"}', "a row is"),
         ("[" * 100_000, "no JSON"),
         ('{"end": "time"}', "`rows`"),
         ('"' + "0" * 400_000 + '"', "longer"),
@@ -358,6 +362,47 @@ def test_a_row_that_says_nothing_is_named(tmp_path, row, word):
     outcome = gateway("replay", file, "--fast", code=1)
     assert f"{file}:2: " in outcome.stderr and word in outcome.stderr and "Traceback" not in outcome.stderr
     assert readings(outcome, "pm2_5") == [10]
+
+
+NO_LIST = {"d": {"driver": "bthome", "settings": {}, "without": 5}}
+
+
+@pytest.mark.parametrize(("key", "value"), [("from_ms", 10**20), ("from_ms", -1), ("devices", NO_LIST)])
+def test_a_head_that_cannot_be_is_refused(tmp_path, key, value):
+    file = recording(tmp_path, "serial", "d", "pms5003", {}, dust_rows(1))
+    head, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps(json.loads(head) | {key: value}), *rows]) + "\n")
+    outcome = gateway("replay", file, "--fast", code=1)
+    assert f"{file}:1: " in outcome.stderr and "Traceback" not in outcome.stderr
+
+
+def test_any_name_of_a_device_is_printed_as_json(tmp_path):
+    file = recording(tmp_path, "serial", 'a"b\\', "pms5003", {}, [row._replace(device='a"b\\') for row in dust_rows(1)])
+    outcome = gateway("replay", file, "--fast")
+    assert {json.loads(line)["device"] for line in outcome.stdout.splitlines()} == {'a"b\\'}
+
+
+def test_setting_without_its_key_is_refused(tmp_path):
+    outcome = gateway("replay", recording(tmp_path, "serial", "d", "pms5003", {}, dust_rows(1)), "--set", "d=5", code=1)
+    assert "write it as d.KEY=VALUE" in outcome.stderr and "Traceback" not in outcome.stderr
+
+
+def test_line_without_an_end_is_not_held_in_memory(tmp_path):
+    file = recording(tmp_path, "serial", "d", "pms5003", {}, dust_rows(2))
+    head, first, second, end = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(head + first + b" " * 30_000_000 + b"\n" + second + end)
+    tracemalloc.start()
+    recorded = read(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(recorded.rows) == 2 and len(recorded.damage) == 1 and ":3: is longer" in recorded.damage[0]
+    assert peak < 5_000_000
+
+
+@pytest.mark.parametrize("option", [("--for", "0"), ("--for", "nan"), ("--max-mb", "nan"), ("--max-mb", "-1")])
+def test_limit_that_is_none_is_refused_in_words(tmp_path, option):
+    outcome = gateway("record", "x", "--config", tmp_path / "c.toml", "-o", tmp_path / "f", *option, code=2)
+    assert f"{option[0]}: '{option[1]}' is not more than 0" in outcome.stderr
 
 
 @pytest.mark.parametrize(

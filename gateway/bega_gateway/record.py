@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LONGEST_S = 86_400.0
 MOST_MB = 20.0
+LARGEST_MB = 10_000.0
 LOOK_EVERY_S = 1.0  # whether the time is over, or whoever asked has gone
 
 EXAMPLES = """examples:
@@ -49,7 +50,7 @@ def add_record(verbs: Verbs) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite FILE")
     parser.add_argument("--for", dest="for_s", type=_seconds, default=60.0, metavar="S", help="how long (default 60)")
     parser.add_argument(
-        "--max-mb", type=float, default=MOST_MB, metavar="N", help="end when the file is so large (default 20)"
+        "--max-mb", type=_megabytes, default=MOST_MB, metavar="N", help="end when the file is so large (default 20)"
     )
 
 
@@ -176,8 +177,16 @@ def _opened(path: Path, force: bool) -> IO[str]:
 
 
 def _seconds(text: str) -> float:
-    """Return a number of seconds above 0 and up to a day; raises ValueError, which argparse words."""
-    seconds = float(text)
-    if not 0 < seconds <= LONGEST_S:
-        raise ValueError
-    return seconds
+    return _number(text, LONGEST_S, "seconds")
+
+
+def _megabytes(text: str) -> float:
+    return _number(text, LARGEST_MB, "megabytes")
+
+
+def _number(text: str, most: float, unit: str) -> float:
+    """Return a number above 0 and up to `most`; raises ArgumentTypeError."""
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) <= most:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not more than 0 and at most {most:g} {unit}")

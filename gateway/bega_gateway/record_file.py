@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from bega.devices import with_profile
 from bega_gateway import config as settings
@@ -27,6 +27,7 @@ VERSION = 1
 SECRET = re.compile(r"key|password|secret|token", re.IGNORECASE)
 WAYS = ("in", "out")
 LONGEST_ROW = 300_000  # an answer has up to 64 KiB, two letters a byte
+LATEST_MS = 253_402_300_799_999  # the last moment of the year 9999: no calendar goes on
 LONGEST_HEAD = 4_000_000  # up to 247 devices, each with a register map of one's own
 
 
@@ -103,9 +104,12 @@ def read(path: Path) -> Recorded:
     return Recorded(head, rows, damage)
 
 
-def _lines(file: Iterable[bytes]) -> Iterator[bytes]:
-    for text in file:
-        yield text[: LONGEST_ROW + 1]
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield each line, of one that is longer than any row the beginning alone."""
+    while text := file.readline(LONGEST_ROW + 1):
+        yield text
+        while not text.endswith(b"\n") and text:
+            text = file.readline(LONGEST_ROW)
 
 
 def _head(path: Path, text: bytes) -> dict[str, Any]:
@@ -120,12 +124,14 @@ def _head(path: Path, text: bytes) -> dict[str, Any]:
     if not (
         isinstance(head.get("line"), str)
         and isinstance(head.get("kind"), str)
-        and type(head.get("from_ms")) is int
+        and _is_time(head.get("from_ms"))
         and isinstance(devices, dict)
         and all(
             isinstance(device, dict)
             and isinstance(device.get("driver"), str)
             and isinstance(device.get("settings"), dict)
+            and isinstance(without := device.get("without", []), list)
+            and all(isinstance(key, str) for key in without)
             for device in devices.values()
         )
     ):
@@ -150,7 +156,7 @@ def _row(text: bytes, head: dict[str, Any]) -> Row | int:
             raise ValueError("the last row must have `rows`")
         return int(fields["rows"])
     ways = [way for way in WAYS if way in fields]
-    if type(fields.get("t_ms")) is not int or len(ways) != 1 or not isinstance(fields[ways[0]], str):
+    if not _is_time(fields.get("t_ms"), head["from_ms"]) or len(ways) != 1 or not isinstance(fields[ways[0]], str):
         raise ValueError('a row is {"t_ms": N, "device": NAME, "in" or "out": HEX}')
     device = str(fields.get("device"))
     if device not in head["devices"]:
@@ -160,6 +166,11 @@ def _row(text: bytes, head: dict[str, Any]) -> Row | int:
     except ValueError:
         raise ValueError("no hex text") from None
     return Row(fields["t_ms"], device, ways[0], octets)
+
+
+def _is_time(value: Any, after_ms: int = 0) -> bool:
+    """Return whether `value` is a number of ms that, counted from `after_ms` on, is a moment of the calendar."""
+    return type(value) is int and 0 <= value <= LATEST_MS - after_ms
 
 
 def _told(device: settings.Device) -> dict[str, Any]:

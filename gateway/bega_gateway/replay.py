@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import select
 import sys
@@ -88,6 +89,8 @@ def _drivers(head: dict[str, Any], given: dict[str, Any]) -> dict[str, Driver]:
     """Return the driver of each device, with the settings of the recording and what was `given`; raises ConfigError."""
     if strange := [name for name in given if name not in head["devices"]]:
         raise ConfigError(f"--set {strange[0]}: the recording has {', '.join(head['devices'])}")
+    if bare := [name for name, table in given.items() if not isinstance(table, dict)]:
+        raise ConfigError(f"--set {bare[0]}: write it as {bare[0]}.KEY=VALUE")
     drivers = {}
     for name, device in head["devices"].items():
         try:
@@ -117,7 +120,7 @@ def _print(head: dict[str, Any], device: str, told: Told) -> int:
     when = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
     readings = [reading for group in told.groups for reading in group]
     for reading in readings:
-        print(f'{{"time": "{when}", "device": "{device}", {reading_json(reading)[1:]}')
+        print(f'{{"time": "{when}", "device": {json.dumps(device)}, {reading_json(reading)[1:]}')
     for error in told.damaged:
         print(f"{when} {device}: {error}", file=sys.stderr)
     return len(readings)
