@@ -284,6 +284,19 @@ def test_register_without_its_unit_is_a_text_under_its_code():
     assert listener.attributes["1.8.0"] == "00012.3"
 
 
+@pytest.mark.parametrize(
+    "line", ["1.8.0(12.3*mWh)", "1.7.0(5*mW)", "1.7.0(5*V)", "1.7.0(-5*kW)", "1.7.0(0,5*kW)", "1.7.0(5*kW)(2611221200)"]
+)
+def test_value_that_may_mean_something_else_is_no_reading(line):
+    assert hear(Driver({}), message(line, "32.7.0(231.6*V)")) == [[VOLTAGE]]
+
+
+def test_unit_is_read_with_its_prefix():
+    assert hear(Driver({}), message("1.8.0(12.3*MWh)", "1.7.0(5*kW)")) == [
+        [Reading("active_energy_import", 123, 2), Reading("active_power_import", 5, 3)]
+    ]
+
+
 def test_meter_with_years_of_history_is_read_whole():
     sim = meter()
     sim.longest = 400

@@ -109,6 +109,14 @@ def test_power_whose_sign_a_dvs74_leaves_open_is_suspect(server_id, quality):
     assert Driver({}).feed(file(sound_power), 0)[0][1] == Reading("active_power", 31528, -2)
 
 
+@pytest.mark.parametrize("obis", ["010001080000", "010001080063", "0200010800ff", "0101010800ff"])
+def test_register_of_the_past_or_of_another_medium_is_no_reading(obis):
+    entries = (f"77 07{of} 01 01 621e 52ff 65000f4240 01" for of in (obis, "0100020800ff"))
+    values = b"\x77\x01\x01\x01\x01\x72" + bytes.fromhex("".join(entries)) + b"\x01\x01"
+    message = b"\x76\x01\x01\x01\x72\x63\x07\x01" + values + b"\x01\x00"
+    assert Driver({}).feed(file(message), 0) == [[Reading("active_energy_export", 1_000_000, -4)]]
+
+
 @pytest.mark.parametrize("crc", ["x26", 25, ["x25"], {}])
 def test_check_value_that_nobody_computes_is_refused(crc):
     with pytest.raises(ConfigError, match="crc must be"):
