@@ -165,6 +165,15 @@ def test_chip_that_is_no_bme280_is_refused(fault, said):
     assert said in str(driver.damaged[0][1])
 
 
+def test_chip_that_was_not_heard_when_it_was_to_measure_gives_no_old_values():
+    sim, driver = Sim({}, seed=1), Driver({})
+    bus = Bus(sim)
+    bus.measure(driver)
+    sim.set("temperature", "", 40)
+    sim.answer = lambda request: None if request[:1] == b"\xf4" else Sim.answer(sim, request)  # type: ignore[method-assign]
+    assert bus.measure(driver) == []
+
+
 def test_bus_that_is_held_later_is_noticed():
     sim, driver = Sim({}, seed=1), Driver({})
     bus = Bus(sim)

@@ -192,6 +192,18 @@ def test_first_two_single_shots_are_suspect():
     assert bus.count("21b1") == 0
 
 
+def test_sensor_that_lost_its_power_between_two_shots_is_told_its_settings_again():
+    sim, driver = Sim({}, seed=1), Driver({"mode": "single_shot", "altitude_m": 1500})
+    bus = Bus(sim)
+    for _ in range(3):
+        bus.measure(driver, after_ms=60_000)
+    assert bus.count("2427") == 1
+    sim.faults.add("brown-out")
+    groups = [bus.measure(driver, after_ms=60_000)[0] for _ in range(3)]
+    assert bus.count("2427") == 2
+    assert [{row.quality for row in group} for group in groups] == [{SUSPECT}, {SUSPECT}, {GOOD}]
+
+
 def test_single_shot_of_a_sensor_that_has_none_is_said():
     driver, bus = Driver({"mode": "single_shot"}), Bus(Sim({"variant": 0}, seed=1))
     assert bus.measure(driver) == []

@@ -67,7 +67,9 @@ class Driver:
             ready = yield from self._begin()
         if not ready:
             return []
-        yield self._write(CTRL_MEAS, FORCED_ONCE, MEASURING_MS)
+        if (yield self._write(CTRL_MEAS, FORCED_ONCE, MEASURING_MS)) is None:
+            self._calibration = None
+            return []  # its registers hold the values of last time
         values = yield self._read(VALUES, VALUES_SIZE)
         again = yield self._read(VALUES, VALUES_SIZE)
         if values is None or again is None:

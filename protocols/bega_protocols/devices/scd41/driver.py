@@ -173,6 +173,8 @@ class Driver:
             held = yield from self._words((tell, 1), 1)
             if held == [wanted]:
                 continue
+            if held:
+                self._shots = 0  # it has forgotten, so it was without power
             if (yield Ask(command(put, wanted), 1, 0, address=ADDRESS)) is None:
                 return False
         return True
@@ -196,6 +198,10 @@ class Driver:
     def _shoot(self) -> "Step":
         if self.attributes.get("variant") == VARIANTS[0]:
             self.damaged.append((0, WireError("an SCD40 has no single shot: set mode to periodic or low_power")))
+            return False
+        # Between shots it idles, as it does after power: only its settings tell that it was without.
+        if not (yield from self._set_what_differs()):
+            self._set_up = False
             return False
         shot = yield self._ask(SHOT, 0)
         self._set_up = shot is not None
