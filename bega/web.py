@@ -27,6 +27,7 @@ async def serve(app: ASGIApp, listener: socket.socket) -> None:
             log_level="warning",
             access_log=False,
             lifespan="off",
+            proxy_headers=False,  # who asks is whoever is connected: a header that says otherwise may be anybody's
             limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=STOP_S,
         )

@@ -51,6 +51,7 @@ class Frame:
     to_ms: int
     gap_ms: int  # two points farther apart than this are not joined
     least_top: float = 0.0  # the value axis reaches at least this
+    base: float = 0.0  # where the value axis begins
 
 
 def day_svg(
@@ -86,7 +87,7 @@ class _Inside:
         self, frame: Frame, grounds: Sequence[Ground], points: Sequence[Point], number: Sequence[tuple[float, str]]
     ) -> None:
         self.frame = frame
-        self.top_value = _top_value(points, grounds, frame.least_top)
+        self.top_value = _top_value(points, grounds, frame)
         letters = max((len(words) for value, words in number if value <= self.top_value), default=0)
         self.left = frame.font_px * (0.62 * letters + 0.35)
         words = max((len(ground.words) for ground in _shown(grounds, self.top_value)), default=0)
@@ -99,25 +100,27 @@ class _Inside:
         return self.left + share * (self.right - self.left)
 
     def y(self, value: float) -> float:
-        return self.bottom - min(max(value, 0.0), self.top_value) / self.top_value * (self.bottom - self.top)
+        base = self.frame.base
+        share = (min(max(value, base), self.top_value) - base) / (self.top_value - base)
+        return self.bottom - share * (self.bottom - self.top)
 
     def holds(self, time_ms: int) -> bool:
         return self.frame.from_ms <= time_ms <= self.frame.to_ms
 
 
-def _top_value(points: Sequence[Point], grounds: Sequence[Ground], least: float) -> float:
+def _top_value(points: Sequence[Point], grounds: Sequence[Ground], frame: Frame) -> float:
     """Return a top with a little air above the highest point, and never one that cuts a thin strip of a ground."""
-    highest = max((point.value for point in points if point.value is not None), default=0.0)
-    top = max(least, highest * 1.12)
+    highest = max((point.value for point in points if point.value is not None), default=frame.base)
+    top = max(frame.least_top, frame.base + (highest - frame.base) * 1.12)
     for ground in grounds:
         if ground.upper < top < ground.upper * 1.15:
             return ground.upper * 1.15
-    return top or 1.0
+    return top if top > frame.base else frame.base + 1.0
 
 
 def _grounds(grounds: Sequence[Ground], inside: _Inside) -> list[str]:
     drawn = []
-    lower = 0.0
+    lower = inside.frame.base
     for ground in _shown(grounds, inside.top_value):
         upper = min(ground.upper, inside.top_value)
         top, bottom = inside.y(upper), inside.y(lower)
@@ -147,7 +150,7 @@ def _numbers(number: Sequence[tuple[float, str]], inside: _Inside) -> list[str]:
     last_y = inside.bottom + inside.frame.font_px * LINE_HEIGHT
     for value, words in sorted(number):
         y = inside.y(value)
-        if value > inside.top_value or last_y - y < inside.frame.font_px * LINE_HEIGHT:
+        if not inside.frame.base <= value <= inside.top_value or last_y - y < inside.frame.font_px * LINE_HEIGHT:
             continue
         last_y = y
         x = inside.left - inside.frame.font_px * 0.3
