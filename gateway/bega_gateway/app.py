@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from bega.listen import address_of, bind
 from bega.notify import Notifier, watchdog_s
 from bega.outbox.alone import hold_alone
@@ -26,7 +28,7 @@ from bega.outbox.boot import raise_boot
 from bega.outbox.spool import Spool
 from bega.ready import write_ready
 from bega.threads import UnwaitedThreads
-from bega_gateway import build
+from bega_gateway import build, status
 from bega_gateway import config as settings
 from bega_gateway.build import Clocks, Ground, Work
 from bega_gateway.config import Config
@@ -42,6 +44,7 @@ from bega_gateway.progress import Sight
 from bega_gateway.record_file import head_of
 from bega_gateway.recorder import Recorder
 from bega_gateway.reload import plan, settled
+from bega_gateway.status import Qualities, Status
 from bega_gateway.supervision import Supervision, spool_sight, uplink_sight
 from bega_protocols.errors import ConfigError
 
@@ -106,6 +109,9 @@ class Gateway:
         )
         self._pace = Pace(self._publisher, ground.clocks.mono_ms)
         ground.recorder.keep(self._pace)
+        self._qualities = Qualities()
+        ground.recorder.listen(self._qualities.take)
+        self._began_ms = ground.clocks.mono_ms()
         self._feed: Feed | None = None
         self._stores: list[tuple[str, Work]] = [("spool", ground.spool.run)]
         self._tasks: list[tuple[str, Work]] = []
@@ -148,7 +154,7 @@ class Gateway:
             self._serve_feed(config, config.feed, stack)
         if config.metrics:
             self._serve_metrics(config.metrics, stack)
-        commands = Control(state, self.reload, self._recording)
+        commands = Control(state, self.reload, self._recording, self._told_status)
         stack.callback(commands.close)
         self._keep("control", commands.run)
 
@@ -191,6 +197,33 @@ class Gateway:
     def heard(self) -> tuple[int, int]:
         """Return how many devices and nodes are heard, and of how many."""
         return self._ground.health.heard(), len(self._ground.health.watched)
+
+    def status(self) -> Status:
+        """Return how all of it is doing now."""
+        ground, config = self._ground, self._config
+        now_ms = ground.clocks.mono_ms()
+        watched = ground.health.watched
+        devices = [
+            status.of_device(config, line, station, watched, self._qualities, now_ms)
+            for line, station in self._parts.stations()
+        ]
+        nodes = [status.of_node(config, who, self._qualities, now_ms) for who in watched if who.kind == "node"]
+        return Status(
+            gateway=config.gateway.name,
+            boot=ground.boot,
+            wall_ms=ground.clocks.wall_ms(),
+            mono_ms=now_ms,
+            up_s=(now_ms - self._began_ms) / 1000,
+            lag_s=self.lag_s(),
+            lines=list(config.lines),
+            devices=devices + nodes,
+            spool=status.of_spool(ground.spool),
+            uplink=status.of_uplink(self._publisher),
+            adapters=status.of_adapters(self.adapters()),
+        )
+
+    def _told_status(self) -> bytes:
+        return msgspec.json.encode(self.status())
 
     def lag_s(self) -> float:
         """Return how late the loop came at worst, in the last minute."""

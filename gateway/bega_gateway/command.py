@@ -77,6 +77,13 @@ def reload(args: argparse.Namespace) -> int:
     return 0 if outcome.applied else 1
 
 
+def status(args: argparse.Namespace) -> int:
+    """Show how the gateway is doing, what is wrong first; 1 if something is, or if it does not run."""
+    from bega_gateway.status import status
+
+    return status(args)
+
+
 def _state_dir(args: argparse.Namespace) -> Path:
     """Return where the state lies, as far as a configuration with problems says it."""
     from bega_gateway.install import STATE
@@ -143,6 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     add_verb(verbs, "check", check, "say whether a configuration is good, with every problem and its place")
     add_run(verbs, run, "run the gateway until it is told to stop")
     add_verb(verbs, "reload", reload, "have the gateway that runs read its configuration again")
+    teller = add_verb(verbs, "status", status, "show how the gateway that runs is doing, what is wrong first")
+    teller.add_argument("--json", action="store_true", help="print it as JSON")
     plain = verbs.add_parser("example", help="print a commented configuration", description=example.__doc__)
     plain.add_argument("--tags", action="store_true", help="one for a Modbus device that has no profile")
     plain.set_defaults(command=example)

@@ -1,9 +1,10 @@
-"""How `bega gateway reload` and `record` reach the gateway that runs: a Unix socket in its state directory.
+"""How `bega gateway reload`, `record` and `status` reach the gateway that runs: a Unix socket in its state directory.
 
 The client writes on a line "reload" and, as JSON, what it checked, {"file": ..., "assignments": [...]}; the gateway
 answers with one line of JSON, {"applied": true, "said": [...]}, when it is done. Upon "record" and what is wanted,
 {"line": ..., "for_s": ...}, it answers with a recording, line by line as record_file.py has it, or with
-{"refused": "..."}, until the time is over or the client has gone.
+{"refused": "..."}, until the time is over or the client has gone. Upon "status" it answers with one line of JSON, as
+status.py has it.
 
 Only who may enter the state directory can ask, and nothing that can be asked changes what the gateway measures, but
 reading again the file that it runs by.
@@ -72,19 +73,22 @@ class NoGateway(ConfigError):
 
 Reload = Callable[[Origin | None], Awaitable[Outcome]]
 Recording = Callable[[Wanted, Callable[[], bool]], AsyncGenerator[str, None]]
+Told = Callable[[], bytes]
 
 
 class Control:
     """Owns the socket. Where none can be made that is said once, and tried again; SIGHUP works all the same."""
 
-    def __init__(self, state: Path, reload: Reload, recording: Recording) -> None:
+    def __init__(self, state: Path, reload: Reload, recording: Recording, status: Told = bytes) -> None:
         """Make the socket, so that it is there before the gateway says that it is ready.
 
         recording(wanted, is_over): gives the texts of a recording until `is_over()`; raises ConfigError
+        status(): gives the JSON of how the gateway is doing
         """
         self._state = state
         self._reload = reload
         self._recording = recording
+        self._status = status
         self._failed = False
         self._listener = self._listen()
 
@@ -140,7 +144,7 @@ class Control:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(ASK_WITHIN_S):
-            word, _, checked = (await reader.readline()).partition(b" ")
+            word, _, checked = (await reader.readline()).strip().partition(b" ")
         writer.transport.set_write_buffer_limits(0)  # so that drain() is over when all of it is
         try:
             if word == b"reload":
@@ -148,6 +152,8 @@ class Control:
                 await _say(writer, json.dumps(outcome._asdict()))
             elif word == b"record":
                 await self._record(Wanted(**json.loads(checked)), reader, writer)
+            elif word == b"status":
+                await _say(writer, self._status().decode())
         except TypeError:  # not what Origin or Wanted has
             return
 
@@ -173,14 +179,28 @@ def ask_reload(state: Path, checked: Origin) -> Outcome:
     Raises ConfigError if none answers.
     """
     try:
-        with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection, _short(state) as folder:
-            connection.settimeout(ANSWER_WITHIN_S)
-            connection.connect(f"{folder}/{NAME}")
-            connection.sendall(b"reload " + json.dumps(checked._asdict()).encode() + b"\n")
-            with connection.makefile("rb") as answers:
-                return Outcome(**json.loads(answers.readline()))
+        return Outcome(**json.loads(_asked(state, b"reload " + json.dumps(checked._asdict()).encode())))
     except (OSError, ValueError, TypeError) as error:
         raise _unanswered(state, error) from None
+
+
+def ask_status(state: Path) -> bytes:
+    """Return, as JSON, how the gateway is doing whose state lies in `state`; raises ConfigError if none answers."""
+    try:
+        answer = _asked(state, b"status")
+        json.loads(answer)
+    except (OSError, ValueError) as error:
+        raise _unanswered(state, error) from None
+    return answer
+
+
+def _asked(state: Path, question: bytes) -> bytes:
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection, _short(state) as folder:
+        connection.settimeout(ANSWER_WITHIN_S)
+        connection.connect(f"{folder}/{NAME}")
+        connection.sendall(question + b"\n")
+        with connection.makefile("rb") as answers:
+            return answers.readline()
 
 
 async def ask_recording(state: Path, line: str, for_s: float) -> AsyncGenerator[str, None]:

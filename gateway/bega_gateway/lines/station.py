@@ -50,6 +50,7 @@ class Station:
     # Takes ("in" or "out", bytes): what the device says and hears, as its driver's `feed` reads it. None: nobody does.
     tap: Callable[[str, bytes], None] | None = None
     window: Window | None = None  # what its groups wait in, if it speaks by itself
+    damage: str = ""  # what was wrong with its last damaged frame
     is_personal: Callable[[], bool] = _nobodys  # whether it is a household's now: a reload may change that
 
     @property
@@ -61,4 +62,6 @@ class Station:
         """Empty the driver's list of damaged frames, count them, and return them."""
         damaged, self.driver.damaged = self.driver.damaged, []
         self.counters.damaged += len(damaged)
+        if damaged:
+            self.damage = damaged[-1][1].why
         return damaged

@@ -1,0 +1,120 @@
+"""`bega gateway status`: what is wrong first, of a gateway that runs and of one that does not."""
+
+import json
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from bega_gateway.lines.station import Counters
+from bega_gateway.status import Counts, OfDevice, OfSpool, OfUplink, Qualities, Status, drain_per_s, text, troubles
+from bega_protocols.reading import Reading
+from bega_protocols.record import SYNCHRONISED, Record
+
+CONFIGURATION = """
+[gateway]
+name = "gw-status"
+city = "timisoara"
+commit_window_s = 0.05
+state_dir = "{state}"
+[uplink]
+brokers = ["{broker}"]
+[lines.pms]
+kind = "serial"
+port = "{port}"
+[lines.gone]
+kind = "serial"
+port = "/dev/serial/by-id/usb-none"
+[devices.roadside-air]
+line = "pms"
+driver = "pms5003"
+every_s = 0.1
+[devices.yard-air]
+line = "gone"
+driver = "pms5003"
+"""
+NOW = Status(gateway="gw", boot=1, wall_ms=1_900_000_000_000, mono_ms=1_000, up_s=1, uplink=OfUplink(connected_to="b"))
+
+
+def told(file, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bega", "gateway", "status", "--config", file, *more]
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=30)
+
+
+def test_status_of_a_gateway_that_runs(make_gateway, embedded, sensor, tmp_path, eventually):
+    text = CONFIGURATION.format(state=tmp_path / "gateway", broker=embedded.url, port=sensor.port)
+    gateway = make_gateway(text)
+    gateway.start()
+
+    def acknowledged():
+        return json.loads(told(gateway.config, "--json").stdout)["uplink"]["acknowledged"]
+
+    eventually(acknowledged, "something is acknowledged")
+    whole = json.loads(told(gateway.config, "--json").stdout)
+    assert whole["running"] and whole["gateway"] == "gw-status" and whole["boot"] == gateway.boot
+    heard, silent = whole["devices"]
+    assert heard["name"] == "roadside-air" and heard["since_heard_s"] < 10 and heard["counts"]["records"] > 0
+    assert heard["quality"] == 1, "a PMS5003 warms up for its first 30 s"
+    assert (silent["name"], silent["since_heard_s"]) == ("yard-air", None)
+    assert whole["drain_per_s"] > 0 and whole["uplink"]["connected_to"] == embedded.url
+    shown = told(gateway.config)
+    assert shown.returncode == 1 and "suspect" in shown.stdout and "yard-air" in shown.stdout, shown
+
+
+def test_status_without_a_gateway_says_so_and_what_the_state_tells(make_gateway, sensor, tmp_path, eventually):
+    state = tmp_path / "gateway"
+    gateway = make_gateway(CONFIGURATION.format(state=state, broker="mqtt://127.0.0.1:1", port=sensor.port))
+    never = told(gateway.config)
+    assert never.returncode == 1 and "has never run" in never.stdout
+    gateway.start()
+    eventually(lambda: json.loads(told(gateway.config, "--json").stdout)["spool"]["messages"], "something waits")
+    gateway.stop()
+    ended = told(gateway.config)
+    assert ended.returncode == 1 and ended.stdout.startswith("gw-status does not run")
+    waiting = json.loads(told(gateway.config, "--json").stdout)["state"]["waiting"]
+    assert int(waiting.split()[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"spool": OfSpool(is_failing=True, uncommitted=7)}, "disk: takes nothing, 7 messages"),
+        ({"spool": OfSpool(dropped=3)}, "spool: 3 messages dropped"),
+        ({"uplink": OfUplink(attempts=4)}, "uplink: down, 4 attempts"),
+        ({"wall_ms": 0}, "clock: not set"),
+        ({"devices": [OfDevice(name="d", line="l", watched_s=99, quiet_after_s=9)]}, "device d on l: silent, never"),
+        (
+            {"devices": [OfDevice(name="d", line="l", quality=2, since_heard_s=1, quiet_after_s=9)]},
+            "its last record is stale",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_first(changed, said):
+    assert list(troubles(NOW)) == []
+    now = msgspec.structs.replace(NOW, **changed)
+    lines = list(text(now, 0.0))
+    assert "1 wrong" in lines[0] and said in lines[1]
+
+
+def test_a_device_that_has_had_no_time_yet_is_not_called_silent():
+    young = OfDevice(name="d", line="l", watched_s=5, quiet_after_s=9)
+    assert not young.is_silent and not young.is_heard
+
+
+def test_drain_is_what_was_acknowledged_between_two_looks():
+    later = msgspec.structs.replace(NOW, mono_ms=3_000, uplink=OfUplink(acknowledged=50))
+    assert drain_per_s(NOW, later) == 25.0
+
+
+def test_quality_is_the_worst_of_the_last_record():
+    qualities = Qualities()
+    for worst in (0, 2):
+        readings = [Reading("pm2_5", 1, 0), Reading("pm10", 1, 0, "", worst)]
+        qualities.take(Record("gw", 1, 1, "d", 1, SYNCHRONISED, readings), 0, False)
+        assert qualities.of("gw", "d") == worst
+    assert qualities.of("gw", "") == 2 and qualities.of("gw", "other") is None
+
+
+def test_counts_are_those_of_a_station():
+    assert set(vars(Counters())) == set(Counts.__struct_fields__)
