@@ -593,3 +593,19 @@ def test_a_source_that_the_file_does_not_know_is_nobodys_public_device(path):
         assert config.audience_of("air-9", device) == "operator"
         assert config.label_of("air-9", device) == ""
     assert config.label_of("gw-corner", "roadside-air") == "Piața Victoriei"
+
+
+def test_a_households_meter_is_personal_unless_it_is_said_otherwise(tmp_path):
+    path = tmp_path / "home.toml"
+    text = '[gateway]\nname = "gw"\ncity = "t"\n[uplink]\nbrokers = ["mqtt://localhost"]\n'
+    for name, driver, audience in (
+        ("p1", "dsmr_p1", ""), ("sml", "sml_meter", ""), ("head", "iec62056_meter", ""),
+        ("hall", "dsmr_p1", 'audience = "public"\n'), ("dust", "pms5003", ""),
+    ):  # fmt: skip
+        text += f'[lines.{name}]\nkind = "serial"\nport = "/dev/{name}"\n'
+        text += f'[devices.{name}]\nline = "{name}"\ndriver = "{driver}"\n{audience}'
+    path.write_text(text)
+    config, problems = examine(path)
+    assert config and not problems
+    said = {name: config.audience_of("gw", name) for name in config.devices}
+    assert said == {"p1": "personal", "sml": "personal", "head": "personal", "hall": "public", "dust": "operator"}

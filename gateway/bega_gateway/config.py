@@ -162,7 +162,7 @@ class Device(Table, frozen=True, kw_only=True):
     line: str
     driver: str  # a folder name under protocols/bega_protocols/devices
     every_s: Seconds = 60.0  # faster talkers give the last good frame of each window
-    audience: Audience = "operator"
+    audience: Audience = "operator"  # left out for a meter that hangs in households: "personal"
     storage_class: Kept = "routine"  # a full spool drops the oldest routine records, and never one of billing
     label: str = ""  # where it stands, in words for citizens
     stale_after_s: Seconds | None = None  # not heard for so long, its quantities are said to be stale, once
@@ -393,8 +393,10 @@ def _salvaged(whole: Tables, folder: Path) -> tuple[Config, set[str]]:
             lines[name] = taken(f"lines.{name}", plain, LINES[kind])
         else:
             stand_ins.add(f"lines.{name}")
+    rows = {section: _rows(whole, section, stand_ins) for section in NAMED}
+    rows["devices"] = {name: _with_audience(row) for name, row in rows["devices"].items()}
     named = {
-        section: {name: taken(f"{section}.{name}", row, kind) for name, row in _rows(whole, section, stand_ins).items()}
+        section: {name: taken(f"{section}.{name}", row, kind) for name, row in rows[section].items()}
         for section, kind in NAMED.items()
     }
     profiles: dict[str, Any] = {}
@@ -417,6 +419,17 @@ def _rows(whole: Tables, section: str, stand_ins: set[str]) -> dict[str, Any]:
         return rows
     stand_ins.add(section)
     return {}
+
+
+def _with_audience(row: Any) -> Any:
+    """Return a device's table, with the audience of a household's meter where it says none."""
+    if not isinstance(row, dict) or "audience" in row or not isinstance(row.get("driver"), str):
+        return row
+    try:
+        is_households = getattr(driver_class(row["driver"]), "is_households", False)
+    except ConfigError:
+        return row
+    return {**row, "audience": "personal"} if is_households else row
 
 
 def _with_profile(device: Device, folder: Path, profiles: dict[str, Any]) -> Device:

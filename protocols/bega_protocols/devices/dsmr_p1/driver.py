@@ -20,6 +20,7 @@ class Driver:
     """
 
     line = "serial 115200 8N1"
+    is_households = True
     also_found: "tuple[tuple[str, dict[str, bool]], ...]" = (
         ("serial 9600 7E1", {}),
         ("serial 9600 8N1", {"parity_in_bit_7": True}),

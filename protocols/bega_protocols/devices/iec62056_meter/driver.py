@@ -49,6 +49,7 @@ class Driver:
     """
 
     line = "serial 300 7E1"
+    is_households = True
     also_found = (("serial 300 8N1", {"parity_in_bit_7": True}),)  # on a port that makes no parity
 
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:

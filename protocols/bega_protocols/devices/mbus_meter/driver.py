@@ -54,6 +54,7 @@ class Driver:
     """
 
     line = "mbus 2400 8E1"
+    is_households = True
 
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:
         only(settings, "address", "baud", "normal_time_utc_min")

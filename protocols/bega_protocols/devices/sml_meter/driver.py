@@ -21,6 +21,7 @@ class Driver:
     """
 
     line = "serial 9600 8N1"
+    is_households = True
 
     def __init__(self, settings: "Settings", state: bytes = b"", aes: "Aes | None" = None) -> None:
         only(settings, "crc")
