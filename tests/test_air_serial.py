@@ -320,6 +320,27 @@ def test_sds011_rests_between_measurements():
     assert values(wire.measure(Sds011({"rest": True}, driver.state()), NOW_MS))["laser_time"] == 630, "kept"
 
 
+@pytest.mark.parametrize(
+    ("driver", "sim"),
+    [
+        (Sds011({"rest": True}), Sds011Sim({"mode": "query"}, seed=1)),
+        (Plantower({"rest": True, "mode": "passive"}), PlantowerSim({}, seed=1)),
+    ],
+    ids=["sds011", "pms5003"],
+)
+def test_sensor_rests_after_a_damaged_answer_too(driver, sim):
+    wire = Wire(sim)
+    assert wire.measure(driver, NOW_MS)
+
+    def carried(ask: Ask) -> bytes | None:
+        answer = through(ask, sim.answer(ask.write), "serial")
+        return bytes(9) if answer and (answer[:2] == b"\xaa\xc0" or len(answer) == 32) else answer
+
+    assert drive(driver.measure(NOW_MS + 5 * MINUTE_MS), carried) == []
+    assert driver.damaged
+    assert not sim.awake
+
+
 def test_sds011_that_somebody_put_to_sleep_is_woken_for_the_next_time():
     driver, wire = Sds011({}), Wire(Sds011Sim({"mode": "query"}, seed=1))
     assert wire.measure(driver, NOW_MS)

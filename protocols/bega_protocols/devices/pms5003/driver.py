@@ -107,10 +107,13 @@ class Driver:
         if not self._is_passive:
             self._is_passive = yield from self._told(PASSIVE)
         heard = yield Ask(command(READ), ANSWER_MS, self._holds_air)
+        known = len(self.damaged)
         groups = self._groups(self._new_frames().feed(heard or b"", self._decode, self.damaged), now_ms)[-1:]
+        if heard and not groups and len(self.damaged) == known:
+            self.damaged.append((0, WireError("no Plantower answer", heard[:LONGEST_ANSWER])))
         if not groups:
             # It does not tell why: it is gone, or somebody put it to sleep, and then this wakes it for the next time.
-            yield from self._told(WAKE)
+            yield from self._told(SLEEP if self._rest else WAKE)
             self._doubt.lost()
             self._is_passive, self._seen_ms = False, None
             return []

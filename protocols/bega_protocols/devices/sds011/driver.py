@@ -118,7 +118,7 @@ class Driver:
         answer = yield from self._asked(command(QUERY, None, self._id), MEASURED, QUERY)
         if answer is None:
             # It does not tell why: it is gone, or somebody put it to sleep, and then this wakes it for the next time.
-            yield from self._told(SLEEP_WORK, WORK)
+            yield from self._told(SLEEP_WORK, SLEEP if asleep else WORK)
             self._lose()
             return []
         if asleep:
