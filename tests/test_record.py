@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import stat
 import subprocess
@@ -142,6 +143,14 @@ def test_recording_ends_when_it_is_as_large_as_it_may_be(tmp_path, sensor):
     assert file.stat().st_size < 3000
     assert json.loads(file.read_text().splitlines()[-1])["end"] == "size"
     assert not read(file).damage
+
+
+def test_recording_that_is_shorter_than_the_pause_between_two_questions_says_so(tmp_path):
+    file, config = tmp_path / "air.jsonl", write_configuration(tmp_path, "/dev/null")
+    text = config.read_text().replace("pms5003", "mhz19")
+    config.write_text(re.sub("every_s = .*", "every_s = 900", text))
+    outcome = gateway("record", "dust", "--config", config, "--for", 0.2, "-o", file, code=1)
+    assert "asked every 900 s (every_s), so record for longer" in outcome.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from bega.clock import mono_ms, wall_ms
+from bega.devices import load_driver, must_be_asked
 from bega.service import add_verb, log_to_stderr, until_signalled
 from bega.settings import parse_assignments
 from bega_gateway import config as settings
@@ -68,8 +69,16 @@ def record(args: argparse.Namespace) -> int:
         rows = await _record(args, config, stop)
 
     asyncio.run(until_signalled(work))
-    print(f"{args.output}: {rows} rows", file=sys.stderr)
+    print(f"{args.output}: {rows} rows{'' if rows else _why_none(config, args.line, args.for_s)}", file=sys.stderr)
     return 0 if rows else 1
+
+
+def _why_none(config: settings.Config, line: str, for_s: float) -> str:
+    devices = [device for device in config.devices.values() if device.line == line]
+    asked = [device.every_s for device in devices if must_be_asked(load_driver(device.driver, device.settings))]
+    if len(asked) == len(devices) and for_s < min(asked):
+        return f": its devices are asked every {min(asked):g} s (every_s), so record for longer (--for)"
+    return ": nothing was heard; see the gateway's log, or that of this command"
 
 
 async def _record(args: argparse.Namespace, config: settings.Config, stop: asyncio.Event) -> int:

@@ -32,8 +32,14 @@ brokers = ["mqtt://127.0.0.1:1883"]   # yours; mqtts://host:8883 for anything bu
 """
 AUDIENCE = """
 # audience of a device: "operator" (the default) is the city's broker only, "public" reaches feed and kiosks, and
-# whatever measures a household, a flat or a person is "personal".
+# whatever measures a household, a flat or a person is "personal". A meter by itself on a port, on M-Bus or heard by
+# Bluetooth is taken for a household's here: say so if it is the city's.
 """
+BY_A_HOUSEHOLD = ("serial", "mbus", "ble")  # lines on which a household's meter hangs; Modbus is a switchboard's
+CONSUMED = (
+    "active_energy_import", "active_energy_export", "active_energy_total", "gas_volume", "water_volume", "volume",
+    "heat_energy", "cold_energy", "allocator_units",
+)  # fmt: skip
 
 
 def configuration(findings: Findings, gateway: str, wall_ms: int) -> str:
@@ -95,6 +101,8 @@ def _device_table(line: FoundLine, device: FoundDevice) -> str:
         f"driver = {_value(device.driver)}",
         f"every_s = {line.every_s:g}",
     ]
+    if _may_be_a_households(line, device):
+        rows.append('audience = "personal"')
     if device.settings:
         rows.append(f"settings = {_value(device.settings)}")
     if device.lacks:
@@ -107,6 +115,11 @@ def _device_table(line: FoundLine, device: FoundDevice) -> str:
     if device.lacks:
         comments += _comment(f"TODO, then take the # away: {device.lacks}")
     return f"\n{comments}" + "\n".join(rows) + "\n"
+
+
+def _may_be_a_households(line: FoundLine, device: FoundDevice) -> bool:
+    """Return whether it counts what somebody consumes: that is told to nobody until a person says whose it is."""
+    return line.kind in BY_A_HOUSEHOLD and any(reading.quantity in CONSUMED for reading in device.readings)
 
 
 def _device_facts(device: FoundDevice) -> dict[str, Any]:

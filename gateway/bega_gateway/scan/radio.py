@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bega_gateway.scan.findings import FoundLine
     from bega_gateway.scan.search import Search
 
+EARSHOT = "Bluetooth by {}: whoever is in earshot. Delete what is not yours: a neighbour's sensor is a household's"
 MOST_SENSORS = 1000
 MOST_SAID = 20  # different advertisements of one sensor
 
@@ -67,7 +68,7 @@ async def scan_air(search: Search, adapter: str, for_s: float) -> None:
             try:
                 await asyncio.sleep(for_s)
             finally:  # broken off: what was heard is good
-                line = search.findings.line(f"ble-{adapter}", "ble", f"Bluetooth by {adapter}", {"adapter": adapter})
+                line = search.findings.line(f"ble-{adapter}", "ble", EARSHOT.format(adapter), {"adapter": adapter})
                 for address in sorted(air.said):
                     _add(search, line, air, address)
     except Exception as error:  # bleak and dbus-fast raise many kinds; each is the end of this part alone
