@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import serial
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -232,6 +233,21 @@ def test_recorded_meters_answer_a_gateway_on_a_pseudo_terminal(tmp_path):
         assert child.wait(10) == 0
     assert not port.is_symlink()
     assert voltages(gateway("replay", again, "--fast")) == {"m1": {Decimal("201.00")}, "m2": {Decimal("202.00")}}
+
+
+def test_question_that_is_not_in_the_recording_is_named_once(tmp_path):
+    rows = [Row(0, "m", "out", bytes.fromhex("0104")), Row(1, "m", "in", bytes.fromhex("0104aa"))]
+    file = recording(tmp_path, "modbus-rtu", "m", "modbus_meter", {"profile": "sdm630", "address": 1}, rows)
+    port = tmp_path / "port"
+    with subprocess.Popen([*BEGA, "replay", file, "--pty", port], stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr and "speaks as x" in child.stderr.readline()
+        with serial.Serial(str(port), timeout=5) as asking:
+            for question, answer in (("0703", b""), ("0703", b""), ("0104", bytes.fromhex("0104aa"))):
+                asking.write(bytes.fromhex(question))
+                time.sleep(0.2)
+                assert asking.read(len(answer)) == answer
+        child.send_signal(signal.SIGTERM)
+        assert child.stderr.read().strip() == f"{port} was asked what is not in the recording: 0703"
 
 
 @pytest.mark.slow

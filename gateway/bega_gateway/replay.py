@@ -35,6 +35,7 @@ EXAMPLES = """examples:
   bega gateway replay p1.jsonl --pty /tmp/p1      then: bega gateway run --config c.toml --set lines.p1.port=/tmp/p1"""
 ON_A_PORT = ("serial", "mbus", "modbus-rtu")
 LOOK_EVERY_S = 0.02
+MOST_SAID = 20  # questions that are not in the recording
 ASKED_AFTER_S = 0.02  # a question is over when nothing came for so long
 
 
@@ -200,6 +201,7 @@ class Port:
     async def answer(self, rows: list[Row]) -> None:
         """Answer each question that was recorded with what followed it, in turn and then anew, until cancelled."""
         answers = _answers(rows)
+        strange: set[bytes] = set()
         heard, heard_s = b"", 0.0
         loop = asyncio.get_running_loop()
         while True:
@@ -212,6 +214,9 @@ class Port:
                 heard = b""
                 await self._say(said)
             elif heard and loop.time() - heard_s > ASKED_AFTER_S:
+                if heard not in answers and heard not in strange and len(strange) < MOST_SAID:
+                    strange.add(heard)
+                    print(f"{self._link} was asked what is not in the recording: {heard.hex()}", file=sys.stderr)
                 heard = b""
             await asyncio.sleep(LOOK_EVERY_S / 4)
 
