@@ -1,8 +1,5 @@
 """What came whole and may still not be true: warming, stuck and saturated sensors."""
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from bega_protocols.doubt import NO_CLOCK_MS, NOTHING, SATURATED, STUCK, WARMING, Doubt
 from bega_protocols.reading import GOOD, SUSPECT, Reading
 
@@ -109,15 +106,3 @@ def test_capture_without_a_clock_is_judged_by_its_values_only():
     doubt = Doubt(warm_up_ms=30_000, stuck_ms=1, stuck_frames=2, ends={"pm2_5": (-1, 1000)})
     assert [qualities(doubt.judge(dust(), b"same", NO_CLOCK_MS)) for _ in range(5)] == [[GOOD, GOOD]] * 5
     assert qualities(doubt.judge(dust(2000), b"same", NO_CLOCK_MS)) == [SUSPECT, GOOD]
-
-
-@given(steps=st.lists(st.integers(-(10**13), 10_000), max_size=60))
-def test_clock_that_steps_back_never_ends_a_warm_up_early(steps):
-    doubt = Doubt(warm_up_ms=30_000)
-    now_ms, forward_ms = 10**15, 0
-    doubt.judge(dust(), b"", now_ms)
-    for number, step_ms in enumerate(steps):
-        now_ms += step_ms
-        forward_ms += max(0, step_ms)
-        doubt.judge(dust(), b"%d" % number, now_ms)
-        assert (doubt.why == WARMING) == (forward_ms < 30_000)

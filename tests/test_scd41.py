@@ -164,15 +164,6 @@ def test_flipped_bit_does_not_interrupt_the_sensor():
     assert bus.count("3f86") == 1
 
 
-def test_clock_that_goes_back_does_not_interrupt_the_sensor():
-    sim, driver = Sim({}, seed=1), Driver({})
-    bus = Bus(sim)
-    bus.measure(driver)
-    assert bus.drive(driver.measure(START_MS - 86_400_000)) == []
-    assert bus.measure(driver, after_ms=5000)
-    assert bus.count("3f86") == 1
-
-
 def test_sensor_that_came_back_from_silence_is_set_up_again():
     sim, driver = Sim({}, seed=1), Driver({})
     bus = Bus(sim)

@@ -49,16 +49,14 @@ class Doubt:
         self._ends = ends or {}
         self._sees_always = sees_always
         self._heard_ms: "int | None" = None
-        self._warm_ms = 0  # how long it has been warm by what was heard: a clock that is set steps, and may step back
+        self._woken_ms = 0
         self._frame = b""
-        self._frame_ms = 0  # when it came last
+        self._frame_ms = 0  # when it came first
         self._same = 0
-        self._same_ms = 0
 
     def woke(self, now_ms: int) -> None:
         """Take note that power came or the sensor was woken just now: its warm-up begins."""
-        self._heard_ms = now_ms
-        self._warm_ms = 0
+        self._heard_ms = self._woken_ms = now_ms
 
     def lost(self) -> None:
         """Take note that the sensor does not answer: when it does again, it may have been without power."""
@@ -69,16 +67,13 @@ class Doubt:
 
         frame: all that the sensor said, not one field: one value may stand still in still air.
         """
-        step_ms = 0 if self._heard_ms is None else max(0, now_ms - self._heard_ms)
-        if self._heard_ms is None or (self._quiet_ms and step_ms > self._quiet_ms):
+        if self._heard_ms is None or 0 < self._quiet_ms < now_ms - self._heard_ms:
             self.woke(now_ms)
-            step_ms = 0
         self._heard_ms = now_ms
-        self._warm_ms += step_ms
         self._count(frame, now_ms)
-        if now_ms != NO_CLOCK_MS and self._warm_ms < self._warm_up_ms:
+        if now_ms != NO_CLOCK_MS and now_ms - self._woken_ms < self._warm_up_ms:
             self.why = WARMING
-        elif now_ms != NO_CLOCK_MS and self._is_stuck():
+        elif now_ms != NO_CLOCK_MS and self._is_stuck(now_ms):
             self.why = STUCK
         elif self._sees_always and not self._sees(readings):
             self.why = NOTHING
@@ -90,15 +85,13 @@ class Doubt:
         """Sleep and silence between two frames that are the same make them no better."""
         if frame == self._frame:
             self._same += 1
-            self._same_ms += max(0, now_ms - self._frame_ms)
         else:
             self._frame = frame
+            self._frame_ms = now_ms
             self._same = 1
-            self._same_ms = 0
-        self._frame_ms = now_ms
 
-    def _is_stuck(self) -> bool:
-        return 0 < self._stuck_ms <= self._same_ms and self._same >= self._stuck_frames
+    def _is_stuck(self, now_ms: int) -> bool:
+        return 0 < self._stuck_ms <= now_ms - self._frame_ms and self._same >= self._stuck_frames
 
     def _sees(self, readings: "list[Reading]") -> bool:
         return any(reading.value for reading in readings if reading.quantity in self._sees_always)

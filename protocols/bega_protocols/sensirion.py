@@ -31,7 +31,6 @@ CLEANING = "cleans its fan"
 CLEANING_MS = 10_000  # at full speed, and its outputs stand still
 CLEAN_EACH_S = 604_800  # by itself once a week, but its own counter starts anew at each power-up
 FIRST_AFTER_S = 3600  # when it is not known when it was cleaned; a node that begins anew each minute never cleans
-LONGEST_STEP_S = 86_400  # between two measurements: what is more is a clock that was set
 STUCK_MS, STUCK_FRAMES = 2000, 3  # ten floats that noise does not move
 
 
@@ -143,11 +142,11 @@ class Sps30:
 
     def is_cleaning_due(self, now_ms: int) -> bool:
         """Count the time since the last call; return whether the fan should be cleaned."""
-        if self._counted_ms is None or now_ms < self._counted_ms:
+        if self._counted_ms is None:
             self._counted_ms = now_ms
         step_s = (now_ms - self._counted_ms) // 1000
         self._counted_ms += 1000 * step_s
-        self._since_cleaning_s += min(step_s, LONGEST_STEP_S)
+        self._since_cleaning_s += step_s
         return 0 < self._clean_each_s <= self._since_cleaning_s
 
     def cleaned(self, now_ms: int) -> None:

@@ -191,7 +191,6 @@ class Driver:
         if ready[0] & READY_BITS:
             return True
         _, period_ms = MODES[self._mode]
-        self._sampled_ms = min(self._sampled_ms, now_ms)  # a clock that is set may go back
         self._set_up = now_ms - self._sampled_ms <= MISSED_SAMPLES * period_ms
         return False
 
