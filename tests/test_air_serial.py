@@ -511,7 +511,7 @@ def test_sps30_is_started_read_and_known(driver_of, sim_of, kind):
     groups = wire.measure(driver, NOW_MS)
     assert wire.sim.measures
     assert (values(groups)["pm2_5"], quality(groups)) == (9, SUSPECT)
-    assert driver.attributes == {"serial": "7C1F80CB1C9C5A2E", "firmware": "2.2", "doubt": WARMING}
+    assert driver.attributes == {"serial_number": "7C1F80CB1C9C5A2E", "firmware": "2.2", "doubt": WARMING}
     assert quality(wire.measure(driver, NOW_MS + MINUTE_MS)) == GOOD
     assert not driver.damaged
 

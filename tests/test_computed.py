@@ -57,7 +57,7 @@ class Meter:
     """What a driver tells of its meter."""
 
     def __init__(self, serial: str) -> None:
-        self.attributes = {"serial": serial}
+        self.attributes = {"serial_number": serial}
 
 
 def configuration(tmp_path, text):

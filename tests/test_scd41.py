@@ -100,7 +100,7 @@ def test_sensor_that_somebody_left_measuring_is_taken_over():
     assert bus.measure(driver, after_ms=10)
     assert bus.written[0].hex() == "3f86"
     assert driver.attributes["variant"] == "SCD41"
-    assert len(driver.attributes["serial"]) == 12
+    assert len(driver.attributes["serial_number"]) == 12
 
 
 def test_samples_come_once_a_period_and_never_twice():

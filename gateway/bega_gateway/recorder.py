@@ -16,7 +16,9 @@ from bega_protocols import senml
 from bega_protocols.reading import Reading
 from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
 
-SERIAL = "serial"  # the attribute in which a driver tells its meter's number
+# The attributes in which drivers tell their meter's number, in the words of Modbus profiles, P1, SML, M-Bus and of
+# IEC 62056-21 (device numbers, IEC 62056-61). Another number is another meter.
+NUMBERS = ("serial_number", "meter_id", "server_id", "id", "C.1.0", "0.0.0")
 Listener = Callable[[Record, int, bool], None]
 
 
@@ -48,7 +50,8 @@ class Recorder:
     def serial_of(self, device: tuple[str, str]) -> str:
         """Return the number of a meter (source, device), '' if it does not tell it."""
         source, name = device
-        return self._attributes.get(name, {}).get(SERIAL, "") if source == self.source else ""
+        told = self._attributes.get(name, {}) if source == self.source else {}
+        return next((told[attribute] for attribute in NUMBERS if told.get(attribute)), "")
 
     def audience_of(self, source: str, device: str) -> Audience | None:
         """Return who may see what `device` of `source` says, as of now; None if it is configured no more."""

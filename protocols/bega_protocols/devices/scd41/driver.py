@@ -151,7 +151,7 @@ class Driver:
         serial = yield from self._words(SERIAL, 3)
         if serial is None:
             return False
-        self.attributes["serial"] = "%04x%04x%04x" % tuple(serial)
+        self.attributes["serial_number"] = "%04x%04x%04x" % tuple(serial)
         variant = yield from self._words(VARIANT, 1)
         if variant:
             self.attributes["variant"] = VARIANTS.get(variant[0] >> 12, "unknown %04x" % variant[0])

@@ -113,7 +113,7 @@ class Driver:
         serial = self._checked((yield self._ask(SERIAL, 3 * WORD_SIZE)), 3)
         if serial is None:
             return False
-        self.attributes["serial"] = "%04x%04x%04x" % tuple(serial)
+        self.attributes["serial_number"] = "%04x%04x%04x" % tuple(serial)
         if (yield self._measure_or_condition(CONDITION, WORD_SIZE)) is None:
             yield self._ask(HEATER_OFF, 0)  # it may have begun all the same, and must not last until we come again
             return False

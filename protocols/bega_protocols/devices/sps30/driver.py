@@ -141,7 +141,7 @@ class Driver:
         if serial and serial.state == OK:
             text = serial.data.split(b"\0")[0]
             if all(0x20 < byte < 0x7F for byte in text):
-                self.attributes["serial"] = text.decode()
+                self.attributes["serial_number"] = text.decode()
         self._is_known = version is not None and serial is not None
         return self._is_known
 

@@ -129,7 +129,7 @@ class Driver:
             self.attributes["firmware"] = "%d.%d" % self._version
         text = (serial or b"").split(b"\0")[0]
         if text and all(0x20 < byte < 0x7F for byte in text):
-            self.attributes["serial"] = text.decode()
+            self.attributes["serial_number"] = text.decode()
         return version is not None
 
     def _read(self, now_ms: int) -> "Exchange":
