@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bega.devices import load_driver
 from bega_protocols.devices.environmental_sensing.driver import Driver
 from bega_protocols.devices.environmental_sensing.sim import CHARACTERISTICS, Sim
-from bega_protocols.reading import Reading, decimal_text
+from bega_protocols.reading import GOOD, SUSPECT, Reading, decimal_text
 from tests.contract import converse
 
 ADDRESS = "C0:FF:EE:00:00:01"
@@ -93,3 +93,15 @@ def test_it_is_recognised_by_the_service_that_it_names():
 @given(st.binary(max_size=40))
 def test_anything_may_be_asked_whether_it_is_recognised(chunk):
     assert Driver.recognises(chunk) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("poll", "quality"),
+    [
+        ("2a6dffffffff", SUSPECT), ("2a6d00000000", SUSPECT), ("2a6d90630f00", GOOD),
+        ("2a6eff7f", SUSPECT), ("2a6efe7f", GOOD),
+    ],
+)  # fmt: skip
+def test_end_of_a_field_is_suspect(poll, quality):
+    [[reading]] = load_driver("environmental_sensing", {}).feed(bytes.fromhex(poll), 0)
+    assert reading.quality == quality

@@ -9,7 +9,7 @@ import struct
 from collections import namedtuple
 
 from bega_protocols.errors import WireError
-from bega_protocols.reading import Reading
+from bega_protocols.reading import GOOD, SUSPECT, Reading
 
 TYPE_CHECKING = False  # the type checker takes this name for true; MicroPython has no typing module
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ CHARACTERISTICS = {
     0x2A6D: Meaning("pressure", "<I", -3, 0, 0xFFFFFFFF, None),  # 0.1 Pa
     0x2A19: Meaning("battery", "<B", 0, 0, 100, None),
 }
+ENDS = {0x2A6E: (32767,), 0x2A6D: (0, 0xFFFFFFFF)}  # of a field that has no other way to say "beyond", or "nothing yet"
 ORDER = (0x2A6E, 0x2A6F, 0x2A6D, 0x2A19)  # in which they are asked; MicroPython's dicts keep none
 
 
@@ -44,7 +45,7 @@ def size_of(characteristic: int) -> int:
 
 
 def decode(characteristic: int, value: bytes) -> "Reading | None":
-    """Return the reading in a value, None if it says that it is not known.
+    """Return the reading in a value, None if it says that it is not known; at the end of its field it is SUSPECT.
 
     Raises WireError for a value of another length, or one that the specification prohibits.
     """
@@ -56,4 +57,5 @@ def decode(characteristic: int, value: bytes) -> "Reading | None":
         return None
     if not meaning.low <= number <= meaning.high:
         raise WireError("characteristic %04X is out of its range" % characteristic, value)
-    return Reading(meaning.quantity, number, meaning.exp10)
+    quality = SUSPECT if number in ENDS.get(characteristic, ()) else GOOD
+    return Reading(meaning.quantity, number, meaning.exp10, "", quality)
