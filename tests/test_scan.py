@@ -141,6 +141,7 @@ def test_nothing_found_says_so_with_code_1_and_writes_no_file(tmp_path):
     assert "nothing was found" in outcome.stderr
     outcome = scan("--port", "/dev/ttyBega7", "--modbus-tcp", "127.0.0.1:1", code=1)
     assert "/dev/ttyBega7 is not there" in outcome.stderr and "127.0.0.1:1 refuses" in outcome.stderr
+    assert "trying again" not in outcome.stderr, "a scan does not"
     assert not file.exists()
     os.close(master)
     os.close(slave)
@@ -151,6 +152,18 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     file.write_text("mine")
     assert "--force" in scan("--port", "/dev/null", "-o", file, code=1).stderr
     assert file.read_text() == "mine"
+
+
+def test_a_file_that_could_not_be_written_is_refused_before_minutes_of_looking(tmp_path):
+    outcome = scan("--port", "/dev/ttyBega7", "-o", tmp_path / "none" / "found.toml", code=1)
+    assert "is the folder there" in outcome.stderr and "ttyBega7" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "option", [("--baud", "0"), ("--baud", "fast"), ("--listen", "nan"), ("--listen", "-1"), ("--for", "-1")]
+)
+def test_number_that_cannot_be_is_refused_in_words(option):
+    assert f"{option[0]}: '{option[1]}' is no" in scan("--port", "/dev/ttyBega7", *option, code=2).stderr
 
 
 def test_an_interrupt_writes_what_was_found_so_far(wires, tmp_path):
@@ -168,6 +181,7 @@ def test_an_interrupt_writes_what_was_found_so_far(wires, tmp_path):
         assert child.wait(10) == 0
         assert time.monotonic() - began < 5
     assert [device["driver"] for device in tomllib.loads(file.read_text())["devices"].values()] == ["pms5003"]
+    assert f"# {os.ttyname(slave)}: the scan was broken off" in file.read_text(), "nobody takes it for an empty port"
     os.close(master)
     os.close(slave)
 

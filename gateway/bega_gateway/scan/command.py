@@ -39,6 +39,8 @@ RATES = ((9600, "N"), (9600, "E"), (19200, "E"), (19200, "N"))  # as meters leav
 MBUS_BAUDS = (2400, 300, 9600)
 LISTEN_S = 11.0  # a P1 meter before version 5 speaks every ten seconds
 AIR_S = 12.0  # sensors that spare their battery advertise every ten seconds
+LONGEST_S = 86_400.0
+SLOWEST_BAUD, FASTEST_BAUD = 50, 4_000_000
 MODBUS_TCP_PORT = 502
 BLUETOOTH = Path("/sys/class/bluetooth/hci0")
 I2C = Path("/dev/i2c-1")
@@ -63,14 +65,16 @@ def add_scan(verbs: Verbs) -> None:
     parser.add_argument("--ble", action="append", default=[], metavar="ADAPTER", help="Bluetooth, as hci0")
     parser.add_argument("--i2c", action="append", type=int, default=[], metavar="N", help="the bus /dev/i2c-N")
     parser.add_argument(
-        "--baud", action="append", type=int, default=[], metavar="N", help="of Modbus and M-Bus, instead of the usual"
+        "--baud", action="append", type=_baud, default=[], metavar="N", help="of Modbus and M-Bus, instead of the usual"
     )
     parser.add_argument(
         "--parity", action="append", choices=["N", "E", "O"], default=[], help="of Modbus, instead of N and E"
     )
     parser.add_argument("--all-units", action="store_true", help="Modbus units 1 to 247, not only 1 to 32")
-    parser.add_argument("--listen", type=float, default=LISTEN_S, metavar="S", help="for talkers (default 11; 0: not)")
-    parser.add_argument("--for", dest="for_s", type=float, metavar="S", help="end after so many seconds")
+    parser.add_argument(
+        "--listen", type=_seconds, default=LISTEN_S, metavar="S", help="for talkers (default 11; 0: not)"
+    )
+    parser.add_argument("--for", dest="for_s", type=_seconds, metavar="S", help="end after so many seconds")
     parser.set_defaults(command=scan)
 
 
@@ -83,6 +87,8 @@ def scan(args: argparse.Namespace) -> int:
 
     if args.output and args.output.exists() and not args.force:
         raise ConfigError(f"{args.output} is there already; --force overwrites it")
+    if args.output and not os.access(args.output if args.output.exists() else args.output.parent, os.W_OK):
+        raise ConfigError(f"{args.output} cannot be written: is the folder there, and is it yours?")
     findings = Findings()
     search = Search(
         findings,
@@ -116,6 +122,9 @@ async def _kept_apart(search: Search, place: str, work: Coroutine[Any, Any, None
     """Carry out `work`; a defect in it is said, and costs this place alone."""
     try:
         await work
+    except asyncio.CancelledError:
+        search.findings.notes.append(f"{place}: the scan was broken off before it was through there")
+        raise
     except Exception as error:
         log.exception("scan failed place=%s", place)
         search.findings.notes.append(
@@ -165,13 +174,14 @@ def _places(search: Search, args: argparse.Namespace) -> list[Coroutine[Any, Any
 
 async def _scan_server(search: Search, host: str, port: int) -> None:
     from bega_gateway.scan.modbus import scan_tcp
+    from bega_gateway.scan.search import note_of
 
     place = f"{host}:{port}"
     try:
         if not await scan_tcp(search, host, port):
             search.findings.notes.append(f"{place}: no Modbus unit answered")
     except LineError as error:
-        search.findings.notes.append(str(error).removesuffix("; trying again"))
+        search.findings.notes.append(note_of(error))
         search.progress.say(search.findings.notes[-1])
 
 
@@ -204,6 +214,22 @@ def _rates(bauds: list[int], parities: list[str]) -> list[tuple[int, str]]:
     return [(baud, parity) for baud in bauds or usual for parity in parities or ("N", "E")]
 
 
+def _baud(text: str) -> int:
+    """Return a number of bits a second; raises ArgumentTypeError."""
+    with suppress(ValueError):
+        if SLOWEST_BAUD <= (number := int(text)) <= FASTEST_BAUD:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {SLOWEST_BAUD} to {FASTEST_BAUD}")
+
+
+def _seconds(text: str) -> float:
+    """Return a number of seconds, 0 or more; raises ArgumentTypeError."""
+    with suppress(ValueError):
+        if 0 <= (number := float(text)) <= LONGEST_S:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to {LONGEST_S:g}")
+
+
 def _gateway_name() -> str:
     return "gw-" + (re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname()).strip("-")[:40] or "1")
 
@@ -212,6 +238,7 @@ def _write(path: Path, text: str, force: bool) -> None:
     """Write `text` for its owner and group only: it may name a household's meter. Raises ConfigError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL), 0o640)
+        os.fchmod(descriptor, 0o640)  # one that was there may have had another
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bega.devices import must_be_asked
 from bega_gateway.lines.wire_i2c import I2cWire
 from bega_gateway.scan.attempt import drivers_on, loaded, measured
+from bega_gateway.scan.search import note_of
 from bega_protocols.errors import LineError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ async def scan_bus(search: Search, number: int) -> None:
     try:
         await wire.open()
     except LineError as error:
-        search.findings.notes.append(str(error).removesuffix("; trying again"))
+        search.findings.notes.append(note_of(error))
         search.progress.say(search.findings.notes[-1])
         return
     line = search.findings.line(place, "i2c", f"I2C bus /dev/i2c-{number}", {"bus": number})
@@ -40,7 +41,7 @@ async def scan_bus(search: Search, number: int) -> None:
                     search.findings.add(line, name, name, settings, heard=f"answered{where}", **facts)
                     search.progress.say(f"{place}: {name}{where}")
     except LineError as error:
-        search.findings.notes.append(str(error).removesuffix("; trying again"))
+        search.findings.notes.append(note_of(error))
     finally:
         wire.close()
 

@@ -11,6 +11,7 @@ from bleak import BleakScanner
 from bega.devices import driver_class, must_be_asked
 from bega_gateway.lines import ble
 from bega_gateway.scan.attempt import drivers_on, loaded
+from bega_gateway.scan.search import note_of
 
 if TYPE_CHECKING:
     from bleak.backends.device import BLEDevice
@@ -72,7 +73,7 @@ async def scan_air(search: Search, adapter: str, for_s: float) -> None:
                 for address in sorted(air.said):
                     _add(search, line, air, address)
     except Exception as error:  # bleak and dbus-fast raise many kinds; each is the end of this part alone
-        search.findings.notes.append(ble._advice(adapter, error).removesuffix("; trying again"))
+        search.findings.notes.append(note_of(ble._advice(adapter, error)))
         search.progress.say(search.findings.notes[-1])
 
 

@@ -29,6 +29,11 @@ class Search:
     mbus_bauds: Sequence[int]
 
 
+def note_of(error: object) -> str:
+    """Return what a line says of its failure, without the promise to try again: a scan does not."""
+    return str(error).removesuffix("trying again").rstrip("; ")
+
+
 def taken_frame(port: str, frame: str) -> str:
     """Return the frame to open `port` with: a pseudo terminal knows no parity and refuses one."""
     return "8N1" if os.path.realpath(port).startswith(PSEUDO) else frame

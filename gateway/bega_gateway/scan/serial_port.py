@@ -15,7 +15,7 @@ from bega_gateway.lines.wire_serial import SerialWire
 from bega_gateway.scan import mbus, modbus
 from bega_gateway.scan.attempt import drivers_on, loaded, measured
 from bega_gateway.scan.findings import name_of_port
-from bega_gateway.scan.search import holder, taken_frame
+from bega_gateway.scan.search import holder, note_of, taken_frame
 from bega_protocols.errors import LineError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def scan_port(search: Search, port: str, about: str) -> None:
         if not await _examined(search, port, said):
             search.findings.notes.append(f"{said}: nothing answered")
     except LineError as error:
-        search.findings.notes.append(str(error).removesuffix("; trying again"))
+        search.findings.notes.append(note_of(error))
         search.progress.say(search.findings.notes[-1])
 
 
