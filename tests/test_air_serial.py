@@ -611,6 +611,16 @@ def test_sps30_that_gives_nothing_gives_no_reading(driver_of, sim_of, kind, faul
 
 
 @BOTH
+def test_sps30_that_rests_is_cleaned_before_it_is_read_and_what_it_says_is_of_the_end(driver_of, sim_of, kind):
+    wire = Wire(sim_of({}, seed=1), kind)
+    driver = driver_of({"rest": True}, (8 * DAY_MS // 1000).to_bytes(4, "big"))
+    breathe(wire.sim, 1)
+    assert quality(wire.measure(driver, NOW_MS)) == GOOD
+    assert [ask.wait_ms for ask in wire.asked if not ask.write] == [10_000, 30_000]
+    assert driver.state() == bytes(4)
+
+
+@BOTH
 def test_sps30_that_sees_no_particle_is_doubted_whatever_size_it_names(driver_of, sim_of, kind):
     driver, wire = driver_of({}), Wire(sim_of({}, seed=1), kind)
     now_ms = warm(driver, wire)

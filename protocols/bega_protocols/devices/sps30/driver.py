@@ -85,6 +85,11 @@ class Driver:
             self._sensor.doubt.woke(now_ms)
         is_due = self._sensor.is_cleaning_due(now_ms)
         if self._rest:
+            # Before the values: a record has the time of the last answers.
+            if is_due and (yield from self._told(CLEAN)):
+                self._sensor.cleaned(now_ms)
+                yield Ask(b"", CLEANING_MS, 0)
+                now_ms += CLEANING_MS
             yield Ask(b"", self._warm_up_ms, 0)
             now_ms += self._warm_up_ms
         register = (yield from self._asked(STATUS, KEEP)) if self._has_status else None
@@ -96,10 +101,8 @@ class Driver:
         if not groups:
             self._lose()
             return []
-        if is_due and (yield from self._told(CLEAN)):
+        if is_due and not self._rest and (yield from self._told(CLEAN)):
             self._sensor.cleaned(now_ms)
-            if self._rest:
-                yield Ask(b"", CLEANING_MS, 0)
         if self._rest:
             yield from self._put_to_rest()
         return groups

@@ -79,6 +79,11 @@ class Driver:
             self._sensor.doubt.woke(now_ms)
         is_due = self._sensor.is_cleaning_due(now_ms)
         if self._rest:
+            # Before the values: a record has the time of the last answers.
+            if is_due and (yield from self._told(CLEAN_MS, CLEAN)):
+                self._sensor.cleaned(now_ms)
+                yield Ask(b"", CLEANING_MS, 0, address=ADDRESS)
+                now_ms += CLEANING_MS
             yield Ask(b"", self._warm_up_ms, 0, address=ADDRESS)
             now_ms += self._warm_up_ms
         if self._version and self._version >= FIRST_WITH_STATUS:
@@ -89,10 +94,8 @@ class Driver:
         if not groups:
             self._lose()
             return []
-        if is_due and (yield from self._told(CLEAN_MS, CLEAN)):
+        if is_due and not self._rest and (yield from self._told(CLEAN_MS, CLEAN)):
             self._sensor.cleaned(now_ms)
-            if self._rest:
-                yield Ask(b"", CLEANING_MS, 0, address=ADDRESS)
         if self._rest:
             self._runs = False
             yield from self._told(START_MS, STOP)
