@@ -482,19 +482,19 @@ def test_names_stay_apart_and_what_a_device_says_cannot_leave_its_comment(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("kind", "quantity", "audience"),
+    ("kind", "driver", "audience"),
     [
-        ("serial", "active_energy_import", "personal"),
-        ("mbus", "heat_energy", "personal"),
-        ("ble", "gas_volume", "personal"),
-        ("serial", "pm2_5", None),
-        ("modbus-rtu", "active_energy_import", None),
+        ("serial", "dsmr_p1", "personal"),
+        ("mbus", "mbus_meter", "personal"),
+        ("ble", "bthome", "personal"),
+        ("serial", "pms5003", None),
+        ("modbus-rtu", "modbus_meter", None),
     ],
 )
-def test_what_may_be_a_households_meter_is_told_to_nobody_until_a_person_says_whose_it_is(kind, quantity, audience):
+def test_what_may_be_a_households_is_told_to_nobody_until_a_person_says_whose_it_is(kind, driver, audience):
     findings = Findings()
-    findings.add(findings.line("wire", kind, "", {}), "meter", "x", {}, readings=[Reading(quantity, 1, 0)])
-    assert tomllib.loads(document(findings, "gw", 0))["devices"]["meter"].get("audience") == audience
+    findings.add(findings.line("wire", kind, "", {}), "found", driver, {})
+    assert tomllib.loads(document(findings, "gw", 0))["devices"]["found"].get("audience") == audience
 
 
 # Bluetooth

@@ -7,6 +7,7 @@ import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from bega.devices import driver_class
 from bega_protocols.reading import GOOD, Reading, decimal_text, ucum
 
 if TYPE_CHECKING:
@@ -32,14 +33,9 @@ brokers = ["mqtt://127.0.0.1:1883"]   # yours; mqtts://host:8883 for anything bu
 """
 AUDIENCE = """
 # audience of a device: "operator" (the default) is the city's broker only, "public" reaches feed and kiosks, and
-# whatever measures a household, a flat or a person is "personal". A meter by itself on a port, on M-Bus or heard by
-# Bluetooth is taken for a household's here: say so if it is the city's.
+# whatever measures a household, a flat or a person is "personal". A meter that hangs in homes, and whatever was heard
+# by Bluetooth, is taken for a household's here: say so if it is the city's.
 """
-BY_A_HOUSEHOLD = ("serial", "mbus", "ble")  # lines on which a household's meter hangs; Modbus is a switchboard's
-CONSUMED = (
-    "active_energy_import", "active_energy_export", "active_energy_total", "gas_volume", "water_volume", "volume",
-    "heat_energy", "cold_energy", "allocator_units",
-)  # fmt: skip
 
 
 def configuration(findings: Findings, gateway: str, wall_ms: int) -> str:
@@ -101,7 +97,7 @@ def _device_table(line: FoundLine, device: FoundDevice) -> str:
         f"driver = {_value(device.driver)}",
         f"every_s = {line.every_s:g}",
     ]
-    if _may_be_a_households(line, device):
+    if line.kind == "ble" or getattr(driver_class(device.driver), "is_households", False):  # nobody knows whose it is
         rows.append('audience = "personal"')
     if device.settings:
         rows.append(f"settings = {_value(device.settings)}")
@@ -115,11 +111,6 @@ def _device_table(line: FoundLine, device: FoundDevice) -> str:
     if device.lacks:
         comments += _comment(f"TODO, then take the # away: {device.lacks}")
     return f"\n{comments}" + "\n".join(rows) + "\n"
-
-
-def _may_be_a_households(line: FoundLine, device: FoundDevice) -> bool:
-    """Return whether it counts what somebody consumes: that is told to nobody until a person says whose it is."""
-    return line.kind in BY_A_HOUSEHOLD and any(reading.quantity in CONSUMED for reading in device.readings)
 
 
 def _device_facts(device: FoundDevice) -> dict[str, Any]:
