@@ -69,10 +69,11 @@ def shown(readings: list[Reading]) -> str:
     in_doubt = [reading for reading in readings if reading.quality != GOOD]
     words = []
     for reading in readings[:MOST_SHOWN]:
-        unit = ucum(reading.quantity)
+        code = ucum(reading.quantity)
+        unit = "" if code == "1" else f" {code}"  # UCUM's 1: a number without a unit
         name = f"{reading.quantity} {reading.part}".rstrip()
         doubt = " (doubtful)" if reading in in_doubt and len(in_doubt) < len(readings) else ""
-        words.append(f"{name} {_number(reading)} {unit}{doubt}")
+        words.append(f"{name} {_number(reading)}{unit}{doubt}")
     more = len(readings) - MOST_SHOWN
     all_doubtful = "all doubtful: " if len(in_doubt) == len(readings) else ""
     return all_doubtful + ", ".join(words) + (f" and {more} more" if more > 0 else "")
