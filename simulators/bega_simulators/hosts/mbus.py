@@ -14,25 +14,18 @@ A pty knows no parity, so the port is opened as 8N1; the wire counts eleven bits
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import heapq
 import math
-import os
-import pty
 import random
-import select
-import threading
 import time
-import tty
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
-BITS_A_CHARACTER = 11  # start, eight, even parity, stop
+from bega_simulators.hosts.segment import BITS_A_CHARACTER, Segment
+
 IDLE_BITS = 33  # so much silence ends whatever has begun
 THINKS_BITS = 22  # before a slave answers; at least 11, at most 330 and 50 ms
-MOST_WAITING_S = 0.05  # the segment looks at least this often whether it shall stop
 
 
 class AskedSim(Protocol):
@@ -94,16 +87,16 @@ class _Said:
         return octet.bit_count() & 1 if place == 9 else 1
 
 
-class MbusSegment:
+class MbusSegment(Segment):
     """A bus with its meters. The faults (silent, late, jam, ...) may be set at any time, from any thread."""
 
     def __init__(self, sims: list[AskedSim], baud: int = 2400, seed: int = 1, link: Path | None = None) -> None:
         """link: a name for the port that stays when it is unplugged and plugged in again."""
+        super().__init__(link)
         self._bit_s = 1 / baud
         self.sims = sims
         self.counts = Counts()
         self._thinks_s = [THINKS_BITS * self._bit_s] * len(sims)
-        self._link = link
         self._random = random.Random(seed)
         self._bit_error_rate = 0.0
         self._coming: list[_Heard] = []
@@ -113,70 +106,8 @@ class MbusSegment:
         self._heard_s = 0.0
         self._said: list[_Said] = []
         self._free_s = 0.0  # when the receiver is ready for the next start bit
-        self._master = self._slave = -1
-        self.port = ""
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()  # between `unplug` and the moment in which the wire uses the port
 
     # What a test or a demo does.
-
-    def open(self) -> str:
-        """Make the port and return its path: the link if there is one. Again after `unplug`."""
-        with self._lock:
-            self._master, self._slave = pty.openpty()
-            tty.setraw(self._slave)
-            os.set_blocking(self._master, False)
-            self.port = os.ttyname(self._slave)
-            if self._link:
-                self._link.unlink(missing_ok=True)
-                self._link.symlink_to(self.port)
-                self.port = str(self._link)
-        return self.port
-
-    def unplug(self) -> None:
-        """Take the port away, as when the converter is pulled out; `open` plugs it in again."""
-        with self._lock:
-            for descriptor in (self._master, self._slave):
-                if descriptor >= 0:
-                    os.close(descriptor)
-            self._master = self._slave = -1
-            if self._link:
-                self._link.unlink(missing_ok=True)
-
-    def run(self, stop: threading.Event) -> None:
-        """Carry the bytes until `stop` is set; meant for a thread of its own."""
-        while not stop.is_set():
-            self._wait()
-            self._read_master()
-            self._advance(time.monotonic())
-
-    async def serve(self) -> None:
-        """Carry the bytes until cancelled, in a thread so that the event loop's pauses do not reach the wire."""
-        self._stop.clear()
-        try:
-            await asyncio.to_thread(self.run, self._stop)
-        finally:
-            self._stop.set()
-
-    def __enter__(self) -> Self:
-        if self._master < 0:
-            self.open()
-        self._stop.clear()
-        self._thread = threading.Thread(target=self.run, args=(self._stop,), name="mbus", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the thread, if there is one, and take the port away."""
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-            self._thread = None
-        self.unplug()
 
     def take_counts(self) -> Counts:
         """Return what was counted and begin at nothing."""
@@ -205,32 +136,13 @@ class MbusSegment:
 
     # The wire.
 
-    def _wait(self) -> None:
-        """Sleep until something is due, or the master speaks."""
-        now_s = time.monotonic()
+    def _due_s(self, now_s: float) -> float:
         due_s = self._start_s() + (BITS_A_CHARACTER - 0.5) * self._bit_s
-        if self._coming:
-            due_s = min(due_s, self._coming[0].at_s)
-        pause_s = min(max(0.0, due_s - now_s), MOST_WAITING_S)
-        master = self._master
-        if master < 0:
-            time.sleep(min(pause_s, 0.01))
-            return
-        with contextlib.suppress(OSError, ValueError):  # unplugged while we wait
-            select.select([master], (), (), pause_s)
+        return min(due_s, self._coming[0].at_s) if self._coming else due_s
 
-    def _read_master(self) -> None:
-        now_s = time.monotonic()
-        with self._lock:
-            if self._master < 0:
-                return
-            try:
-                octets = os.read(self._master, 4096)
-            except OSError:  # nothing there; or, for a moment, nobody has the port open
-                time.sleep(self._bit_s)  # a port that nobody has open is always readable
-                return
+    def _hear_master(self, octets: bytes, now_s: float) -> None:
         start_s = max(now_s, self._master_free_s)
-        if octets and self._said == [] and self._free_s:
+        if self._said == [] and self._free_s:
             self.counts.master_gaps_s.append(start_s - self._free_s)
         for octet in octets:
             start_s += BITS_A_CHARACTER * self._bit_s
@@ -242,7 +154,7 @@ class MbusSegment:
         while self._coming and self._coming[0].at_s <= now_s:
             self._hear(heapq.heappop(self._coming))
         while self._start_s() + (BITS_A_CHARACTER - 0.5) * self._bit_s <= now_s:
-            self._tell_master()
+            self._receive()
 
     def _hear(self, heard: _Heard) -> None:
         """A character of the master has ended: all slaves heard it, and answer if it ends a frame."""
@@ -273,7 +185,7 @@ class MbusSegment:
         """Return when the master's receiver sees the next start bit: the line is drawn to 0 by anybody."""
         return min((said.next_zero_s(self._free_s) for said in self._said), default=math.inf)
 
-    def _tell_master(self) -> None:
+    def _receive(self) -> None:
         """One character of the receiver: it samples the middle of each bit, whoever draws the line."""
         start_s = self._start_s()
         octet = 0
@@ -285,10 +197,7 @@ class MbusSegment:
             octet |= level << place
         self._free_s = start_s + (BITS_A_CHARACTER - 0.5) * self._bit_s
         self._said = [said for said in self._said if said.end_s > self._free_s + self._bit_s]
-        with self._lock:
-            if self._master >= 0:
-                with contextlib.suppress(OSError):  # nobody reads: a wire has no memory
-                    os.write(self._master, bytes([octet]))
+        self._tell_master(octet)
 
 
 def _size(heard: bytes | bytearray) -> int | None:

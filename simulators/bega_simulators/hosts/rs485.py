@@ -14,26 +14,17 @@ A pty knows no parity, so the port is opened as 8N1; the wire counts eleven bits
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import ctypes
 import heapq
-import os
-import pty
 import random
-import select
-import threading
 import time
-import tty
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
-BITS_A_CHARACTER = 11
+from bega_simulators.hosts.segment import BITS_A_CHARACTER, Segment
+
 BROADCAST = 0
-MOST_WAITING_S = 0.05  # the segment looks at least this often whether it shall stop
-PR_SET_TIMERSLACK = 29
 EDGE_S = 1e-9  # a character that begins when another ends touches it and does not overlap
 
 
@@ -95,17 +86,17 @@ class _Slave:
         self.free_s = 0.0  # when it has said what it began to say
 
 
-class Rs485Segment:
+class Rs485Segment(Segment):
     """A bus with its slaves. The faults (silent, late, drop, ...) may be set at any time, from any thread."""
 
     def __init__(self, sims: dict[int, AskedSim], baud: int = 9600, seed: int = 1, link: Path | None = None) -> None:
         """sims: by unit; link: a name for the port that stays when it is unplugged and plugged in again."""
+        super().__init__(link)
         self._character_s = BITS_A_CHARACTER / baud
         self.silence_s = silence_s(baud)
         self.sims = sims
         self.counts = Counts()
         self._slaves = [_Slave(sim, unit) for unit, sim in sims.items()]
-        self._link = link
         self._random = random.Random(seed)
         self._events: list[_Event] = []
         self._numbers = 0
@@ -115,71 +106,8 @@ class Rs485Segment:
         self._talker: _Slave | str | None = None  # who sent it: a slave, None for the master, "noise"
         self._master_free_s = 0.0
         self._silence_due_s: float | None = None
-        self._master = self._slave = -1
-        self.port = ""
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()  # between `unplug` and the moment in which the wire uses the port
 
     # What a test or a demo does.
-
-    def open(self) -> str:
-        """Make the port and return its path: the link if there is one. Again after `unplug`."""
-        with self._lock:
-            self._master, self._slave = pty.openpty()
-            tty.setraw(self._slave)
-            os.set_blocking(self._master, False)
-            self.port = os.ttyname(self._slave)
-            if self._link:
-                self._link.unlink(missing_ok=True)
-                self._link.symlink_to(self.port)
-                self.port = str(self._link)
-        return self.port
-
-    def unplug(self) -> None:
-        """Take the port away, as when the adapter is pulled out; `open` plugs it in again."""
-        with self._lock:
-            for descriptor in (self._master, self._slave):
-                if descriptor >= 0:
-                    os.close(descriptor)
-            self._master = self._slave = -1
-            if self._link:
-                self._link.unlink(missing_ok=True)
-
-    def run(self, stop: threading.Event) -> None:
-        """Carry the bytes until `stop` is set; meant for a thread of its own."""
-        _be_punctual()
-        while not stop.is_set():
-            self._wait()
-            self._read_master()
-            self._advance(time.monotonic())
-
-    async def serve(self) -> None:
-        """Carry the bytes until cancelled, in a thread so that the event loop's pauses do not reach the wire."""
-        self._stop.clear()
-        try:
-            await asyncio.to_thread(self.run, self._stop)
-        finally:
-            self._stop.set()
-
-    def __enter__(self) -> Self:
-        if self._master < 0:
-            self.open()
-        self._stop.clear()
-        self._thread = threading.Thread(target=self.run, args=(self._stop,), name="rs485", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the thread, if there is one, and take the port away."""
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-            self._thread = None
-        self.unplug()
 
     def take_counts(self) -> Counts:
         """Return what was counted and begin at nothing."""
@@ -222,32 +150,14 @@ class Rs485Segment:
     def _slave_of(self, unit: int) -> _Slave:
         return next(slave for slave in self._slaves if slave.unit == unit)
 
-    def _wait(self) -> None:
-        """Sleep until something is due, or the master speaks."""
-        now_s = time.monotonic()
+    def _due_s(self, now_s: float) -> float:
         due_s = min(
-            self._events[0].at_s if self._events else now_s + MOST_WAITING_S,
-            self._silence_due_s if self._silence_due_s is not None else now_s + MOST_WAITING_S,
+            self._events[0].at_s if self._events else float("inf"),
+            self._silence_due_s if self._silence_due_s is not None else float("inf"),
         )
-        pause_s = min(max(0.0, due_s - now_s), MOST_WAITING_S)
-        if now_s < self._jammed_until_s:
-            pause_s = min(pause_s, self._character_s)
-        master = self._master
-        if master < 0:
-            time.sleep(min(pause_s, 0.01))
-            return
-        with contextlib.suppress(OSError, ValueError):  # unplugged while we wait
-            select.select([master], (), (), pause_s)
+        return min(due_s, now_s + self._character_s) if now_s < self._jammed_until_s else due_s
 
-    def _read_master(self) -> None:
-        now_s = time.monotonic()
-        with self._lock:
-            if self._master < 0:
-                return
-            try:
-                octets = os.read(self._master, 4096)
-            except OSError:  # nothing there; or, for a moment, nobody has the port open
-                return
+    def _hear_master(self, octets: bytes, now_s: float) -> None:
         start_s = max(now_s, self._master_free_s)
         for octet in octets:
             self._send_character(None, octet, start_s)
@@ -307,12 +217,6 @@ class Rs485Segment:
                 slave.heard_s = end_s
         self._silence_due_s = end_s + self.silence_s
 
-    def _tell_master(self, octet: int) -> None:
-        with self._lock:
-            if self._master >= 0:
-                with contextlib.suppress(OSError):  # nobody reads: a wire has no memory
-                    os.write(self._master, bytes([octet]))
-
     def _fall_silent(self, at_s: float) -> None:
         """3.5 characters of silence: every slave takes what it heard as one frame."""
         for slave in self._slaves:
@@ -340,15 +244,6 @@ class Rs485Segment:
                 self._send_character(slave, octet, start_s)
                 start_s += self._character_s
         slave.free_s = start_s
-
-
-def _be_punctual() -> None:
-    """Let this thread be woken when it asked for it, not up to 50 us later: half a character at 115200 baud.
-
-    prctl(2), PR_SET_TIMERSLACK in ns. A system without it is only less punctual.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
 
 
 def _crc(octets: bytes) -> bytes:
