@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 
 from bega_protocols.errors import ConfigError
 
@@ -32,3 +33,11 @@ def address_of(listener: socket.socket) -> str:
     """Return "http://host:port" of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether `host` (a name, an address, or "[IPv6 address]") names this machine, and can name no other."""
+    try:
+        return host.lower() == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -159,7 +159,7 @@ def test_brokers_that_can_be_meant(path, address):
 
 
 MISTAKES = {
-    "unknown table": (GOOD + "[linse.x]\n", ": linse: unknown table; known are gateway, uplink, feed, metrics, lines"),
+    "unknown table": (GOOD + "[linse.x]\n", ": linse: unknown table; known are gateway, uplink, feed"),
     "missing table": (changed('[gateway]\nname = "gw-corner"\ncity = "timisoara"\n', ""), ": gateway: this table is"),
     "unknown key": (
         changed('audience = "public"', 'audiense = "public"'), ": devices.roadside-air.audiense: unknown key; known"),

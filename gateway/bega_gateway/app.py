@@ -43,7 +43,7 @@ from bega_gateway.parts import Parts, kept_up
 from bega_gateway.progress import Sight
 from bega_gateway.record_file import head_of
 from bega_gateway.recorder import Recorder
-from bega_gateway.reload import plan, settled
+from bega_gateway.reload import Plan, parts, plan, settled
 from bega_gateway.status import Qualities, Status
 from bega_gateway.supervision import Supervision, spool_sight, uplink_sight
 from bega_protocols.errors import ConfigError
@@ -80,6 +80,7 @@ async def run(config: Config, source: Source, clocks: Clocks, ready_file: Path |
             "boot": gateway.boot,
             "feed": gateway.feed_address,
             "metrics": gateway.metrics_address,
+            "page": gateway.page_address,
         }
         try:
             write_ready(ready_file, facts)
@@ -120,6 +121,7 @@ class Gateway:
         self.boot = ground.boot
         self.feed_address: str | None = None
         self.metrics_address: str | None = None
+        self.page_address: str | None = None
 
     @classmethod
     async def opened(
@@ -154,6 +156,8 @@ class Gateway:
             self._serve_feed(config, config.feed, stack)
         if config.metrics:
             self._serve_metrics(config.metrics, stack)
+        if config.page:
+            self._serve_page(config.page, stack)
         commands = Control(state, self.reload, self._recording, self._told_status)
         stack.callback(commands.close)
         self._keep("control", commands.run)
@@ -183,6 +187,48 @@ class Gateway:
 
         self._keep("metrics", partial(metrics.serve, listener, now))
         self.metrics_address = address_of(listener)
+
+    def _serve_page(self, table: settings.Page, stack: AsyncExitStack) -> None:
+        from bega import web  # Starlette, uvicorn and Jinja2 cost memory: only where a page is configured
+        from bega_gateway.page.site import Site
+        from bega_gateway.page.view import Seen
+
+        listener = web.bind("page.listen", table.listen)
+        stack.callback(listener.close)
+        seen = Seen(
+            self._ground,
+            self._publisher,
+            config=lambda: self._config,
+            stations=self._parts.stations,
+            alarms=self._parts.alarms,
+            restart_line=self.restart_line,
+            acknowledge=self.acknowledge,
+        )
+        site = Site(table, seen)
+        self._keep("page's clock", site.run)
+        self._tasks.append(("page", partial(web.serve, site.app(), listener)))
+        self.page_address = web.address_of(listener)
+
+    async def restart_line(self, name: str) -> bool:
+        """End a line and begin it anew; return whether it runs. Raises ConfigError where nothing was done."""
+        place = f"lines.{name}"
+        async with self._changing:
+            if place not in parts(self._config):
+                raise ConfigError(f"there is no line {name!r} that has something to read")
+            try:
+                states = await self._ground.spool.driver_states()
+            except sqlite3.Error as error:
+                raise ConfigError(f"the spool cannot be read ({error}); nothing was done, see the disk") from None
+            return not await self._parts.change(Plan([], [place], [place]), self._config, states)
+
+    async def acknowledge(self, alarm: str) -> None:
+        """Note that somebody knows of an alarm, and put it on record; raises ConfigError if it is not raised."""
+        watched = self._parts.alarms().get(alarm)
+        if watched is None or not watched.is_raised or watched.is_acknowledged:
+            raise ConfigError(f"{alarm} is not raised, or somebody has acknowledged it already")
+        now_ms = self._ground.clocks.wall_ms()
+        said = [watched.acknowledge()]
+        await self._ground.recorder.record(alarm, [said], now_ms, keeps=watched, at_once=True)
 
     def devices(self) -> list[tuple[str, Station, str]]:
         """Return every device that is read: its line, what is counted of it, and who may see it."""

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from contextlib import suppress
 from functools import partial
+from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,17 @@ def status(args: argparse.Namespace) -> int:
     return status(args)
 
 
+def password(args: argparse.Namespace) -> int:
+    """Ask for a password, twice, and print what to write under [page]."""
+    from bega_gateway.page.password import hashed
+
+    given = getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    if sys.stdin.isatty() and getpass("the same again: ") != given:
+        raise ConfigError("these were two different ones")
+    print(f'password_hash = "{hashed(given)}"')
+    return 0
+
+
 def _state_dir(args: argparse.Namespace) -> Path:
     """Return where the state lies, as far as a configuration with problems says it."""
     from bega_gateway.install import STATE
@@ -155,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
     plain = verbs.add_parser("example", help="print a commented configuration", description=example.__doc__)
     plain.add_argument("--tags", action="store_true", help="one for a Modbus device that has no profile")
     plain.set_defaults(command=example)
+    asker = verbs.add_parser("password", help="print a password_hash for the page", description=password.__doc__)
+    asker.set_defaults(command=password)
     _add_installing(verbs, "install", install, "make the gateway a service of this machine")
     remover = _add_installing(verbs, "uninstall", uninstall, "remove what install made")
     add_record(verbs)

@@ -93,7 +93,8 @@ def _calculated(
                         at_once=calculation.at_once,
                     )
 
-    return Part([(name, give)], let_go=recorder.listen(take))
+    alarm = calculation if isinstance(calculation, ThresholdAlarm) else None
+    return Part([(name, give)], let_go=recorder.listen(take), alarm=alarm)
 
 
 async def _air_index(ground: Ground, config: Config, name: str, table: tables.AirIndex) -> Part:

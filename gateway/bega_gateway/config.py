@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ import msgspec
 
 from bega import tables
 from bega.devices import driver_class, load_driver, wire_of, with_profile
+from bega.listen import is_this_machine
 from bega.settings import merge
 from bega.tables import (
     LARGEST_PORT,
@@ -32,6 +34,7 @@ from bega.tables import (
 )
 from bega_gateway.edge import tables as edge_tables
 from bega_gateway.edge.tables import EDGE, Derived, Treated, inputs_of
+from bega_gateway.page.password import is_hash
 from bega_protocols.errors import ConfigError
 from bega_protocols.reading import QUANTITIES
 
@@ -77,6 +80,13 @@ class Metrics(Table, frozen=True, kw_only=True):
     """Counters for Prometheus over HTTP: GET /metrics."""
 
     listen: str = "127.0.0.1:9100"
+
+
+class Page(Table, frozen=True, kw_only=True):
+    """The technician's local page over HTTP."""
+
+    listen: str = "127.0.0.1:8090"
+    password_hash: str = ""  # of `bega gateway password`; where anybody but this machine can ask there must be one
 
 
 class SerialLine(Table, frozen=True, kw_only=True):
@@ -191,6 +201,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     nodes: dict[str, Node]
     edge: dict[str, dict[str, Derived | Treated]] = msgspec.field(default_factory=dict)  # what is computed, by table
     metrics: Metrics | None = None
+    page: Page | None = None
 
     def audience_of(self, source: str, device: str) -> Audience:
         """Return who may see what `device` of `source` says; what the file does not name is the operator's."""
@@ -249,7 +260,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return (source, device) if slash else (self.gateway.name, name)
 
 
-SECTIONS: dict[str, type[Table]] = {"gateway": Gateway, "uplink": Uplink, "feed": Feed, "metrics": Metrics}
+SECTIONS: dict[str, type[Table]] = {
+    "gateway": Gateway,
+    "uplink": Uplink,
+    "feed": Feed,
+    "metrics": Metrics,
+    "page": Page,
+}
 NAMED: dict[str, type[Table]] = {"devices": Device, "nodes": Node, **EDGE}
 
 
@@ -287,7 +304,11 @@ def cautions(config: Config) -> list[str]:
     """Return what is allowed and may not be meant: what everybody on the way can read."""
     lines = [line.broker for line in config.lines.values() if isinstance(line, MqttLine)]
     foreign = [broker for broker in [*config.uplink.brokers, *lines] if not _is_private(broker)]
-    return [f"{broker} is not encrypted: mqtts:// is, for any other machine" for broker in dict.fromkeys(foreign)]
+    said = [f"{broker} is not encrypted: mqtts:// is, for any other machine" for broker in dict.fromkeys(foreign)]
+    if config.page and not is_this_machine(config.page.listen.rpartition(":")[0]):
+        way = "an SSH tunnel to 127.0.0.1 is"
+        said.append(f"page.listen {config.page.listen} is not encrypted, the password can be read on the way: {way}")
+    return said
 
 
 def _is_private(broker: str) -> bool:
@@ -405,6 +426,7 @@ def _salvaged(whole: Tables, folder: Path) -> tuple[Config, set[str]]:
         uplink=taken("uplink", whole.get("uplink"), Uplink),
         feed=taken("feed", whole["feed"], Feed) if "feed" in whole else None,
         metrics=taken("metrics", whole["metrics"], Metrics) if "metrics" in whole else None,
+        page=taken("page", whole["page"], Page) if "page" in whole else None,
         lines=lines,
         devices={name: _with_profile(device, folder, profiles) for name, device in named["devices"].items()},
         nodes=named["nodes"],
@@ -498,16 +520,31 @@ def _uplink_problems(config: Config, stand_ins: Collection[str]) -> Iterator[Pro
 
 
 def _listen_problems(config: Config) -> Iterator[Problem]:
-    for place, table in (("feed", config.feed), ("metrics", config.metrics)):
-        if table and not is_address(table.listen):
-            yield f"{place}.listen", f"write host:port, not {shown(table.listen)}"
-    if config.feed is None or config.metrics is None:
-        return
-    host, _, port = config.feed.listen.rpartition(":")
-    other_host, _, other_port = config.metrics.listen.rpartition(":")
-    everywhere = {"0.0.0.0", "[::]"} & {host, other_host}  # noqa: S104 - it is looked for, not listened on
-    if port == other_port != "0" and (host == other_host or everywhere):
-        yield "metrics.listen", f"feed.listen has {config.feed.listen} already"
+    tables: dict[str, Feed | Metrics | Page | None] = {
+        "feed": config.feed,
+        "metrics": config.metrics,
+        "page": config.page,
+    }
+    there = {place: table.listen for place, table in tables.items() if table}
+    for place, listen in there.items():
+        if not is_address(listen):
+            yield f"{place}.listen", f"write host:port, not {shown(listen)}"
+    for (place, listen), (other, other_listen) in combinations(there.items(), 2):
+        host, _, port = listen.rpartition(":")
+        other_host, _, other_port = other_listen.rpartition(":")
+        everywhere = {"0.0.0.0", "[::]"} & {host, other_host}  # noqa: S104 - it is looked for, not listened on
+        if port == other_port != "0" and (host == other_host or everywhere):
+            yield f"{other}.listen", f"{place}.listen has {listen} already"
+    if config.page:
+        yield from _page_problems(config.page)
+
+
+def _page_problems(page: Page) -> Iterator[Problem]:
+    if page.password_hash and not is_hash(page.password_hash):
+        yield "page.password_hash", "is none; `bega gateway password` prints one"
+    if not page.password_hash and is_address(page.listen) and not is_this_machine(page.listen.rpartition(":")[0]):
+        why = "others than this machine can ask there: set page.password_hash (`bega gateway password` prints one)"
+        yield "page.listen", why
 
 
 def _edge_problems(config: Config, stand_ins: Collection[str]) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bega_gateway.build import Ground, Part, Work, part
 from bega_gateway.config import Config
@@ -15,6 +16,9 @@ from bega_gateway.lines.ble_counters import BleCounters
 from bega_gateway.lines.station import Station
 from bega_gateway.progress import Sight
 from bega_gateway.reload import Plan, parts
+
+if TYPE_CHECKING:
+    from bega_gateway.edge.derive import ThresholdAlarm
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +89,14 @@ class Parts:
             for place, running in self._running.items()
         ]
         return [(line, counters) for line, counters in counted if isinstance(counters, BleCounters)]
+
+    def alarms(self) -> dict[str, ThresholdAlarm]:
+        """Return every alarm by its name."""
+        return {
+            place.partition(".")[2]: running.part.alarm
+            for place, running in self._running.items()
+            if running.part.alarm
+        }
 
     def sights(self) -> list[Sight]:
         """Return how far each line is with what it must ask."""

@@ -29,6 +29,7 @@ Kept = TypeVar("Kept")
 
 MINUTE_MS = 60_000
 MOST_OPEN = 400  # intervals of a balance that wait for a meter; four days of quarter-hours
+ACKNOWLEDGED = "acknowledged"  # the part of an alarm's record that says that somebody knows
 PERCENT_PLACES = -2
 LOSS_PLACES = -6  # of an uncertainty: a root has as many as one likes
 FLOW_PLACES = -6
@@ -252,10 +253,11 @@ class _Raised(msgspec.Struct):
     """What an alarm keeps over a restart."""
 
     is_raised: bool
+    is_acknowledged: bool = False
 
 
 class ThresholdAlarm:
-    """An alarm: a record when it is raised, a record when it is cleared."""
+    """An alarm: a record when it is raised, one when somebody says that he knows of it, one when it is cleared."""
 
     at_once = True
 
@@ -263,6 +265,20 @@ class ThresholdAlarm:
         self._table = table
         kept = _decoded(state, _Raised, _Raised(False))
         self._alarm = rules.Alarm(threshold(table), kept.is_raised)
+        self.is_acknowledged = kept.is_raised and kept.is_acknowledged
+
+    @property
+    def is_raised(self) -> bool:
+        """Whether the value is still one to raise it for."""
+        return self._alarm.is_raised
+
+    def acknowledge(self) -> Reading:
+        """Note that somebody knows of it, until it is raised anew; return what to put on record.
+
+        The part keeps it apart from the alarm itself, which is raised as before.
+        """
+        self.is_acknowledged = True
+        return Reading("alarm", int(self.is_raised), 0, ACKNOWLEDGED)
 
     def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
         """Give a record with `alarm` 1 or 0, and the value that made it so."""
@@ -271,11 +287,12 @@ class ThresholdAlarm:
                 continue
             change = self._alarm.add(time_ms, quantity_value(reading))
             if change:
+                self.is_acknowledged = False
                 yield Given(time_ms, [Reading("alarm", int(change == "raised")), reading])
 
     def state(self) -> bytes:
-        """Return whether it is raised."""
-        return msgspec.msgpack.encode(_Raised(self._alarm.is_raised))
+        """Return whether it is raised, and whether somebody knows."""
+        return msgspec.msgpack.encode(_Raised(self._alarm.is_raised, self.is_acknowledged))
 
 
 def threshold(table: Alarm) -> rules.Threshold:

@@ -1,0 +1,407 @@
+"""The technician's page without a browser: passwords, pauses, sessions, the last hour, live bytes, alarms."""
+
+import asyncio
+import math
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bega.listen import is_this_machine
+from bega_gateway.edge.derive import ThresholdAlarm
+from bega_gateway.edge.tables import Alarm
+from bega_gateway.health import Watched
+from bega_gateway.lines.station import Station
+from bega_gateway.page import listening, password, recent, words, wrong
+from bega_gateway.page.attempts import FORGOTTEN_AFTER_MS, FREE, LONGEST_PAUSE_MS, MOST_ADDRESSES, Attempts
+from bega_gateway.page.hour import HOUR_MS, hour_svg
+from bega_gateway.page.listening import Listening
+from bega_gateway.page.password import hashed, is_hash, is_password
+from bega_gateway.page.recent import STEP_MS, Recent, Series
+from bega_gateway.page.sessions import IDLE_MS, LONGEST_MS, MOST, Sessions
+from bega_protocols import senml
+from bega_protocols.devices.pms5003.driver import Driver as Pms5003
+from bega_protocols.devices.pms5003.sim import Sim
+from bega_protocols.errors import ConfigError
+from bega_protocols.reading import Reading
+from bega_protocols.record import SYNCHRONISED, Record
+
+NOW_MS = 1_795_000_000_000
+PASSWORD = "correct horse 7"
+HASH = hashed(PASSWORD)
+
+# ------------------------------------------------------------------ password
+
+
+def test_password_is_known_by_its_hash_and_no_other_is():
+    assert is_password(PASSWORD, HASH)
+    assert not is_password(PASSWORD + " ", HASH)
+    assert not is_password("", HASH)
+    assert hashed(PASSWORD) != HASH, "two hashes of one password have salts of their own"
+
+
+def test_hash_is_the_scrypt_of_rfc_7914():
+    """The third vector of its section 12; of the key we keep the first half."""
+    kept = password._Kept(16384, 8, 1, b"SodiumChloride", b"")
+    expected = "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2"
+    assert password._key("pleaseletmein", kept).hex() == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "secret",
+        "scrypt$2$8$1$" + HASH.split("$", 4)[4],  # weaker than ours
+        "scrypt$16383$8$1$" + HASH.split("$", 4)[4],
+        "scrypt$8388608$8$1$" + HASH.split("$", 4)[4],  # 8 GB
+        "scrypt$16384$8$9$" + HASH.split("$", 4)[4],
+        "scrypt$16384$8$1$AAAA$" + HASH.split("$")[5],
+        HASH[:-4],
+        HASH.replace("scrypt", "md5"),
+        HASH.replace("16384", "１６３８４"),
+    ],
+)
+def test_what_is_no_hash_of_ours_opens_nothing(text):
+    assert not is_hash(text)
+    assert not is_password(PASSWORD, text)
+
+
+@given(st.text(max_size=80))
+def test_no_text_breaks_the_reading_of_a_hash(text):
+    assert not is_hash(text)
+
+
+@pytest.mark.parametrize("given_password", ["", "short", "x" * 201])
+def test_a_password_that_cannot_be_is_refused(given_password):
+    with pytest.raises(ConfigError, match="10 to 200"):
+        hashed(given_password)
+
+
+def test_command_prints_a_hash_that_opens():
+    command = [sys.executable, "-m", "bega", "gateway", "password"]
+    told = subprocess.run(command, input=PASSWORD + "\n", capture_output=True, text=True, timeout=30)
+    assert told.returncode == 0, told.stderr
+    text = told.stdout.strip().removeprefix('password_hash = "').removesuffix('"')
+    assert is_password(PASSWORD, text)
+
+
+# ------------------------------------------------------------------ pauses
+
+
+def test_five_failures_mean_a_pause_that_doubles():
+    attempts = Attempts()
+    pauses = []
+    now_ms = 0
+    for _ in range(FREE + 10):
+        assert attempts.wait_ms("a", now_ms) == 0
+        attempts.failed("a", now_ms)
+        pauses.append(attempts.wait_ms("a", now_ms))
+        now_ms += pauses[-1]
+    assert pauses[: FREE - 1] == [0] * (FREE - 1)
+    assert pauses[FREE - 1 : FREE + 3] == [30_000, 60_000, 120_000, 240_000]
+    assert pauses[-1] == LONGEST_PAUSE_MS
+
+
+def test_failures_from_everywhere_make_everybody_wait_and_not_long():
+    attempts = Attempts()
+    for number in range(100):
+        attempts.failed(f"10.0.0.{number}", 0)
+    assert attempts.wait_ms("192.168.1.1", 0) == 60_000, "somebody who never failed"
+    assert attempts.wait_ms("192.168.1.1", 60_000) == 0
+
+
+def test_success_and_a_quiet_time_forgive():
+    attempts = Attempts()
+    for _ in range(FREE - 1):
+        attempts.failed("a", 0)
+    attempts.failed("a", FORGOTTEN_AFTER_MS + 1)
+    assert attempts.wait_ms("a", FORGOTTEN_AFTER_MS + 1) == 0
+    for _ in range(FREE):
+        attempts.failed("a", FORGOTTEN_AFTER_MS + 1)
+    attempts.succeeded("a")
+    assert attempts.wait_ms("a", FORGOTTEN_AFTER_MS + 1) == 0
+
+
+def test_addresses_without_end_are_not_remembered_without_end():
+    attempts = Attempts()
+    for number in range(3 * MOST_ADDRESSES):
+        attempts.failed(str(number), number)
+    assert len(attempts._of) == MOST_ADDRESSES
+
+
+# ------------------------------------------------------------------ sessions
+
+
+def test_a_session_rests_and_ends():
+    sessions = Sessions()
+    cookie = sessions.begin(0)
+    assert sessions.is_open(cookie, IDLE_MS)
+    assert not sessions.is_open(cookie, 2 * IDLE_MS + 1)
+    assert not sessions.is_open("", 0) and not sessions.is_open(sessions.new_cookie(), 0)
+    cookie = sessions.begin(0)
+    for now_ms in range(0, LONGEST_MS + 1, IDLE_MS):
+        assert sessions.is_open(cookie, now_ms)
+    assert not sessions.is_open(cookie, LONGEST_MS + 1), "who never rests logs in again after twelve hours"
+
+
+def test_the_session_that_rests_longest_makes_room():
+    sessions = Sessions()
+    first, second = sessions.begin(0), sessions.begin(0)
+    assert sessions.is_open(first, 1)
+    for _ in range(MOST - 1):
+        sessions.begin(2)
+    assert sessions.is_open(first, 3) and not sessions.is_open(second, 3)
+
+
+def test_a_token_is_of_one_cookie():
+    sessions = Sessions()
+    one, other = sessions.new_cookie(), sessions.new_cookie()
+    assert sessions.is_token(one, sessions.token(one))
+    assert not sessions.is_token(one, sessions.token(other))
+    assert not sessions.is_token("", sessions.token("")), "who has no cookie has no token"
+    assert not Sessions().is_token(one, sessions.token(one)), "nor does one of before the restart count"
+    assert not sessions.is_token(one, "ü")
+
+
+# ------------------------------------------------------------------ the last hour
+
+
+@given(
+    samples=st.lists(st.tuples(st.integers(0, 4 * HOUR_MS), st.floats(-1e6, 1e6)), max_size=300),
+    later_ms=st.integers(0, HOUR_MS),
+)
+def test_an_hour_holds_the_last_value_of_each_half_minute(samples, later_ms):
+    samples = sorted(samples, key=lambda sample: sample[0])
+    series = Series()
+    steps = {}
+    for time_ms, value in samples:
+        series.add(NOW_MS + time_ms, value)
+        steps[(NOW_MS + time_ms) // STEP_MS] = value
+    now_ms = NOW_MS + (samples[-1][0] if samples else 0) + later_ms
+    oldest = now_ms // STEP_MS - recent.STEPS
+    assert series.points(now_ms) == [(step * STEP_MS, value) for step, value in steps.items() if step > oldest]
+
+
+@given(times=st.lists(st.integers(0, 10**15), max_size=50))
+def test_a_clock_that_leaps_costs_points_and_nothing_else(times):
+    series = Series()
+    for time_ms in times:
+        series.add(time_ms, 1.0)
+        points = series.points(time_ms)
+        assert points[-1] == (time_ms // STEP_MS * STEP_MS, 1.0)
+        assert len(points) <= recent.STEPS
+
+
+def record(device="air", *readings, source="gw", time_ms=NOW_MS):
+    return Record(source, 1, 1, device, time_ms, SYNCHRONISED, list(readings))
+
+
+def test_memory_is_bounded_whatever_is_said(monkeypatch):
+    monkeypatch.setattr(recent, "MOST_SERIES", 10)
+    monkeypatch.setattr(recent, "MOST_DEVICES", 5)
+    monkeypatch.setattr(recent, "MOST_READINGS", 4)
+    seen = Recent()
+    for number in range(20):
+        readings = [Reading("pm1", 1, 0, f"p{part}") for part in range(9)]
+        seen.take(record(f"d{number}", *readings), NOW_MS, False)
+    assert len(seen.devices()) == 5
+    assert all(len(seen.last(device)) == 4 for device in seen.devices())
+    assert seen._series == 10
+    for device in seen.devices():
+        seen.forget(device)
+    assert seen._series == 0 and not seen.devices()
+
+
+def test_an_older_record_replaces_nothing_but_is_in_the_hour():
+    seen = Recent()
+    seen.take(record("air", Reading("pm1", 7)), NOW_MS, False)
+    seen.take(record("air", Reading("pm1", 3), time_ms=NOW_MS - 600_000), NOW_MS, False)
+    assert seen.last(("gw", "air"))[0].reading.value == 7
+    assert [value for _, value in seen.points(("gw", "air"), "pm1", "", NOW_MS)] == [3.0, 7.0]
+
+
+@given(
+    points=st.lists(st.tuples(st.integers(0, 2 * HOUR_MS), st.floats(-1e12, 1e12)), max_size=40),
+    part=st.sampled_from(["", "l1", "<b>&\"'"]),
+)
+def test_any_hour_can_be_drawn(points, part):
+    points = [(NOW_MS - time_ms, value) for time_ms, value in points]
+    picture = hour_svg(points, NOW_MS, "active_power", part)
+    if not any(time_ms >= NOW_MS - HOUR_MS for time_ms, _ in points):
+        assert picture == ""
+        return
+    root = ElementTree.fromstring(picture)
+    assert part in root.get("aria-label")
+    coordinates = [float(root.find(".//*[@class='now']").get(key)) for key in ("cx", "cy")]
+    assert all(map(math.isfinite, coordinates)) and 0 <= coordinates[1] <= 150
+
+
+def test_an_axis_of_small_changes_shows_them():
+    """A register that counted from 123456 to 123457 would be a flat line on an axis that begins at 0."""
+    points = [(NOW_MS - minutes * 60_000, 123456 + (60 - minutes) / 60) for minutes in range(60, 0, -1)]
+    root = ElementTree.fromstring(hour_svg(points, NOW_MS, "active_energy_import", ""))
+    values = [
+        float(text.text) for text in root.iter("{http://www.w3.org/2000/svg}text") if text.text[0] in "0123456789"
+    ]
+    values += [float(text.text) for text in root.iter("text") if text.text[0].isdigit()]
+    assert len(values) >= 2 and all(120_000 < value < 127_000 for value in values)
+
+
+# ------------------------------------------------------------------ words
+
+
+@pytest.mark.parametrize(
+    ("reading", "said"),
+    [
+        (Reading("voltage", 2301, -1, "l1"), "230.1 V"),
+        (Reading("active_energy_import", 12, 3), "12000 kWh"),
+        (Reading("pm2_5", 7), "7 µg/m³"),
+        (Reading("alarm", 1), "1"),
+        (Reading("count", 1, 99), "1e99"),
+        (Reading("temperature", -52, -1), "-5.2 °C"),
+    ],
+)
+def test_a_value_is_said_with_its_unit(reading, said):
+    assert words.value(reading) == said
+
+
+def test_bytes_are_said_in_pairs_and_times_to_the_millisecond():
+    assert words.hexed(bytes(range(10))) == ["00 01 02 03 04 05 06 07", "08 09"]
+    assert words.clock(NOW_MS + 7, None)[-4:] == ".007"
+    assert words.clock(10**18, None) == ""
+    assert [words.lasting(ms) for ms in (-5, 3000, 119_000, 600_000, 10_000_000, 10**9)] == [
+        "0 s", "3 s", "119 s", "10 min", "2 h", "11 days",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        ("127.0.0.1", True), ("localhost", True), ("[::1]", True), ("127.8.8.8", True),
+        ("0.0.0.0", False), ("", False), ("192.168.1.4", False), ("localhost.evil.example", False), ("[::]", False),
+    ],
+)  # fmt: skip
+def test_what_names_this_machine(host, is_ours):
+    assert is_this_machine(host) is is_ours
+
+
+# ------------------------------------------------------------------ what is wrong
+
+
+def watched(name, line, silent, heard_ms=None):
+    return Watched(line, "device", name, 10.0, lambda: heard_ms, silent=silent)
+
+
+def test_a_line_on_which_all_are_silent_is_one_finding():
+    everyone = [watched(f"m{number}", "cellar", True, 1000) for number in range(9)] + [
+        watched("hall", "b", False, 1000)
+    ]
+    (finding,) = wrong.silent(everyone, {"cellar": "Modbus on /dev/rs485"}, 61_000)
+    assert finding.where == "cellar" and "60 s" in finding.evidence and "/dev/rs485" in finding.remedy
+
+
+def test_one_silent_device_among_living_ones_is_named():
+    everyone = [watched("m1", "cellar", True), watched("m2", "cellar", False, 1000)]
+    (finding,) = wrong.silent(everyone, {}, 61_000)
+    assert finding.what == "m1 is silent" and "never" in finding.evidence and "Others" in finding.remedy
+
+
+def test_a_gateway_says_what_it_lacks():
+    found = list(wrong.of_gateway(True, 7, False, False, 9, 0))
+    assert [finding.stops_readings for finding in found] == [True, False, False]
+    assert list(wrong.of_gateway(False, 0, False, True, 0, NOW_MS)) == [], "a start is given its time"
+
+
+# ------------------------------------------------------------------ live bytes
+
+
+class Line:
+    """One talking sensor, heard as lines/serial.py hears it."""
+
+    def __init__(self):
+        self.now_ms = 0
+        self.delivered = []
+        self.sim = Sim({}, seed=1)
+        self.station = Station("air", Pms5003({}, b""), 1.0, self.deliver)
+
+    async def deliver(self, groups, wall_ms):
+        self.delivered.append(groups)
+
+    async def hear(self, chunk):
+        if self.station.tap:
+            self.station.tap("in", chunk)
+        groups = self.station.driver.feed(chunk, 0)
+        self.station.take_damage()
+        if groups:
+            await self.station.deliver(groups, NOW_MS)
+
+    def listen(self):
+        return Listening([self.station], lambda: self.now_ms, lambda: NOW_MS)
+
+
+def test_bytes_stand_beside_what_they_were_read_as():
+    line = Line()
+    tape = line.listen()
+    frame = line.sim.tick(0)
+    asyncio.run(line.hear(frame))
+    asyncio.run(line.hear(frame[:-1] + b"\xff" + frame))  # a wrong check word, and a whole frame behind it
+    tape.settle()
+    good, damaged = tape.rows
+    assert good.octets == frame and "pm2_5" in [reading.quantity for reading in good.readings] and not good.damaged
+    assert damaged.damaged == 1
+    assert len(line.delivered) >= 1, "the line works as ever"
+    tape.end()
+    before = len(tape.rows)
+    asyncio.run(line.hear(frame))
+    assert len(tape.rows) == before and line.station.tap is None
+    assert line.station.deliver == line.deliver
+
+
+def test_a_line_is_listened_to_once_and_within_bounds():
+    line = Line()
+    tape = line.listen()
+    with pytest.raises(ConfigError, match="one at a time"):
+        line.listen()
+    for _ in range(3 * listening.MOST_ROWS):
+        line.station.tap("in", b"\x00" * 5000)
+    assert len(tape.rows) == listening.MOST_ROWS
+    assert {len(row.octets) for row in tape.rows} == {listening.MOST_BYTES} and tape.rows[0].size == 5000
+    tape.end()
+    line.listen().end()
+
+
+# ------------------------------------------------------------------ alarms
+
+LEAK = Alarm(input="zone", quantity="net_night_flow", above=0.5, clear=0.25)
+
+
+def take(alarm, tenths):
+    flow = Reading("net_night_flow", tenths, -1)
+    return [given.readings[0] for given in alarm.take(("gw", "zone"), [flow], NOW_MS, "")]
+
+
+def test_an_acknowledged_alarm_stays_raised_and_is_kept_over_a_restart():
+    alarm = ThresholdAlarm(LEAK)
+    assert take(alarm, 9) == [Reading("alarm", 1)]
+    assert not alarm.is_acknowledged
+    assert alarm.acknowledge() == Reading("alarm", 1, 0, "acknowledged")
+    again = ThresholdAlarm(LEAK, alarm.state())
+    assert again.is_raised and again.is_acknowledged
+    assert take(again, 9) == [], "it is not raised a second time"
+    assert take(again, 1) == [Reading("alarm", 0)]
+    assert take(again, 9) == [Reading("alarm", 1)] and not again.is_acknowledged, "the next one is a new one"
+
+
+def test_the_state_of_an_older_release_is_read():
+    alarm = ThresholdAlarm(LEAK, msgspec.msgpack.encode({"is_raised": True}))
+    assert alarm.is_raised and not alarm.is_acknowledged
+
+
+def test_an_acknowledgement_travels_as_a_record_like_any_other():
+    said = record("leak", Reading("alarm", 1, 0, "acknowledged"))
+    assert senml.decode(senml.Encoder().encode(said)).readings == said.readings
