@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from bega.clock import Clock
-from bega.mqtt import ANSWER_S, WINDOW, Session, SessionLost
+from bega.mqtt import ANSWER_S, WINDOW, Message, Session, SessionLost
 from bega.outbox.agenda import Agenda
 from bega.outbox.spool import Row, Spool
 from bega.outbox.suspects import Suspects
@@ -27,6 +27,7 @@ RETURN_AFTER_S = 600.0  # connected to another, it looks so often whether the fi
 
 Connect = Callable[[str], AbstractAsyncContextManager[Session]]
 Chance = Callable[[], float]
+Hear = Callable[[Message], None]
 
 
 class Publisher:
@@ -45,10 +46,12 @@ class Publisher:
         probe_topic: str,
         mono_ms: Clock,
         chance: Chance | None = None,
+        listens_to: tuple[str, Hear] | None = None,
     ) -> None:
         """`connect(address)` gives a session. `brokers`: the first is preferred, the others are tried in turn.
 
         chance() gives a number from 0 to 1: after an outage not all gateways of a city come back in one second.
+        listens_to: a topic filter ending in "/#", and what takes each message that comes under it.
         """
         self._spool = spool
         self._brokers = brokers
@@ -56,6 +59,8 @@ class Publisher:
         self._probe_topic = probe_topic
         self._mono_ms = mono_ms
         self._chance = chance or secrets.SystemRandom().random
+        self._listens_to = listens_to
+        self._is_deaf = False  # it was said that the broker refuses that subscription
         self._down_since_ms: int | None = None
         self._said: set[str] = set()  # why it is down: each reason once
         self._in_flight: dict[int, None] = {}  # ids, oldest first
@@ -113,6 +118,7 @@ class Publisher:
                 ) from None
             self.connected_to = broker
             tasks.create_task(self._say_up(broker))
+            tasks.create_task(self._listen(session))
             tasks.create_task(self._watch_progress())
             if broker != self._brokers[0]:
                 tasks.create_task(self._look_for_the_first())
@@ -120,10 +126,24 @@ class Publisher:
             await self._send_all(session)
 
     async def _watch(self, session: Session, token: bytes, proved: asyncio.Event) -> None:
-        """Read what arrives: the probe, and with it the news that the connection is gone."""
+        """Read what arrives: the probe, and with it the news that the connection is gone; and what is listened to."""
         async for message in session.messages():
             if message.topic == self._probe_topic and message.payload == token:
                 proved.set()
+            elif self._listens_to and message.topic.startswith(self._listens_to[0].removesuffix("#")):
+                self._listens_to[1](message)
+
+    async def _listen(self, session: Session) -> None:
+        """Subscribe to what is listened to. A broker that refuses it gets the records all the same."""
+        if not self._listens_to:
+            return
+        try:
+            await session.subscribe(self._listens_to[0])
+            self._is_deaf = False
+        except SessionLost as error:  # where the connection is gone, others hear of it, too
+            if not self._is_deaf:
+                log.warning("commands are not heard error=%s", error)
+            self._is_deaf = True
 
     async def _watch_progress(self) -> None:
         """A socket may stay open for hours over a link that is dead: what tells is whether anything is acknowledged."""

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -49,6 +49,9 @@ from bega_gateway.supervision import Supervision, spool_sight, uplink_sight
 from bega_protocols.errors import ConfigError
 
 if TYPE_CHECKING:
+    from bega.mqtt import Message
+    from bega_gateway.commands.desk import Desk
+    from bega_gateway.commands.table import Commands
     from bega_gateway.feed import Feed
 
 __all__ = ["Clocks", "run"]
@@ -104,7 +107,9 @@ class Gateway:
         self._ground = ground
         self._notifier = notifier
         self._parts = Parts(ground)
-        self._publisher = build.publisher(config, ground.spool, ground.clocks)
+        self._desk: Desk | None = None
+        hear = self._hear if config.commands else None
+        self._publisher = build.publisher(config, ground.spool, ground.clocks, hear)
         self._supervision = Supervision(
             notifier, watchdog_s(os.environ), self._sights, self._status, ground.clocks.mono_ms
         )
@@ -154,6 +159,8 @@ class Gateway:
         self._keep("reload", self._heed_hangups)
         if config.feed:
             self._serve_feed(config, config.feed, stack)
+        if config.commands:
+            self._take_commands(config, config.commands, state, stack)
         if config.metrics:
             self._serve_metrics(config.metrics, stack)
         if config.page:
@@ -229,6 +236,48 @@ class Gateway:
         now_ms = self._ground.clocks.wall_ms()
         said = [watched.acknowledge()]
         await self._ground.recorder.record(alarm, [said], now_ms, keeps=watched, at_once=True)
+
+    def _take_commands(self, config: Config, table: Commands, state: Path, stack: AsyncExitStack) -> None:
+        from bega_gateway.commands.opening import opened  # only where they are heard
+
+        gateway, clocks = config.gateway, self._ground.clocks
+        executor = _thread(stack, "commands")
+        root = f"city/{gateway.city}/{gateway.name}/"
+        self._desk, close = opened(root, table, state, executor, self._ground.spool, self, clocks.wall_ms)
+        stack.push_async_callback(close)
+        self._keep("commands", self._desk.run)
+
+    def _hear(self, message: Message) -> None:
+        if self._desk:
+            self._desk.hear(message)
+
+    def config(self) -> Config:
+        """Return the configuration that runs now."""
+        return self._config
+
+    def line(self, name: str) -> build.Line | None:
+        """Return what drives a line, None if it does not run."""
+        return self._parts.line(name)
+
+    def station(self, device: str) -> tuple[build.Line, Station] | None:
+        """Return what drives the line of a device, and its station; None if it is not read now."""
+        for name, station in self._parts.stations():
+            if station.name == device and (line := self._parts.line(name)):
+                return line, station
+        return None
+
+    def figures(self) -> dict[str, Any]:
+        """Return how it is, in a few figures without the name of any device."""
+        heard, watched = self.heard()
+        spool, connected = self._ground.spool, self._publisher.connected_to is not None
+        return {
+            "boot": self.boot,
+            "heard": heard,
+            "watched": watched,
+            "waiting": spool.depth,
+            "can_store": not spool.failing,
+            "uplink": "up" if connected else "down",
+        }
 
     def devices(self) -> list[tuple[str, Station, str]]:
         """Return every device that is read: its line, what is counted of it, and who may see it."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bega import mqtt
 from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega.devices import load_driver, must_be_asked
-from bega.outbox.publish import Publisher
+from bega.outbox.publish import Hear, Publisher
 from bega.outbox.spool import Spool
 from bega_gateway import config as settings
 from bega_gateway.config import Config
@@ -23,6 +23,7 @@ from bega_gateway.edge.stale import Staleness
 from bega_gateway.edge.tables import EDGE
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import NODE_SILENCE_S, Health, Watched, quiet_after_s
+from bega_gateway.lines.modbus_write import Permit, writes_of
 from bega_gateway.lines.station import PERSONAL, Station
 from bega_gateway.lines.window import Window
 from bega_gateway.progress import Sight
@@ -93,8 +94,11 @@ class Part:
         return Sight(place, done, True, self.patience_s)
 
 
-def publisher(config: Config, spool: Spool, clocks: Clocks) -> Publisher:
-    """Return what sends the spool's records to the first of the brokers that answers."""
+def publisher(config: Config, spool: Spool, clocks: Clocks, hear: Hear | None = None) -> Publisher:
+    """Return what sends the spool's records to the first of the brokers that answers.
+
+    hear: takes the commands that come from there; None: none is asked for
+    """
     name = config.gateway.name
     uplink = config.uplink
     credentials = _credentials(uplink.ca_file, uplink.cert_file, uplink.key_file)
@@ -102,8 +106,9 @@ def publisher(config: Config, spool: Spool, clocks: Clocks) -> Publisher:
     def connect(broker: str) -> AbstractAsyncContextManager[mqtt.Session]:
         return mqtt.connect(broker, name, credentials)
 
-    probe_topic = f"city/{config.gateway.city}/{name}/probe"
-    return Publisher(spool, uplink.brokers, connect, probe_topic, clocks.mono_ms)
+    root = f"city/{config.gateway.city}/{name}/"
+    listens_to = (f"{root}cmd/#", hear) if hear else None
+    return Publisher(spool, uplink.brokers, connect, f"{root}probe", clocks.mono_ms, listens_to=listens_to)
 
 
 async def part(ground: Ground, config: Config, place: str, states: dict[str, bytes]) -> Part:
@@ -136,7 +141,7 @@ def _device_line(ground: Ground, config: Config, name: str, line: settings.Line,
             works.append((f"{name}, a window", window.run))  # without the device's name: it may be a flat's
         if device.stale_after_s:
             works.append((f"{name}, staleness", partial(_tell_stale, ground, device_name, device.stale_after_s)))
-    driven = _driven(name, line, stations, ground.clocks)
+    driven = _driven(name, line, stations, ground.clocks, _permits(config, name))
     works.append((name, driven.run))
     longest_wait_s = line.timeout_s if isinstance(line, settings.ModbusRtuLine | settings.ModbusTcpLine) else 0.0
     shortest_period_s = min(station.every_s for station in stations)
@@ -210,7 +215,21 @@ def _station(recorder: Recorder, name: str, device: settings.Device, state: byte
     return Station(name, driver, device.every_s, window.take, window=window), window
 
 
-def _driven(name: str, line: settings.Line, stations: list[Station], clocks: Clocks) -> Line:
+def _permits(config: Config, line: str) -> tuple[Permit, ...]:
+    """Return what commands may write on a line: nothing where there are no commands."""
+    if config.commands is None:
+        return ()
+    return tuple(
+        Permit(device.settings["address"], write)
+        for device in config.devices.values()
+        if device.line == line
+        for write in writes_of(device.writes).values()
+    )
+
+
+def _driven(
+    name: str, line: settings.Line, stations: list[Station], clocks: Clocks, permits: tuple[Permit, ...] = ()
+) -> Line:
     if isinstance(line, settings.SerialLine) and not must_be_asked(stations[0].driver):
         from bega_gateway.lines.serial import SerialLine
 
@@ -226,7 +245,7 @@ def _driven(name: str, line: settings.Line, stations: list[Station], clocks: Clo
     assert isinstance(line, settings.ModbusRtuLine | settings.ModbusTcpLine)
     from bega_gateway.lines.modbus import ModbusLine
 
-    return ModbusLine(name, line, stations, clocks.mono_ms, clocks.wall_ms)
+    return ModbusLine(name, line, stations, clocks.mono_ms, clocks.wall_ms, permits=permits)
 
 
 def _wire(

@@ -32,8 +32,10 @@ from bega.tables import (
     shown,
     table_problems,
 )
+from bega_gateway.commands.table import Commands
 from bega_gateway.edge import tables as edge_tables
 from bega_gateway.edge.tables import EDGE, Derived, Treated, inputs_of
+from bega_gateway.lines import modbus_write
 from bega_gateway.page.password import is_hash
 from bega_protocols.errors import ConfigError
 from bega_protocols.reading import QUANTITIES
@@ -179,6 +181,8 @@ class Device(Table, frozen=True, kw_only=True):
     priority: Priority = "normal"  # on a Modbus line that is asked too much, low ones are left out first
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
     tags: list[dict[str, Any]] = msgspec.field(default_factory=list)  # numbers of a Modbus device without a profile
+    actions: list[str] = msgspec.field(default_factory=list)  # of its driver's, those that commands may have done
+    writes: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)  # what commands may write (modbus_write.py)
 
 
 class Node(Table, frozen=True, kw_only=True):
@@ -201,6 +205,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     nodes: dict[str, Node]
     edge: dict[str, dict[str, Derived | Treated]] = msgspec.field(default_factory=dict)  # what is computed, by table
     metrics: Metrics | None = None
+    commands: Commands | None = None
     page: Page | None = None
 
     def audience_of(self, source: str, device: str) -> Audience:
@@ -265,6 +270,7 @@ SECTIONS: dict[str, type[Table]] = {
     "uplink": Uplink,
     "feed": Feed,
     "metrics": Metrics,
+    "commands": Commands,
     "page": Page,
 }
 NAMED: dict[str, type[Table]] = {"devices": Device, "nodes": Node, **EDGE}
@@ -426,6 +432,7 @@ def _salvaged(whole: Tables, folder: Path) -> tuple[Config, set[str]]:
         uplink=taken("uplink", whole.get("uplink"), Uplink),
         feed=taken("feed", whole["feed"], Feed) if "feed" in whole else None,
         metrics=taken("metrics", whole["metrics"], Metrics) if "metrics" in whole else None,
+        commands=taken("commands", whole["commands"], Commands) if "commands" in whole else None,
         page=taken("page", whole["page"], Page) if "page" in whole else None,
         lines=lines,
         devices={name: _with_profile(device, folder, profiles) for name, device in named["devices"].items()},
@@ -604,6 +611,10 @@ def _credential_problems(place: str, brokers: list[str], table: Uplink | MqttLin
 
 def _missing_files(config: Config) -> Iterator[Problem]:
     """Only what is surely not there: a file that the gateway's user alone may see is no affair of who checks."""
+    for key in ("public_key", "led") if config.commands else ():
+        file = getattr(config.commands, key)
+        if file is not None and _is_missing(file):
+            yield f"commands.{key}", f"there is no file {file}"
     with_files = {f"lines.{name}": line for name, line in config.lines.items() if isinstance(line, MqttLine)}
     for place, table in [("uplink", config.uplink), *with_files.items()]:
         for key in CREDENTIALS:
@@ -637,6 +648,7 @@ def _device_problems(config: Config, place: str, device: Device, stand_ins: Coll
         yield f"{place}.line", f"{device.driver} speaks {wire_of(driver)}, and {device.line} is a {kinds[0]} line"
     if device.priority != "normal" and wire_of(driver) != "modbus":
         yield f"{place}.priority", "is for devices that share a Modbus line"
+    yield from _command_problems(place, device, driver, stand_ins)
     if is_within(f"{place}.settings", stand_ins) or is_within(f"{place}.tags", stand_ins):
         return
     try:
@@ -655,6 +667,21 @@ def _device_problems(config: Config, place: str, device: Device, stand_ins: Coll
         baud = getattr(loaded, "baud", line.baud)
         if baud != line.baud:
             yield f"{place}.settings.baud", f"is {baud} and the line's {line.baud}: the driver waits by its own"
+
+
+def _command_problems(place: str, device: Device, driver: type[Any], stand_ins: Collection[str]) -> Iterator[Problem]:
+    """What commands may do to a device must be something that it can."""
+    known = getattr(driver, "actions", ())
+    for index, action in enumerate(device.actions):
+        if action not in known:
+            there = f"it has {', '.join(known)}" if known else "it has none"
+            yield f"{place}.actions[{index}]", f"{device.driver} has no action {shown(action)}; {there}"
+    if device.writes and wire_of(driver) != "modbus" and not is_within(f"{place}.writes", stand_ins):
+        yield f"{place}.writes", "is for devices on a Modbus line"
+    for name, row in device.writes.items():
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+            yield f"{place}.writes.{name}", NAME_RULE
+        yield from modbus_write.problems(f"{place}.writes.{name}", row)
 
 
 def _setting_problem(place: str, said: str) -> Problem:

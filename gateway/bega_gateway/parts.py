@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bega_gateway.build import Ground, Part, Work, part
+from bega_gateway.build import Ground, Line, Part, Work, part
 from bega_gateway.config import Config
 from bega_gateway.lines.ble_counters import BleCounters
 from bega_gateway.lines.station import Station
@@ -81,6 +81,11 @@ class Parts:
             for place, running in self._running.items()
             for station in running.part.stations
         ]
+
+    def line(self, name: str) -> Line | None:
+        """Return what drives the line `name`, None if it does not run."""
+        running = self._running.get(f"lines.{name}")
+        return running.part.line if running else None
 
     def adapters(self) -> list[tuple[str, BleCounters]]:
         """Return what is counted of each Bluetooth adapter, with the name of its line."""

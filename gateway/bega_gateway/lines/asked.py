@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from bega.devices import asked
+from bega_gateway.lines.errand import CUT, DOWN, SILENT, Done
 from bega_gateway.lines.polling import LONGEST_PAUSE_MS, PAUSE_TO_COST, PollClock, phase_ms
-from bega_protocols.errors import LineError
+from bega_protocols.errors import ConfigError, LineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from bega.clock import Clock
     from bega_gateway.lines.station import Station
     from bega_protocols.ask import Ask
-    from bega_protocols.driver import Exchange
+    from bega_protocols.driver import ActingDriver, Exchange
     from bega_protocols.reading import Reading
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ class AskedLine:
         self._in_hand = 0  # measurements
         self._idle = asyncio.Event()
         self._idle.set()
+        self._busy = {station.name: asyncio.Lock() for station in stations}  # a driver does one thing at a time
+        self._tasks: asyncio.TaskGroup | None = None  # while the wire is open
         self.tries = 0  # to open the wire, since the start
 
     async def run(self) -> None:
@@ -89,9 +93,77 @@ class AskedLine:
         await self._idle.wait()
 
     async def _poll_all(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for index, station in enumerate(self._stations):
-                tasks.create_task(self._poll(station, index))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for index, station in enumerate(self._stations):
+                    tasks.create_task(self._poll(station, index))
+                self._tasks = tasks
+        finally:
+            self._tasks = None
+
+    async def read_now(self, station: Station) -> Done:
+        """Measure `station` once more; its period stays as it is. The record goes the way of all others."""
+
+        async def measure() -> Done:
+            before = station.counters.records
+            await self._carry_out(station)
+            return Done(True) if station.counters.records > before else SILENT
+
+        return await self._errand(station, measure)
+
+    async def act(self, station: Station, name: str, value: int | None) -> Done:
+        """Have the driver of `station` carry out one of its actions."""
+        return await self._errand(station, lambda: self._act(station, name, value))
+
+    async def _errand(self, station: Station, work: Callable[[], Awaitable[Done]]) -> Done:
+        """Do `work` in a turn of its own, as one of the line's tasks: it ends when the line does."""
+        done: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+
+        async def carry_out() -> None:
+            came = CUT
+            try:
+                async with self._wire.turn():
+                    if self._finishing:
+                        came = DOWN
+                        return
+                    async with self._hold(station):
+                        came = await work()
+            finally:
+                if not done.done():
+                    done.set_result(came)
+
+        if self._tasks is None or self._finishing:
+            return DOWN
+        carrying_out = carry_out()
+        try:
+            task = self._tasks.create_task(carrying_out)
+        except RuntimeError:  # the line ends at this moment
+            carrying_out.close()
+            return DOWN
+        await asyncio.wait([task])
+        return done.result() if done.done() else DOWN  # one that was cancelled before its first step sets nothing
+
+    async def _act(self, station: Station, name: str, value: int | None) -> Done:
+        driver: ActingDriver = station.driver  # type: ignore[assignment]  # whoever lists actions has looked for them
+        command = driver.act(name, value)
+        answer: bytes | None = None
+        spoke = False
+        try:
+            while True:
+                ask = command.send(answer)
+                answer = await self._wire.exchange(ask)
+                spoke = spoke or answer is not None
+                if station.tap:
+                    _tap(station.tap, ask, answer)
+                await asyncio.sleep(ask.line.get("pause_ms", 0) / 1000)
+        except StopIteration as stop:
+            if stop.value:
+                return Done(True)
+            return Done(False, "the device did not take it") if spoke else SILENT
+        except ConfigError as error:
+            return Done(False, str(error))
+        finally:
+            command.close()
 
     async def _poll(self, station: Station, index: int) -> None:
         """Measure one station at its times; one that is silent, where others wait, more rarely."""
@@ -114,14 +186,21 @@ class AskedLine:
 
     async def _measured(self, station: Station) -> bool:
         """Carry out one measurement and hand on what it gives; return whether the device said anything."""
-        self._in_hand += 1
-        self._idle.clear()
-        try:
+        async with self._hold(station):
             return await self._carry_out(station)
-        finally:
-            self._in_hand -= 1
-            if not self._in_hand:
-                self._idle.set()
+
+    @asynccontextmanager
+    async def _hold(self, station: Station) -> AsyncIterator[None]:
+        """Have the driver for oneself; a line that ends waits for it."""
+        async with self._busy[station.name]:
+            self._in_hand += 1
+            self._idle.clear()
+            try:
+                yield
+            finally:
+                self._in_hand -= 1
+                if not self._in_hand:
+                    self._idle.set()
 
     async def _carry_out(self, station: Station) -> bool:
         measurement = asked(station.driver).measure(self._mono_ms())

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bega.clock import mono_s
 from bega.devices import asked
 from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
+from bega_gateway.lines.errand import CUT, DOWN, SILENT, Done
 from bega_gateway.lines.modbus_bus import Outcome, bus_of
+from bega_gateway.lines.modbus_write import Permit, Write, question_of, raw_in, reading_back, value_of
 from bega_gateway.lines.polling import PRIORITIES, Patience, PollClock, Schedule, Seat, phase_ms
 from bega_protocols.errors import ConfigError, LineError
 from bega_protocols.modbus_rtu import EXCEPTION, frame
@@ -49,6 +53,25 @@ class _Poll:
         self.read_mono_ms = 0  # when the latest came
         self.lacking: list[str] = []
         self.to_set: list[str] = []
+        self.waiters: list[asyncio.Future[Done]] = []  # commands that wait for the end of a measurement
+
+    def answer_waiters(self, done: Done) -> None:
+        """Tell the commands that waited."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(done)
+        self.waiters = []
+
+
+@dataclass
+class _Errand:
+    """A write that a command asked for."""
+
+    station: Station
+    unit: int
+    write: Write
+    raw: int
+    done: asyncio.Future[Done]
 
 
 class ModbusLine:
@@ -65,9 +88,12 @@ class ModbusLine:
         mono_ms: Clock,
         wall_ms: Clock,
         mono_s: FineClock = mono_s,
+        permits: tuple[Permit, ...] = (),
     ) -> None:
+        """permits: what commands may write; () is nothing."""
         self._name = name
-        self._bus = bus_of(settings, mono_s, self._answered_late)
+        self._bus = bus_of(settings, mono_s, self._answered_late, permits)
+        self._errands: deque[_Errand] = deque()
         self._stations = stations
         self._mono_ms = mono_ms
         self._wall_ms = wall_ms
@@ -102,6 +128,36 @@ class ModbusLine:
             raise errors.exceptions[0] from None
         finally:
             self._bus.close()
+            self._drop_errands(CUT)
+            for poll in self._polls.values():
+                poll.answer_waiters(CUT)
+
+    async def read_now(self, station: Station) -> Done:
+        """Measure `station` as soon as its device may be asked; its period stays as it is.
+
+        A measurement that is in hand is the one. The record goes the way of all others.
+        """
+        poll = next((poll for poll in self._polls.values() if poll.station is station), None)
+        if poll is None or self._finishing or not self._bus.opened.is_set():
+            return DOWN
+        done: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        poll.waiters.append(done)
+        if not poll.seat.in_hand:
+            poll.seat.clock.due_ms = self._mono_ms()
+            self._schedule.put_back(poll.seat)
+        if self._alarm:
+            _ring(self._alarm)
+        return await done
+
+    async def write(self, station: Station, unit: int, write: Write, raw: int) -> Done:
+        """Write `raw` between two questions, and read it back where the device lets it be read."""
+        if self._finishing or not self._bus.opened.is_set():
+            return DOWN
+        errand = _Errand(station, unit, write, raw, asyncio.get_running_loop().create_future())
+        self._errands.append(errand)
+        if self._alarm:
+            _ring(self._alarm)
+        return await errand.done
 
     async def finish(self) -> None:
         """Begin no further measurement; return when those in hand have ended and are handed on.
@@ -139,6 +195,11 @@ class ModbusLine:
         while True:
             if not self._bus.opened.is_set():
                 await self._break_off(self._in_hand())
+            if self._finishing or not self._bus.opened.is_set():
+                self._drop_errands(DOWN)
+            elif self._errands:
+                await self._run(self._errands.popleft())
+                continue
             now_ms = self._mono_ms()
             if self._finishing:
                 await self._break_off([poll for poll in self._in_hand() if poll.seat.patience.ready_ms > now_ms])
@@ -163,6 +224,45 @@ class ModbusLine:
             except LineError:  # the line is opened again elsewhere; this measurement is over
                 await self._break_off([poll])
             schedule.put_back(seat)
+
+    async def _run(self, errand: _Errand) -> None:
+        done = CUT
+        try:
+            done = await self._written(errand)
+        except LineError:
+            done = Done(False, "the line went down; look whether it was done")
+        finally:
+            if not errand.done.done():
+                errand.done.set_result(done)
+
+    async def _written(self, errand: _Errand) -> Done:
+        """Write, and let what can be read back say what came of it: an answer that noise has eaten says nothing."""
+        write = errand.write
+        answer = await self._told(errand, question_of(write, errand.raw))
+        if answer and answer[0] & EXCEPTION:
+            return Done(False, f"the device refuses it (Modbus exception {answer[-1]})")
+        if not write.read_back:
+            return Done(True) if answer else Done(False, "no answer came; look whether it was done")
+        found = await self._told(errand, reading_back(write))
+        if found is None or found[0] & EXCEPTION:
+            said = "the device said yes" if answer else "no answer came"
+            return Done(False, f"{said}, and it cannot be read back; look whether it was done")
+        raw = raw_in(write, found)
+        if raw != errand.raw:
+            return Done(False, "something else stands there", value_of(write, raw))
+        return Done(True, "", value_of(write, raw))
+
+    async def _told(self, errand: _Errand, question: bytes) -> bytes | None:
+        outcome = await self._bus.write(errand.unit, question, self._longest_ms)
+        if errand.station.tap:
+            _tap(errand.station.tap, errand.unit, question, outcome.answer)
+        return outcome.answer
+
+    def _drop_errands(self, why: Done) -> None:
+        while self._errands:
+            errand = self._errands.popleft()
+            if not errand.done.done():
+                errand.done.set_result(why)
 
     async def _sleep_until(self, wake_ms: int | None, now_ms: int) -> None:
         """Sleep; `_answered_late` may ring before."""
@@ -241,6 +341,7 @@ class ModbusLine:
         except StopIteration as stop:
             try:
                 await self._deliver(poll, stop.value)  # still in hand: whoever ends the line waits for it
+                poll.answer_waiters(Done(True) if stop.value else SILENT)
             finally:
                 self._end(poll)
             return False
@@ -259,6 +360,7 @@ class ModbusLine:
         if poll.measurement:
             poll.measurement.close()
         poll.measurement = poll.ask = None
+        poll.answer_waiters(SILENT)
         poll.is_repeated = poll.seat.in_hand = False
 
     async def _deliver(self, poll: _Poll, groups: list[list[Reading]]) -> None:

@@ -7,8 +7,9 @@ characters of silence stand before each question, and quiet after a time-out, so
 that a late answer never becomes another register's value; on TCP an answer
 carries the number of its question.
 
-Nothing but reads (function codes 3 and 4) leaves the gateway on these lines.
-A bus takes one question at a time: whoever asks waits for the outcome first.
+Nothing but reads (function codes 3 and 4) leaves the gateway on these lines by
+`exchange`; `write` lets pass what a table of the configuration permits, byte by
+byte, and nothing else. A bus takes one question at a time: whoever asks waits for the outcome first.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pymodbus.transport import CommParams, CommType, ModbusProtocol
 
 from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
 from bega_gateway.lines.advice import host_advice, port_advice
+from bega_gateway.lines.modbus_write import READ_COILS, REPEATED, WRITES, Permit, is_permitted
 from bega_gateway.lines.polling import SLACK_MS
 from bega_protocols.errors import ConfigError, LineError
 from bega_protocols.modbus_rtu import EXCEPTION, MAX_FRAME, READS, characters_us, silence_us
@@ -60,15 +62,21 @@ class Outcome(NamedTuple):
     refused: int = 0  # whole frames since the last outcome that were no answer to their question
 
 
-def bus_of(settings: ModbusRtuLine | ModbusTcpLine, mono_s: FineClock, late: Late | None = None) -> RtuBus | TcpBus:
+def bus_of(
+    settings: ModbusRtuLine | ModbusTcpLine,
+    mono_s: FineClock,
+    late: Late | None = None,
+    permits: tuple[Permit, ...] = (),
+) -> RtuBus | TcpBus:
     """Return the wire that `settings` describe, closed.
 
     mono_s: counts microseconds, and is not the event loop's, which may be coarse
     late(unit, answer, took_ms): called when an answer comes after its question was given up and others were asked (TCP)
+    permits: what may be written; () is nothing
     """
     if isinstance(settings, ModbusRtuLine):
-        return RtuBus(settings, mono_s)
-    return TcpBus(settings, mono_s, late)
+        return RtuBus(settings, mono_s, permits)
+    return TcpBus(settings, mono_s, late, permits)
 
 
 class _Wire(ModbusProtocol):
@@ -98,8 +106,9 @@ class _Wire(ModbusProtocol):
 class _Connection:
     """What a serial port and a TCP connection have in common: opened, lost, and one question at a time."""
 
-    def __init__(self, port: str, timeout_s: float, mono_s: FineClock) -> None:
+    def __init__(self, port: str, timeout_s: float, mono_s: FineClock, permits: tuple[Permit, ...]) -> None:
         self.port = port  # what the operator calls this wire
+        self._permits = permits
         self.opened = asyncio.Event()
         self._timeout_s = timeout_s
         self._mono_s = mono_s
@@ -164,6 +173,10 @@ class _Connection:
             timer.cancel()
             self._answer = None
 
+    def _check_permitted(self, unit: int, question: bytes) -> None:
+        if not is_permitted(self._permits, unit, question):
+            raise ConfigError(f"nothing permits {question.hex()} to unit {unit}")
+
     def _take_refused(self) -> int:
         refused, self._refused = self._refused, 0
         return refused
@@ -194,8 +207,10 @@ class _Connection:
 class TcpBus(_Connection):
     """A TCP connection to a meter, or to a converter with several behind it."""
 
-    def __init__(self, settings: ModbusTcpLine, mono_s: FineClock, late: Late | None = None) -> None:
-        super().__init__(f"{settings.host}:{settings.port}", settings.timeout_s, mono_s)
+    def __init__(
+        self, settings: ModbusTcpLine, mono_s: FineClock, late: Late | None = None, permits: tuple[Permit, ...] = ()
+    ) -> None:
+        super().__init__(f"{settings.host}:{settings.port}", settings.timeout_s, mono_s, permits)
         self._settings = settings
         self._late = late
         self._framer = FramerSocket(DecodePDU(False))
@@ -214,14 +229,23 @@ class TcpBus(_Connection):
         is_try: it has been silent all along
         """
         _check_read(question)
+        return await self._exchange(unit, question, wait_ms, is_try)
+
+    async def write(self, unit: int, question: bytes, wait_ms: int) -> Outcome:
+        """Do the same with a question that the permits list; raises ConfigError for any other."""
+        self._check_permitted(unit, question)
+        return await self._exchange(unit, question, wait_ms, False)
+
+    async def _exchange(self, unit: int, question: bytes, wait_ms: int, is_try: bool) -> Outcome:
         transport = cast("asyncio.WriteTransport", self._open_wire().transport)
         if self._unanswered and not is_try:
             # A converter may still be waiting for a unit that was given up; this one must not suffer for it.
             wait_ms = max(wait_ms, round(1000 * self._timeout_s))
         self._number = number = self._number % 0xFFFF + 1
-        octets = 2 * _registers(question)
+        begin, octets = _answer_to(question)
+        length = 1 + len(begin) + octets
         self._question, self._unit = question, unit
-        self._head = bytes((number >> 8, number & 0xFF, 0, 0, 0, octets + 3, unit, question[0], octets))
+        self._head = bytes((number >> 8, number & 0xFF, 0, 0, 0, length, unit)) + begin
         self._size = len(self._head) + octets
         asked_s = self._mono_s()
         transport.write(self._framer.encode(question, unit, number))
@@ -323,14 +347,27 @@ class _Reads(DecodePDU):
     pdu_table = dict.fromkeys(READS, (_Answer, _Answer))
 
 
+class _Repeated(ModbusPDU):
+    """Tells it how long the answer to a write is, on a serial line."""
+
+    rtu_frame_size = 1 + REPEATED + 2
+
+
+class _Writes(DecodePDU):
+    """What may come while something is written: reads are late ones, of which the framing must know the length."""
+
+    pdu_table = dict.fromkeys((READ_COILS, *READS), (_Answer, _Answer)) | dict.fromkeys(WRITES, (_Repeated, _Repeated))
+
+
 class RtuBus(_Connection):
     """A serial port with any number of units."""
 
-    def __init__(self, settings: ModbusRtuLine, mono_s: FineClock) -> None:
-        super().__init__(settings.port, settings.timeout_s, mono_s)
+    def __init__(self, settings: ModbusRtuLine, mono_s: FineClock, permits: tuple[Permit, ...] = ()) -> None:
+        super().__init__(settings.port, settings.timeout_s, mono_s, permits)
         self._settings = settings
         self._silence_s = silence_us(settings.baud) / 1e6
-        self._framer = FramerRTU(_Reads(False))
+        self._framer = self._reads = FramerRTU(_Reads(False))
+        self._writes = FramerRTU(_Writes(False))
         self._question: tuple[int, bytes] | None = None  # None: whatever comes is thrown away
         self._answered_late = False
         self._is_unclear = False  # a refusal came that may be an answer still owed
@@ -353,6 +390,22 @@ class RtuBus(_Connection):
                 return Outcome(None, noise=True, refused=outcome.refused)
         return await self._exchange(unit, question, wait_ms, is_try)
 
+    async def write(self, unit: int, question: bytes, wait_ms: int) -> Outcome:
+        """Do the same with a question that the permits list; raises ConfigError for any other.
+
+        What a late answer could be taken for is the same question once more, and then it is true of that one, too.
+        """
+        self._check_permitted(unit, question)
+        if not await self._wait_for_silence():
+            return Outcome(None, noise=True)
+        if question[0] in READS and self._could_be_mistaken(unit, question):
+            return Outcome(None, noise=True)  # what comes may be what stood there before
+        self._framer = self._writes
+        try:
+            return await self._exchange(unit, question, wait_ms, False)
+        finally:
+            self._framer = self._reads
+
     async def _exchange(self, unit: int, question: bytes, wait_ms: int, is_try: bool) -> Outcome:
         wire_s = self._wire_s(question)
         limit_s = (wait_ms + SLACK_MS) / 1000 + wire_s
@@ -369,7 +422,7 @@ class RtuBus(_Connection):
                 self._owed.pop(unit, None)  # a device answers in turn: what came before this one is lost
                 return Outcome(answer, _ms(self._heard_s - asked_s - wire_s), refused=self._take_refused())
             await self._keep_quiet(limit_s, is_try)
-            if not self._is_unclear:
+            if not self._is_unclear and question[0] in READS:
                 self._owe(unit, question)
             noise = self._heard_s > asked_s and not self._answered_late
             took_ms = _ms(self._heard_s - asked_s - wire_s)
@@ -415,7 +468,7 @@ class RtuBus(_Connection):
 
     def _take(self, unit: int, pdu: bytes) -> None:
         if self._question and unit == self._question[0] and _fits(self._question[1], pdu):
-            if pdu[0] & EXCEPTION and self._owes(unit):
+            if pdu[0] & EXCEPTION and pdu[0] & ~EXCEPTION in READS and self._owes(unit):
                 self._is_unclear = True
             elif self._answer and not self._answer.done():
                 self._answer.set_result(pdu)
@@ -488,10 +541,12 @@ class RtuBus(_Connection):
 
     def _wire_s(self, question: bytes) -> float:
         """Return how long question and answer are on the wire, with the silence between them."""
-        return characters_us(8, self._settings.baud) / 1e6 + self._silence_s + self._answer_s(question)
+        sent_us = characters_us(len(question) + 3, self._settings.baud)
+        return sent_us / 1e6 + self._silence_s + self._answer_s(question)
 
     def _answer_s(self, question: bytes) -> float:
-        return characters_us(5 + 2 * _registers(question), self._settings.baud) / 1e6
+        begin, octets = _answer_to(question)
+        return characters_us(3 + len(begin) + octets, self._settings.baud) / 1e6
 
     def _parameters(self) -> CommParams:
         return CommParams(
@@ -524,8 +579,16 @@ def _fits(question: bytes, pdu: bytes) -> bool:
     """Return whether `pdu` can be the answer to `question`: what was asked for, or a refusal."""
     if pdu[0] == question[0] | EXCEPTION:
         return len(pdu) == 2
-    octets = 2 * _registers(question)
-    return pdu[0] == question[0] and len(pdu) == 2 + octets and pdu[1] == octets
+    begin, octets = _answer_to(question)
+    return len(pdu) == len(begin) + octets and pdu.startswith(begin)
+
+
+def _answer_to(question: bytes) -> tuple[bytes, int]:
+    """Return how the answer to `question` begins, and how many bytes follow that nobody knows before."""
+    if question[0] in WRITES:
+        return question[:REPEATED], 0
+    octets = (_registers(question) + 7) // 8 if question[0] == READ_COILS else 2 * _registers(question)
+    return bytes((question[0], octets)), octets
 
 
 def _give_up(answer: asyncio.Future[bytes | None]) -> None:

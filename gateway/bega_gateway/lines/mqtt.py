@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 TIME_EVERY_S = 60.0
+LARGEST_RESULT = 4_096  # bytes, of a command to a node
 LARGEST = 2**53  # boot and seq beyond this are no numbers of ours
 LARGEST_STATUS = 65_536  # bytes; one with fifty rows of each kind has five thousand
 MOST_BOOTS = 1_000  # of one node; no ring holds records of as many, so whoever names more is no node of ours
@@ -73,6 +74,8 @@ class NodeLine:
         self._dropped: dict[str, list[tuple[int, int, int]]] = {}  # as each node's last status says
         self._complained: set[str] = set()  # nodes whose nonsense was said, until they make sense again
         self._down = False
+        self._session: Session | None = None  # that is served
+        self._awaited: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}  # (node, id of a command)
         self.tries = 0  # to connect, since the start
         self.refused = 0  # messages that were no record of their sender, or out of order
         self.heard_mono_ms: dict[str, int] = {}
@@ -90,7 +93,31 @@ class NodeLine:
                 self._say_down(errors)
             await asyncio.sleep(pause_s)
 
+    async def command(self, node: str, verb: str, id_: str, payload: bytes) -> dict[str, Any]:
+        """Hand a command to `node` and return its result, whenever that comes: whoever asks says how long he waits.
+
+        Raises SessionLost if the broker is away, or does not let us hear results.
+        """
+        if self._session is None:
+            raise SessionLost("the broker of the nodes is away")
+        result: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._awaited[node, id_] = result
+        try:
+            # Not with the others at the start: a gateway whose access list lacks it must hear its nodes all the same.
+            await self._session.subscribe(f"node/{node}/result")
+            await self._session.publish(f"node/{node}/cmd/{verb}", payload)
+            return await result
+        finally:
+            del self._awaited[node, id_]
+
     async def _serve(self, session: Session) -> None:
+        self._session = session
+        try:
+            await self._serve_nodes(session)
+        finally:
+            self._session = None
+
+    async def _serve_nodes(self, session: Session) -> None:
         to_acknowledge: asyncio.Queue[str] = asyncio.Queue()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._subscribe(session))  # beside the reading, which hears at once when all is over
@@ -118,6 +145,8 @@ class NodeLine:
             to_acknowledge.put_nowait(node)
         elif kind == "up":
             self._take_record(node, message.payload, to_acknowledge)
+        elif kind == "result":
+            self._take_result(node, message.payload)
 
     def _take_record(self, node: str, pack: bytes, to_acknowledge: asyncio.Queue[str]) -> None:
         try:
@@ -145,6 +174,18 @@ class NodeLine:
         stored = self._store(record, pack, Head(node, record.boot, record.seq))
         self._accepted[key] = record.seq
         stored.add_done_callback(lambda outcome: self._when_stored(outcome, key, record.seq, to_acknowledge))
+
+    def _take_result(self, node: str, payload: bytes) -> None:
+        try:
+            result = json.loads(payload) if len(payload) <= LARGEST_RESULT else None
+        except (ValueError, RecursionError):
+            result = None
+        if not isinstance(result, dict) or not isinstance(result.get("id"), str):
+            self._refuse(node, "no result")
+            return
+        awaited = self._awaited.get((node, result["id"]))
+        if awaited and not awaited.done():
+            awaited.set_result(result)
 
     def _refuse(self, node: str, what: str) -> None:
         self.refused += 1

@@ -1,0 +1,1 @@
+"""Commands from the uplink's broker: read, understood, noted, done once, answered."""

@@ -1,0 +1,185 @@
+"""What was begun and what came of it: a small SQLite file of its own, each step on the disk before the next is taken.
+
+A command is done at most once because its id is committed here before it is
+begun. Not in the spool's file: that one is salvaged row by row when it is
+damaged, and may be drained and thrown away; here a missing row would mean a
+second time. One thread owns a `Ledger`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+log = logging.getLogger(__name__)
+
+LONGEST_AHEAD_S = 86_400  # a command expires at most so far ahead
+KEPT = 10_000  # commands that are remembered beyond their expiry
+MOST = 100_000  # in all; more that have not expired are refused
+LOOK_EVERY = 100  # commands, for what may be forgotten
+UNKNOWN_FLOOR = -1  # the file before this one was damaged, and nobody knew the time yet
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS commands (
+    id TEXT PRIMARY KEY,
+    verb TEXT NOT NULL,
+    asked TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    expires_s INTEGER NOT NULL,
+    begun_ms INTEGER NOT NULL,
+    result TEXT,
+    told INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS floor (expires_s INTEGER NOT NULL);
+"""
+
+
+class Begun(NamedTuple):
+    """A command that was begun before."""
+
+    id: str
+    verb: str
+    digest: bytes
+    result: str  # JSON; '' while it has not ended
+
+
+class LedgerFull(Exception):
+    """So many commands have not expired that no further one could be remembered."""
+
+
+class Ledger:
+    """The file. Every method may raise sqlite3.Error: then nothing was written, and nothing may be begun."""
+
+    def __init__(self, path: Path) -> None:
+        """Open nothing yet: the disk may take nothing at the moment."""
+        self._path = path
+        self._file: sqlite3.Connection | None = None
+        self._since_look = 0
+        self._rows = 0
+        self._told: set[str] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `open` has worked."""
+        return self._file is not None
+
+    def open(self) -> list[Begun]:
+        """Open or make the file; return the commands whose result nobody may have had.
+
+        A damaged one is set aside, and no command is begun before every one of it has expired.
+        """
+        try:
+            self._file = _opened(self._path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            log.error("ledger of commands damaged, it is set aside; commands rest for a day error=%s", error)
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    Path(f"{self._path}{suffix}").rename(f"{self._path}.damaged{suffix}")
+            self._file = _opened(self._path, UNKNOWN_FLOOR)
+        (self._rows,) = self._file.execute("SELECT COUNT(*) FROM commands").fetchone()
+        rows = self._file.execute("SELECT id, verb, digest, COALESCE(result, '') FROM commands WHERE told = 0")
+        return [Begun(*row) for row in rows]
+
+    def find(self, id_: str) -> Begun | None:
+        """Return the command with this id, if one was begun."""
+        sql = "SELECT id, verb, digest, COALESCE(result, '') FROM commands WHERE id = ?"
+        row = self._opened().execute(sql, (id_,)).fetchone()
+        return Begun(*row) if row else None
+
+    def floor_s(self, now_s: int) -> int:
+        """Return up to which expiry a command may have been begun that is not remembered."""
+        file = self._opened()
+        (floor_s,) = file.execute("SELECT MAX(expires_s) FROM floor").fetchone()
+        if floor_s == UNKNOWN_FLOOR:
+            floor_s = now_s + LONGEST_AHEAD_S
+            with file:
+                file.execute("UPDATE floor SET expires_s = ?", (floor_s,))
+        return int(floor_s)
+
+    def begin(self, begun: Begun, asked: str, expires_s: int, now_ms: int) -> None:
+        """Remember that a command is begun, and for good when this returns; raises LedgerFull.
+
+        Raises sqlite3.IntegrityError if its id was begun before.
+        """
+        file = self._opened()
+        self._since_look += 1
+        if self._since_look >= LOOK_EVERY:
+            self._since_look = 0
+            self._forget(now_ms // 1000)
+        if self._rows >= MOST:
+            raise LedgerFull
+        with file:
+            file.execute(
+                "INSERT INTO commands (id, verb, asked, digest, expires_s, begun_ms) VALUES (?, ?, ?, ?, ?, ?)",
+                (begun.id, begun.verb, asked, begun.digest, expires_s, now_ms),
+            )
+            self._note_told()
+        self._rows += 1
+        self._told.clear()
+
+    def end(self, id_: str, result: str) -> None:
+        """Remember what came of it."""
+        file = self._opened()
+        with file:
+            file.execute("UPDATE commands SET result = ? WHERE id = ? AND result IS NULL", (result, id_))
+            self._note_told()
+        self._told.clear()
+
+    def told(self, ids: Iterable[str]) -> None:
+        """Note that the results of `ids` are stored elsewhere: in the next commit, since a second time does no harm."""
+        self._told.update(ids)
+
+    def close(self) -> None:
+        """Commit what waits, and close."""
+        if self._file:
+            with contextlib.suppress(sqlite3.Error), self._file:
+                self._note_told()
+            self._file.close()
+            self._file = None
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._file is None:
+            raise sqlite3.OperationalError("the ledger is not open")
+        return self._file
+
+    def _note_told(self) -> None:
+        self._opened().executemany("UPDATE commands SET told = 1 WHERE id = ?", [(id_,) for id_ in self._told])
+
+    def _forget(self, now_s: int) -> None:
+        """Forget the oldest beyond KEPT that have expired and are told; one that has not could come once more."""
+        file = self._opened()
+        beyond = self._rows - KEPT
+        if beyond <= 0:
+            return
+        with file:
+            rows = file.execute(
+                "SELECT id, expires_s FROM commands WHERE told = 1 AND expires_s < ? ORDER BY begun_ms LIMIT ?",
+                (now_s, beyond),
+            ).fetchall()
+            if rows:  # a clock that is set back must not let one of them in again
+                file.execute("UPDATE floor SET expires_s = MAX(expires_s, ?)", (max(row[1] for row in rows),))
+                file.executemany("DELETE FROM commands WHERE id = ?", [(row[0],) for row in rows])
+        self._rows -= len(rows)
+
+
+def _opened(path: Path, floor_s: int = 0) -> sqlite3.Connection:
+    file = sqlite3.connect(path, check_same_thread=False)
+    try:
+        file.execute("PRAGMA journal_mode=WAL")
+        file.execute("PRAGMA synchronous=FULL")
+        file.executescript(TABLES)
+        if file.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("quick_check")
+        if file.execute("SELECT COUNT(*) FROM floor").fetchone()[0] == 0:
+            with file:
+                file.execute("INSERT INTO floor VALUES (?)", (floor_s,))
+    except sqlite3.Error:
+        file.close()
+        raise
+    return file

@@ -1,0 +1,18 @@
+"""What came of something that a line did once because a command asked for it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Done(NamedTuple):
+    """The end of an errand."""
+
+    well: bool  # it was done, and nothing says otherwise
+    reason: str = ""  # why not, in words without any name
+    value: str = ""  # what stands in the device now, where that was read
+
+
+DOWN = Done(False, "the line is down")
+CUT = Done(False, "the line ended while it was done; look whether it was")
+SILENT = Done(False, "the device does not answer")

@@ -1,0 +1,441 @@
+"""Commands: each allowed one done once, each other refused with its reason, over restarts at any moment."""
+
+import asyncio
+import json
+import random
+import sqlite3
+from collections import Counter
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bega.mqtt import Message
+from bega_gateway.commands import ledger as ledgers
+from bega_gateway.commands.desk import MOST_WAITING, Desk, Ended
+from bega_gateway.commands.ledger import LONGEST_AHEAD_S, Begun, Ledger
+from bega_gateway.commands.order import Refused, canonical, understand
+from bega_gateway.commands.signature import Seal
+from bega_gateway.lines.errand import Done
+from bega_protocols.errors import ConfigError
+
+NOW_S = 1_795_300_000
+ROOT = "city/arad/gw-1/"
+KEY = Ed25519PrivateKey.generate()
+STRANGER = Ed25519PrivateKey.generate()
+
+
+def command(id_: str, verb: str = "read", *, key=None, root: str = ROOT, expires: int = NOW_S + 60, **keys) -> Message:
+    topic = f"{root}cmd/{verb}"
+    payload = {"id": id_, "expires": expires, **({"device": "good"} if verb == "read" else {}), **keys}
+    if key:
+        payload["sig"] = key.sign(canonical(topic, payload)).hex()
+    return Message(topic, json.dumps(payload).encode())
+
+
+@pytest.fixture(scope="module")
+def seal(tmp_path_factory) -> Seal:
+    file = tmp_path_factory.mktemp("key") / "commands.pem"
+    file.write_bytes(KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return Seal(file)
+
+
+class Inline(Executor):
+    """Does what is submitted at once: so a test decides when all of it stands still."""
+
+    def submit(self, work, /, *arguments, **words):
+        future: Future = Future()
+        try:
+            future.set_result(work(*arguments, **words))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+class Killed(BaseException):
+    """The power is gone."""
+
+
+class Life:
+    """Ends at the given step; after that nothing that is done counts."""
+
+    def __init__(self, steps: float = float("inf")) -> None:
+        self.steps = steps
+
+    def step(self) -> None:
+        self.steps -= 1
+        if self.steps <= 0:
+            raise Killed
+
+
+class MortalLedger(Ledger):
+    """Dies before or after anything that it writes."""
+
+    def __init__(self, path: Path, life: Life) -> None:
+        super().__init__(path)
+        self._life = life
+
+    def begin(self, *arguments) -> None:
+        self._life.step()
+        super().begin(*arguments)
+        self._life.step()
+
+    def end(self, *arguments) -> None:
+        self._life.step()
+        super().end(*arguments)
+        self._life.step()
+
+    def lose_power(self) -> None:
+        if self._file:
+            self._file.close()  # without a commit
+
+
+class City:
+    """Whoever commands: what it was told, and what was done in the world. It outlives every gateway."""
+
+    def __init__(self, directory: Path, seal: Seal | None = None) -> None:
+        self.path = directory / "commands.db"
+        self.seal = seal
+        self.now_ms = 1000 * NOW_S
+        self.done: Counter[str] = Counter()
+        self.results: list[dict] = []
+        self.classes: list[str] = []
+        self.life = Life()
+
+    def desk(self) -> tuple[Desk, MortalLedger]:
+        ledger = MortalLedger(self.path, self.life)
+        return (
+            Desk(ROOT, ledger, Inline(), self, self.prepare, lambda: self.now_ms, seal=self.seal, per_second=1e6),
+            ledger,
+        )
+
+    def prepare(self, order):
+        if getattr(order.keys, "device", "good") != "good":
+            raise Refused("no such device")
+
+        async def work() -> Ended:
+            self.life.step()
+            self.done[order.id] += 1
+            self.life.step()
+            await asyncio.sleep(0)
+            return Ended(Done(True))
+
+        return work
+
+    def add(self, topic, payload, *, storage_class="routine", at_once=False):
+        assert topic == f"{ROOT}result"
+        assert at_once
+        self.life.step()
+        self.results.append(json.loads(payload))
+        self.classes.append(storage_class)
+        self.life.step()
+        stored = asyncio.get_running_loop().create_future()
+        stored.set_result(None)
+        return stored
+
+    async def commanded(self, *messages: Message) -> list[dict]:
+        """Start a gateway, give it `messages`, and return the results that came of them."""
+        before = len(self.results)
+        desk, ledger = self.desk()
+        running = asyncio.create_task(desk.run())
+        for message in messages:
+            desk.hear(message)
+        while desk._waiting.qsize() or desk._in_hand or len(self.results) < before + len(messages):  # noqa: ASYNC110 - sets no event
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        ledger.close()
+        return self.results[before:]
+
+    def answers(self, *messages: Message) -> list[dict]:
+        return asyncio.run(asyncio.wait_for(self.commanded(*messages), 30))
+
+
+@pytest.fixture
+def city(tmp_path) -> City:
+    return City(tmp_path)
+
+
+def test_a_command_is_done_and_its_result_can_be_repeated_without_doing_it_again(city):
+    first, second = city.answers(command("a"), command("a"))
+    assert (first["id"], first["verb"], first["status"]) == ("a", "read", "done")
+    assert second["status"] in ("begun", "done")
+    (again,) = city.answers(command("a"))
+    assert again == {**first, "repeated": True}
+    assert city.done == {"a": 1}
+    assert city.classes[0] == "billing"
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "why"),
+    [
+        (command("x", expires=NOW_S), "expired", "too late"),
+        (command("x", expires=NOW_S + LONGEST_AHEAD_S + 1), "refused", "24 hours"),
+        (command("x", root="city/arad/gw-2/"), "refused", "another gateway"),
+        (command("x", device="other"), "refused", "no such device"),
+        (command("x", verb="explode"), "refused", "no such verb"),
+        (command("x", colour="red"), "refused", "does not know"),
+        (command("x", device=7), "refused", "device"),
+        (command("x", device=""), "refused", "device"),
+        (command("x", verb="write", device="good", name="n", value=1.5), "refused", "as text"),
+        (command("x", verb="act", device="good", action="zero", value=2**60), "refused", "too large"),
+        (command("x", verb="blink", for_s=3600), "refused", "60"),
+        (command("x y"), "refused", "id must be"),
+        (command("x", expires="soon"), "refused", "expires must be"),
+        (Message(f"{ROOT}cmd/read", b'{"id":"x","id":"x","expires":1}'), "refused", "twice"),
+        (Message(f"{ROOT}cmd/read", b"[1]"), "refused", "no JSON object"),
+        (Message(f"{ROOT}cmd/read", b"\xff"), "refused", "no JSON"),
+        (Message(f"{ROOT}cmd/read", b"[" * 5000), "refused", "no JSON"),
+        (Message(f"{ROOT}cmd/read", b" " * 9000), "refused", "longer than"),
+    ],
+)
+def test_what_may_not_be_done_is_refused_with_its_reason(city, message, status, why):
+    (answer,) = city.answers(message)
+    assert answer["status"] == status
+    assert why in answer["reason"]
+    assert not city.done
+    assert city.classes == ["routine"]
+
+
+def test_without_the_time_nothing_is_done(city):
+    city.now_ms = 5000
+    (answer,) = city.answers(command("a", expires=60))
+    assert "does not know the time" in answer["reason"]
+
+
+def test_where_a_key_is_given_only_its_owner_commands(city, seal):
+    city.seal = seal
+    signed = command("signed", key=KEY)
+    elsewhere = json.loads(command("elsewhere", key=KEY, root="city/arad/gw-2/").payload)
+    changed = {**json.loads(command("changed", key=KEY).payload), "expires": NOW_S + 61}
+    answers = city.answers(
+        signed,
+        command("unsigned"),
+        command("forged", key=STRANGER),
+        Message(signed.topic, json.dumps(elsewhere).encode()),
+        Message(signed.topic, json.dumps(changed).encode()),
+        Message(signed.topic.replace("read", "status"), signed.payload),
+        Message(signed.topic, json.dumps({**json.loads(signed.payload), "sig": "zz"}).encode()),
+    )
+    found = Counter((answer["id"], answer["status"]) for answer in answers)
+    assert found[("signed", "done")] == 1
+    assert {status for (id_, status) in found if id_ != "signed"} == {"refused"}
+    assert city.done == {"signed": 1}
+
+
+def test_a_key_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "none.pem").write_text("no key")
+    with pytest.raises(ConfigError, match="public_key"):
+        Seal(tmp_path / "none.pem")
+    with pytest.raises(ConfigError, match="public_key"):
+        Seal(tmp_path / "missing.pem")
+
+
+def test_the_signature_covers_the_bytes_that_the_docs_say():
+    payload = {"expires": 1, "id": "é", "device": "d", "sig": "00"}
+    assert canonical("t", payload) == b't\n{"device":"d","expires":1,"id":"\\u00e9"}'
+
+
+@given(
+    payload=st.binary(max_size=300)
+    | st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["id", "expires", "sig", "device", "value"]), inner)
+        ),
+    ).map(lambda value: json.dumps(value).encode()),
+    verb=st.sampled_from(["read", "write", "act", "status", "configure_node", "x"]),
+)
+def test_whatever_comes_is_understood_or_refused(payload, verb):
+    try:
+        order = understand(f"{ROOT}cmd/", f"{ROOT}cmd/{verb}", payload)
+    except Refused as error:
+        assert error.why
+    else:
+        assert order.id
+
+
+def test_a_flood_is_turned_away_and_the_gateway_goes_on(city):
+    async def scene():
+        desk, ledger = city.desk()
+        for number in range(MOST_WAITING + 500):
+            desk.hear(command(f"flood-{number}"))
+        running = asyncio.create_task(desk.run())
+        while sum(city.done.values()) < MOST_WAITING:  # noqa: ASYNC110 - sets no event
+            await asyncio.sleep(0)
+        desk.hear(command("after"))
+        while not city.done["after"]:  # noqa: ASYNC110 - sets no event
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        ledger.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+    busy = [result for result in city.results if result["status"] == "refused"]
+    assert 0 < len(busy) <= 10, "answers to a flood are bounded"
+    assert all("busy" in result["reason"] for result in busy)
+
+
+def test_what_was_begun_when_the_power_went_is_unknown_and_never_begun_again(city):
+    async def scene():
+        city.life = Life(3)  # before the commit, after it, and then in the act
+        desk, ledger = city.desk()
+        desk.hear(command("a"))
+        with pytest.raises(BaseExceptionGroup):
+            await desk.run()
+        ledger.lose_power()
+
+    asyncio.run(scene())
+    city.life = Life()
+    (found, *_), (again, *_) = city.answers(command("a")), city.answers(command("a"))
+    assert (found["status"], again["status"], again["repeated"]) == ("unknown", "unknown", True)
+    assert not city.done["a"]
+
+
+def test_a_disk_that_takes_nothing_lets_nothing_be_done(city):
+    city.path.mkdir()  # no file can be opened there
+    (answer,) = city.answers(command("a"))
+    assert "the disk takes nothing" in answer["reason"]
+    assert not city.done
+    city.path.rmdir()
+    (answer,) = city.answers(command("a"))
+    assert answer["status"] == "done"
+
+
+def test_after_a_damaged_ledger_nothing_is_done_that_may_have_been(city):
+    city.answers(command("a"))
+    city.path.write_bytes(b"no database" * 1000)
+    (answer,) = city.answers(command("a"))
+    assert "later expiry" in answer["reason"]
+    city.now_ms += 3_600_000
+    (answer,) = city.answers(command("b", expires=NOW_S + LONGEST_AHEAD_S + 1))
+    assert answer["status"] == "done"
+    assert city.done == {"a": 1, "b": 1}
+    assert city.path.with_name("commands.db.damaged").exists()
+
+
+def test_old_commands_are_forgotten_after_their_expiry_only_and_never_come_in_again(city, monkeypatch):
+    monkeypatch.setattr(ledgers, "KEPT", 10)
+    monkeypatch.setattr(ledgers, "LOOK_EVERY", 1)
+    city.answers(*(command(f"early-{number}", expires=NOW_S + 10) for number in range(20)))
+    assert _rows(city.path) == 20, "none has expired"
+    city.now_ms += 20_000
+    city.answers(*(command(f"late-{number}") for number in range(3)))
+    assert _rows(city.path) <= 12
+    city.now_ms -= 20_000  # the clock is set back
+    before = dict(city.done)
+    (answer,) = city.answers(command("early-0", expires=NOW_S + 10))
+    assert answer["status"] == "refused"
+    assert city.done == before
+
+
+def _rows(path: Path) -> int:
+    with sqlite3.connect(path) as file:
+        return file.execute("SELECT COUNT(*) FROM commands").fetchone()[0]
+
+
+def test_a_full_ledger_takes_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledgers, "MOST", 2)
+    ledger = Ledger(tmp_path / "commands.db")
+    ledger.open()
+    for id_ in "ab":
+        ledger.begin(Begun(id_, "read", b"", ""), "", NOW_S + 9, 1000 * NOW_S)
+    with pytest.raises(ledgers.LedgerFull):
+        ledger.begin(Begun("c", "read", b"", ""), "", NOW_S + 9, 1000 * NOW_S)
+    with pytest.raises(sqlite3.IntegrityError):
+        monkeypatch.setattr(ledgers, "MOST", 9)
+        ledger.begin(Begun("a", "read", b"", ""), "", NOW_S + 9, 1000 * NOW_S)
+    ledger.close()
+
+
+COMMANDS = 10_000
+REFUSED = {
+    "late": ("expired", "too late"),
+    "forged": ("refused", "not signed"),
+    "foreign": ("refused", "another gateway"),
+    "strange": ("refused", "no such device"),
+    "far": ("refused", "24 hours"),
+}
+
+
+def _made(number: int, chance: random.Random, before: list[Message]) -> Message:
+    kind = chance.choices(["good", "twice", *REFUSED], [60, 15, 5, 5, 5, 5, 5])[0]
+    id_ = f"{kind}-{number}"
+    if kind == "twice" and before:
+        return chance.choice(before)
+    if kind == "late":
+        return command(id_, key=KEY, expires=NOW_S - 1)
+    if kind == "forged":
+        return command(id_, key=STRANGER)
+    if kind == "foreign":
+        return command(id_, key=KEY, root="city/arad/gw-2/")
+    if kind == "strange":
+        return command(id_, key=KEY, device="other")
+    if kind == "far":
+        return command(id_, key=KEY, expires=NOW_S + 2 * LONGEST_AHEAD_S)
+    good = command(f"good-{number}", key=KEY)
+    before.append(good)
+    return good
+
+
+async def _until_the_power_goes(city: City, messages: list[Message]) -> int:
+    """Give one gateway messages until it dies; return how many it took in."""
+    desk, ledger = city.desk()
+    running = asyncio.create_task(desk.run())
+    taken = 0
+    try:
+        while not running.done() and (taken < len(messages) or desk._waiting.qsize() or desk._in_hand):
+            while taken < len(messages) and not desk._waiting.full():
+                desk.hear(messages[taken])
+                taken += 1
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()
+    finally:
+        ledger.lose_power()
+    return taken
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_of_ten_thousand_commands_each_allowed_one_is_done_once_over_restarts_at_any_moment(tmp_path, seal):
+    city, chance, good = City(tmp_path, seal), random.Random(5), []
+    messages = [_made(number, chance, good) for number in range(COMMANDS)]
+    sent, lives = 0, 0
+    while sent < COMMANDS:
+        # Eight steps a command: so about each hundredth message is the last one of its gateway, wherever in its course.
+        city.life = Life(chance.randint(1, 600))
+        taken = asyncio.run(_until_the_power_goes(city, messages[sent : sent + 500]))
+        sent, lives = sent + taken, lives + 1
+    city.life = Life()
+    answered = {result["id"] for result in city.results}
+    again = [message for message in messages if json.loads(message.payload)["id"] not in answered]
+    asyncio.run(_until_the_power_goes(city, again))  # whoever hears nothing sends it again, with the same id
+
+    by_id: dict[str, list[dict]] = {}
+    for result in city.results:
+        by_id.setdefault(result["id"], []).append(result)
+    assert lives > 100
+    assert len(by_id) == len({json.loads(message.payload)["id"] for message in messages})
+    assert max(city.done.values()) == 1
+    for id_, results in by_id.items():
+        kind = id_.partition("-")[0]
+        if kind in REFUSED:
+            status, why = REFUSED[kind]
+            assert {result["status"] for result in results} == {status}
+            assert all(why in result["reason"] for result in results)
+            assert not city.done[id_]
+            continue
+        ends = {result["status"] for result in results} - {"begun"}
+        assert ends in ({"done"}, {"unknown"}), (id_, results)
+        assert city.done[id_] == 1 or ends == {"unknown"}
+    unknown = sum(results[-1]["status"] == "unknown" for results in by_id.values())
+    print(f"{len(by_id)} ids, {lives} gateways, {unknown} unknown")
+    assert unknown <= 2 * lives
