@@ -288,6 +288,18 @@ def _give_back(near: socket.socket) -> None:
             near.sendall(octets)
 
 
+def test_what_a_gateway_computes_is_told_apart_from_what_its_meters_said():
+    ledger = Ledger(FLOATS, computes=True)
+    computed = [*json.loads(pack(3, 1, 50.0)), {"n": "frequency_corrected", "v": 1.5}]
+    ledger.take(json.dumps(computed).encode(), 51.0)
+    ledger.take(pack(3, 1, 50.0, seq=2, device="m3-totals"), 51.0)
+    assert (ledger.messages, ledger.wrong, ledger.doubled_reads) == (2, 0, 0)
+    assert len(ledger.report()["boots"]["7"]["arrived_s"]) == 1
+    computed[5]["v"] += 1
+    ledger.take(json.dumps(computed).encode(), 51.0)
+    assert ledger.wrong == 1
+
+
 # The command.
 
 
@@ -346,7 +358,7 @@ def test_bench_runs_the_gateway_as_shipped_and_every_value_is_right(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["outages", "dead-unit", "rs485", "flash", "ble"])
+@pytest.mark.parametrize("name", ["outages", "dead-unit", "rs485", "flash", "ble", "edge"])
 def test_scenario_runs_and_nothing_is_lost_or_wrong(name, tmp_path):
     if name == "ble" and shutil.which("dbus-daemon") is None:
         pytest.skip("dbus-daemon is missing: apt-get install dbus")

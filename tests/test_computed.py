@@ -362,3 +362,95 @@ def test_a_time_zone_that_is_none_is_told(tmp_path):
     path = tmp_path / "gateway.toml"
     path.write_text(FILE.replace("Europe/Bucharest", "Europe/Timisoara"))
     assert "there is no time zone 'Europe/Timisoara'" in settings.examine(path)[1][0]
+
+
+async def late_of_node(recorder, device, seq, reading, time_ms, arrival_ms):
+    record = Record("air-1", 5, seq, device, time_ms, SYNCHRONISED, [reading])
+    await recorder.record_of_node(record, senml.encode(record), Head("air-1", 5, seq), arrival_ms)
+    await settle()
+
+
+def test_a_node_whose_clock_is_ahead_ends_no_interval_before_its_time(tmp_path):
+    config = configuration(tmp_path, '[totals.feed]\ninput = "air-1/feed"\nquantities = ["water_volume"]\n')
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            for minute in range(0, 31, 5):
+                now_ms = START_MS + minute * 60_000
+                ahead_ms = 74 * 365 * 24 * HOUR_MS if minute == 10 else 0
+                reading = Reading("water_volume", minute)
+                await late_of_node(recorder, "feed", minute + 1, reading, now_ms + ahead_ms, now_ms)
+            return readings_of(records, "feed")[-2:], len(of(records, "feed"))
+
+    last, count = asyncio.run(read())
+    assert last[-1] == [Reading("coverage", 15), Reading("water_volume_15min", 15)]
+    assert count == 7 + 2, "the node's own records, and two quarter-hours"
+
+
+def test_before_the_clock_is_set_only_alarms_are_computed(tmp_path):
+    alarm = '[alarms.high]\ninput = "home"\nquantity = "active_energy_import"\nabove = 5\n'
+    config = configuration(tmp_path, TOTALS + alarm)
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            for time_ms, value in ((1000, 10), (2000, 11), (START_MS, 12), (START_MS + QUARTER_MS, 13)):
+                await recorder.record("home", [[Reading("active_energy_import", value)]], time_ms)
+                await settle()
+            return records
+
+    records = asyncio.run(read())
+    assert readings_of(records, "high") == [[Reading("alarm", 1), Reading("active_energy_import", 10)]]
+    assert readings_of(records, "home-15min") == [[Reading("coverage", 15), Reading("active_energy_import_15min", 1)]]
+
+
+def test_what_a_node_brings_late_ends_no_alarm_of_now(tmp_path):
+    config = configuration(tmp_path, '[alarms.dust]\ninput = "air-1/pms"\nquantity = "pm2_5"\nabove = 50\n')
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            await late_of_node(recorder, "pms", 9, Reading("pm2_5", 60), START_MS, START_MS)
+            await late_of_node(recorder, "pms", 1, Reading("pm2_5", 5), START_MS - 3 * HOUR_MS, START_MS + 1000)
+            await late_of_node(recorder, "pms", 10, Reading("pm2_5", 5), START_MS + 60_000, START_MS + 61_000)
+            return [(record.time_ms, record.readings[0].value) for record in of(records, "dust")]
+
+    assert asyncio.run(read()) == [(START_MS, 1), (START_MS + 60_000, 0)]
+
+
+def test_a_fault_in_a_calculation_is_not_one_of_the_line_that_reads(tmp_path, monkeypatch):
+    config = configuration(tmp_path, TOTALS)
+
+    def fail(*_):
+        raise ZeroDivisionError
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            recorder_part = await computed(
+                Ground(Clocks(lambda: START_MS, mono_ms), 1, None, None, recorder, Health(mono_ms)),
+                config,
+                "totals.home-15min",
+                b"",
+            )
+            await recorder.record("home", [[Reading("active_energy_import", 1)]], START_MS)
+            [(_, work)] = recorder_part.works
+            with pytest.raises(ZeroDivisionError):
+                await asyncio.wait_for(work(), 5)
+            return readings_of(records, "home")
+
+    monkeypatch.setattr("bega_gateway.edge.derive.IntervalTotals.take", fail)
+    assert asyncio.run(read()) == [[Reading("active_energy_import", 1)]]
+
+
+def test_a_part_that_was_let_go_hears_nothing_more(tmp_path):
+    config = configuration(tmp_path, "")
+    heard = []
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, _):
+            end = recorder.listen(lambda record, *_: heard.append(record.device), [("gw-1", "home"), ("gw-1", "home")])
+            for device in ("home", "street"):
+                await recorder.record(device, [[Reading("pm2_5", 1)]], START_MS)
+            end()
+            await recorder.record("home", [[Reading("pm2_5", 1)]], START_MS)
+
+    asyncio.run(read())
+    assert heard == ["home"]

@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bega_gateway.edge import tables
 from bega_gateway.edge.balance import Metered, balance
 from bega_gateway.edge.correction import barkjohn_2021, calibrated, kappa_koehler
+from bega_gateway.edge.derive import IntervalMeans
 from bega_gateway.edge.night_flow import QUARTER_MS, minimum_night_flow, net_night_flow, night_of
 from bega_gateway.edge.rules import Alarm, Deadband, Threshold
 from bega_gateway.edge.stale import Staleness
+from bega_gateway.edge.treatment import Treatments
 from bega_gateway.edge.us_aqi import ParticulateHours, nowcast, us_aqi
-from bega_protocols.reading import STALE, SUSPECT, Reading
+from bega_protocols.reading import GOOD, STALE, SUSPECT, Reading
 
 ROMANIA = ZoneInfo("Europe/Bucharest")
 AMOUNT = st.decimals(0, 10**6, places=3).map(Fraction)
@@ -144,6 +147,15 @@ def test_too_little_can_be_the_alarm():
     assert changes(alarm, (0, 5), (1, 2), (2, 3), (3, 4)) == [None, "raised", None, "cleared"]
 
 
+def test_a_clock_that_is_set_back_does_not_hold_an_alarm_up_for_longer():
+    alarm = Alarm(Threshold(Fraction(5), Fraction(5), raise_after_ms=60_000))
+    hour_ms = 3_600_000
+    assert alarm.add(hour_ms, Fraction(6)) is None
+    assert alarm.add(30_000, Fraction(6)) is None
+    assert alarm.add(89_999, Fraction(6)) is None
+    assert alarm.add(90_000, Fraction(6)) == "raised"
+
+
 def test_a_bound_that_clears_beyond_where_it_raises_is_refused():
     with pytest.raises(ValueError, match="clear_at"):
         Threshold(Fraction(50), Fraction(51))
@@ -231,3 +243,38 @@ def test_a_value_that_is_too_old_is_said_to_be_stale_once():
     assert staleness.overdue(1000) == [Reading("current", 0, 0, "l1", STALE)]
     assert staleness.overdue(1500) == [Reading("pm2_5", 0, 0, "", STALE)]
     assert staleness.overdue(9999) == []
+
+
+VALUES = st.lists(st.tuples(st.integers(0, 59), st.integers(-(10**6), 10**6), st.integers(-3, 1)), min_size=1)
+
+
+@given(samples=VALUES)
+def test_means_of_any_digits_against_decimals(samples):
+    means = IntervalMeans(tables.Means(input="x", quantities=["temperature"]), ROMANIA)
+    minutes: dict[int, list[Decimal]] = {}
+    for minute, value, exp10 in sorted(samples):
+        rows = [Reading("temperature", value, exp10)]
+        assert not list(means.take(("gw", "x"), rows, minute * 60_000, ""))
+        minutes.setdefault(minute, []).append(Decimal(value).scaleb(exp10))
+    [given] = means.take(("gw", "x"), [], 3_600_000, "")
+    coverage, mean, least, most = given.readings
+    values = [value for found in minutes.values() for value in found]
+    assert (coverage.value, least.value, most.value) == (len(minutes), 1000 * min(values), 1000 * max(values))
+    expected = sum((sum(found) / len(found) for found in minutes.values()), Decimal(0)) / len(minutes)
+    assert abs(mean.value - 1000 * expected) <= Decimal("0.5000001")
+    assert mean.quality == (GOOD if len(minutes) >= 45 else SUSPECT)
+
+
+@given(
+    value=st.integers(-(10**6), 10**6),
+    exp10=st.integers(-4, 2),
+    least=st.decimals(-1000, 0, places=2),
+    most=st.decimals(0, 1000, places=2),
+)
+def test_what_lies_outside_its_limits_is_doubted(value, exp10, least, most):
+    treatments = Treatments()
+    limit = tables.Limit(input="x", quantity="temperature", least=float(least), most=float(most))
+    treatments.use([], [(("gw", "x"), limit)], [])
+    [reading] = treatments.treat(("gw", "x"), [Reading("temperature", value, exp10)], 0)
+    lies_within = least <= Decimal(value).scaleb(exp10) <= most
+    assert reading == Reading("temperature", value, exp10, "", GOOD if lies_within else SUSPECT)

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from bega.clock import CLOCK_FLOOR_MS
 from bega_gateway.build import Part
 from bega_gateway.edge import tables, us_aqi
 from bega_gateway.edge.air_index import BANDS_UGM3, HOUR_MS, ParticulateHour
@@ -22,10 +23,11 @@ from bega_protocols.reading import GOOD, Reading, parse_decimal
 if TYPE_CHECKING:
     from bega_gateway.build import Ground
     from bega_gateway.config import Config
-    from bega_gateway.edge.derive import Calculation
+    from bega_gateway.edge.derive import Calculation, Given
     from bega_protocols.record import Record
 
-MOST_WAITING = 10_000  # records that a calculation may lie behind; then the oldest are left out
+MOST_WAITING = 10_000  # records of a calculation that may wait; then the oldest are left out
+LATE_MS = 900_000  # what is older when it arrives raises and clears no alarm
 
 
 async def computed(ground: Ground, config: Config, place: str, state: bytes) -> Part:
@@ -62,39 +64,76 @@ def _calculation(config: Config, table: tables.Derived | tables.Treated, state: 
 def _calculated(
     ground: Ground, config: Config, name: str, table: tables.Derived | tables.Treated, calculation: Calculation
 ) -> Part:
-    """Return what brings each record of the inputs to `calculation`, in a task of its own.
+    """Return what brings each record of the inputs to `calculation`, and a task that records what it gives.
 
-    A line never waits for it; one that lies far behind leaves the oldest out.
+    Most records only change what it remembers, so it takes them as they come: a task each would cost more than the
+    calculation. A line never waits for what is to be recorded; where that lies far behind, the oldest is left out.
     """
     recorder = ground.recorder
-    inputs = [config.input_of(given) for given in tables.inputs_of(table)]
-    waiting: deque[tuple[Record, int, bool]] = deque(maxlen=MOST_WAITING)
+    alarm = calculation if isinstance(calculation, ThresholdAlarm) else None
+    waiting: deque[tuple[Given, _Kept | None, bool]] = deque(maxlen=MOST_WAITING)
+    faults: list[Exception] = []
     filled = asyncio.Event()
 
     def take(record: Record, arrival_ms: int, simulated: bool) -> None:
-        if (record.source, record.device) in inputs:
-            waiting.append((record, arrival_ms if record.time_ms is None else record.time_ms, simulated))
+        time_ms = _time_of(record, arrival_ms, alarm is not None)
+        if time_ms is None or faults:
+            return
+        device = record.source, record.device
+        try:
+            found = list(calculation.take(device, record.readings, time_ms, recorder.serial_of(device)))
+        except Exception as fault:  # it is this part that ends, and not the line that has read the record
+            faults.append(fault)
+            filled.set()
+            return
+        if found:
+            # With the last one, so that a fall of power in between gives a record twice and never none.
+            kept = _Kept(calculation.state())
+            waiting.extend((given, kept if given is found[-1] else None, simulated) for given in found)
             filled.set()
 
     async def give() -> None:
         while True:
             await filled.wait()
             filled.clear()
+            if faults:
+                raise faults.pop()
             while waiting:
-                record, time_ms, simulated = waiting.popleft()
-                device = record.source, record.device
-                for given in calculation.take(device, record.readings, time_ms, recorder.serial_of(device)):
-                    await recorder.record(
-                        name,
-                        [given.readings],
-                        given.time_ms,
-                        keeps=calculation,
-                        simulated=simulated,
-                        at_once=calculation.at_once,
-                    )
+                given, kept, simulated = waiting.popleft()
+                await recorder.record(
+                    name,
+                    [given.readings],
+                    given.time_ms,
+                    keeps=kept,
+                    simulated=simulated,
+                    at_once=calculation.at_once,
+                )
 
-    alarm = calculation if isinstance(calculation, ThresholdAlarm) else None
-    return Part([(name, give)], let_go=recorder.listen(take), alarm=alarm)
+    inputs = [config.input_of(given) for given in tables.inputs_of(table)]
+    return Part([(name, give)], let_go=recorder.listen(take, inputs), alarm=alarm)
+
+
+class _Kept:
+    """What a calculation asked to keep, as of the record that it gave."""
+
+    def __init__(self, state: bytes) -> None:
+        self._state = state
+
+    def state(self) -> bytes:
+        return self._state
+
+
+def _time_of(record: Record, arrival_ms: int, is_for_alarm: bool) -> int | None:
+    """Return the time that a calculation takes a record for, None if it is nothing to compute with.
+
+    Nothing is measured after it arrived: a node whose clock is ahead would otherwise end every interval up to its time,
+    and hold up all that is measured before. Without any clock only an alarm has a use for a record; and an alarm is of
+    what is now, so that it has none for what a node brings late.
+    """
+    if arrival_ms < CLOCK_FLOOR_MS:
+        return record.time_ms if record.time_ms is not None or not is_for_alarm else arrival_ms
+    time_ms = arrival_ms if record.time_ms is None else min(record.time_ms, arrival_ms)
+    return None if is_for_alarm and arrival_ms - time_ms > LATE_MS else time_ms
 
 
 async def _air_index(ground: Ground, config: Config, name: str, table: tables.AirIndex) -> Part:
@@ -116,8 +155,8 @@ async def _air_index(ground: Ground, config: Config, name: str, table: tables.Ai
                 simulated_until_ms = max(simulated_until_ms, point.time_ms * point.simulated)
 
     def take(record: Record, arrival_ms: int, simulated: bool) -> None:
-        if (record.source, record.device) in inputs:
-            time_ms = arrival_ms if record.time_ms is None else record.time_ms
+        time_ms = _time_of(record, arrival_ms, False)
+        if time_ms is not None:
             hour.add(time_ms, record.readings)
             if hours:
                 hours.add(time_ms, record.readings)
@@ -130,4 +169,4 @@ async def _air_index(ground: Ground, config: Config, name: str, table: tables.Ai
             await ground.recorder.record(name, [readings], now_ms, simulated=simulated)
             await asyncio.sleep(table.every_s)
 
-    return Part([(name, give)], let_go=ground.recorder.listen(take))
+    return Part([(name, give)], let_go=ground.recorder.listen(take, inputs))

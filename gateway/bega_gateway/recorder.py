@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from bega.clock import CLOCK_FLOOR_MS
 from bega.outbox.spool import Head, Spool
@@ -35,7 +35,7 @@ class Recorder:
         self._seq = 0
         self._spool = spool
         self._feed = feed
-        self._listeners: list[Listener] = []
+        self._listeners: dict[Device | None, list[Listener]] = {}  # by whose records they want; None: all
         self._encoder = senml.Encoder()
         self._pace: Pace | None = None
         self._treatments = Treatments()
@@ -51,6 +51,8 @@ class Recorder:
         """Return the number of a meter (source, device), '' if it does not tell it."""
         source, name = device
         told = self._attributes.get(name, {}) if source == self.source else {}
+        if not told:
+            return ""  # asked for each record of each calculation, and most devices tell nothing
         return next((told[attribute] for attribute in NUMBERS if told.get(attribute)), "")
 
     def audience_of(self, source: str, device: str) -> Audience | None:
@@ -62,10 +64,21 @@ class Recorder:
         """From now on whoever brings records waits when `pace` holds."""
         self._pace = pace
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener(record, arrival_ms, simulated)` for each record from now on; return what ends that."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+    def listen(self, listener: Listener, devices: Iterable[Device] | None = None) -> Callable[[], None]:
+        """Call `listener(record, arrival_ms, simulated)` for each record from now on; return what ends that.
+
+        devices: (source, device) of those whose records it wants, all if left out. With calculations on every device,
+        to ask each of them about each record would cost more than they do.
+        """
+        wanted: set[Device | None] = {None} if devices is None else set(devices)
+        for device in wanted:
+            self._listeners.setdefault(device, []).append(listener)
+
+        def end() -> None:
+            for device in wanted:
+                self._listeners[device].remove(listener)
+
+        return end
 
     async def record(
         self,
@@ -135,8 +148,9 @@ class Recorder:
     def _tell(self, record: Record, arrival_ms: int, simulated: bool) -> None:
         if self._feed and self._config.audience_of(record.source, record.device) == "public":
             self._feed.add(record, arrival_ms, simulated)
-        for listener in self._listeners:
-            listener(record, arrival_ms, simulated)
+        for wanted in (None, (record.source, record.device)):
+            for listener in self._listeners.get(wanted, ()):
+                listener(record, arrival_ms, simulated)
 
 
 def _treated(

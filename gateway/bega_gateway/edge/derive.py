@@ -18,7 +18,7 @@ from bega_gateway.edge import rules
 from bega_gateway.edge.balance import Metered, balance
 from bega_gateway.edge.intervals import end_of, start_of
 from bega_gateway.edge.night_flow import QUARTER_MS, minimum_night_flow, net_night_flow, night_of
-from bega_gateway.edge.register import Sample
+from bega_gateway.edge.register import Sample, scaled
 from bega_gateway.edge.tables import SUFFIX, Alarm, Balance, Means, NightFlow, Totals, exact, register_limits
 from bega_gateway.edge.totals import Total
 from bega_gateway.edge.totals import Totals as RegisterTotals
@@ -111,7 +111,7 @@ class IntervalMeans:
         self._table = table
         self._zone = zone
         self._start_ms: int | None = None
-        self._samples: dict[tuple[str, str], dict[int, list[Fraction]]] = {}
+        self._samples: dict[tuple[str, str], _Samples] = {}
 
     def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
         """Give the record of the interval that ended, if a later one has begun; what comes late for it is left out."""
@@ -124,8 +124,10 @@ class IntervalMeans:
             return
         for reading in readings:
             if reading.quantity in self._table.quantities and reading.quality == GOOD:
-                minutes = self._samples.setdefault((reading.quantity, reading.part), {})
-                minutes.setdefault((time_ms - start_ms) // MINUTE_MS, []).append(quantity_value(reading))
+                key = reading.quantity, reading.part
+                if key not in self._samples:
+                    self._samples[key] = _Samples(reading.exp10)
+                self._samples[key].add((time_ms - start_ms) // MINUTE_MS, reading.value, reading.exp10)
 
     def state(self) -> bytes:
         """Return nothing: the interval that a restart interrupts has less coverage."""
@@ -135,21 +137,59 @@ class IntervalMeans:
         if not self._samples:
             return
         end_ms = end_of(self._table.period, start_ms, self._zone)
-        coverage = max(len(minutes) for minutes in self._samples.values())
+        coverage = max(len(samples.minutes) for samples in self._samples.values())
         found = [Reading("coverage", coverage)]
-        for (quantity, part), minutes in self._samples.items():
-            is_enough = 4 * len(minutes) * MINUTE_MS >= 3 * (end_ms - start_ms)  # 75 %: 2008/50/EC, Annex VII
+        for (quantity, part), samples in self._samples.items():
+            is_enough = 4 * len(samples.minutes) * MINUTE_MS >= 3 * (end_ms - start_ms)  # 75 %: 2008/50/EC, Annex VII
             quality = GOOD if is_enough else SUSPECT
-            means = [sum(values, Fraction(0)) / len(values) for values in minutes.values()]
-            values = [value for minute in minutes.values() for value in minute]
             suffix = SUFFIX[self._table.period]
-            for name, value in (
-                ("mean", sum(means, Fraction(0)) / len(means)),
-                ("min", min(values)),
-                ("max", max(values)),
-            ):
+            for name, value in (("mean", samples.mean), ("min", samples.least), ("max", samples.most)):
                 found.append(reading_of(f"{quantity}_{name}{suffix}", value, MEAN_PLACES, part, quality))
         yield Given(end_ms, found)
+
+
+class _Samples:
+    """What one quantity was in an interval: as much memory a minute however often it is measured."""
+
+    def __init__(self, exp10: int) -> None:
+        self._exp10 = exp10  # of all numbers here: the finest that came
+        self._range: tuple[int, int] | None = None
+        self.minutes: dict[int, tuple[int, int]] = {}  # how often measured, and the sum
+
+    def add(self, minute: int, value: int, exp10: int) -> None:
+        """Take value x 10^exp10, measured in `minute` of the interval."""
+        if exp10 < self._exp10:
+            self._refine(exp10)
+        elif exp10 > self._exp10:
+            value = scaled(value, exp10, self._exp10)
+        count, total = self.minutes.get(minute, (0, 0))
+        self.minutes[minute] = count + 1, total + value
+        least, most = self._range or (value, value)
+        if not least < value < most:
+            self._range = min(least, value), max(most, value)
+
+    @property
+    def mean(self) -> Fraction:
+        """Return the mean of the minutes' means: one in which it is measured more often weighs no more."""
+        means = sum((Fraction(total, count) for count, total in self.minutes.values()), Fraction(0))
+        return means * Fraction(10) ** self._exp10 / len(self.minutes)
+
+    @property
+    def least(self) -> Fraction:
+        assert self._range
+        return self._range[0] * Fraction(10) ** self._exp10
+
+    @property
+    def most(self) -> Fraction:
+        assert self._range
+        return self._range[1] * Fraction(10) ** self._exp10
+
+    def _refine(self, exp10: int) -> None:
+        factor = scaled(1, self._exp10, exp10)
+        self._exp10 = exp10
+        self.minutes = {minute: (count, total * factor) for minute, (count, total) in self.minutes.items()}
+        if self._range:
+            self._range = self._range[0] * factor, self._range[1] * factor
 
 
 class NetworkBalance:
@@ -283,7 +323,7 @@ class ThresholdAlarm:
     def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
         """Give a record with `alarm` 1 or 0, and the value that made it so."""
         for reading in readings:
-            if (reading.quantity, reading.part) != (self._table.quantity, self._table.part) or reading.quality != GOOD:
+            if reading.quantity != self._table.quantity or reading.part != self._table.part or reading.quality != GOOD:
                 continue
             change = self._alarm.add(time_ms, quantity_value(reading))
             if change:

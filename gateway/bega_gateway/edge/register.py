@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 NEAR_TOP_PERCENT = 10  # a register rolls over from its last tenth into its first
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True):
     """One reading of a register."""
 
     time_ms: int
@@ -39,8 +40,7 @@ class Limits:
     most_per_hour: tuple[int, int] | None = None  # (value, exp10): more than this cannot flow in an hour
 
 
-@dataclass(frozen=True)
-class Flow:
+class Flow(msgspec.Struct, frozen=True):
     """What flowed between two readings: `amount` x 10^exp10. None: not known, `why` says what happened."""
 
     start_ms: int

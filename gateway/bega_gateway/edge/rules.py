@@ -44,6 +44,8 @@ class Alarm:
     def add(self, time_ms: int, value: Fraction) -> Change | None:
         """Take a value measured at `time_ms`; return what it changes."""
         wants = self._threshold.clears(value) if self.is_raised else self._threshold.raises(value)
+        if self._since_ms is not None and time_ms < self._since_ms:
+            self._since_ms = time_ms  # the clock was set back: the hold time begins anew
         stays = self._threshold.raises(value) if self.is_raised else self._threshold.clears(value)
         if stays:
             self._since_ms = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
-from math import floor
+from typing import NamedTuple
 
 from bega_gateway.edge.correction import barkjohn_2021, calibrated, kappa_koehler
 from bega_gateway.edge.rules import Deadband
@@ -19,14 +19,32 @@ HUMIDITY = "humidity"
 CORRECTED_PLACES = -1  # a corrected value has at least one
 
 
+class _Bounds(NamedTuple):
+    """A limit, read from its table once."""
+
+    least: Fraction | None
+    most: Fraction | None
+
+
+class _Formula(NamedTuple):
+    """A correction, read from its table once."""
+
+    table: Correction
+    slope: Fraction
+    offset: Fraction
+    kappa: Fraction
+    humidity_of: Device | None
+
+
 class Treatments:
     """All that is configured for the devices of one gateway, and the humidity that some of it needs."""
 
     def __init__(self) -> None:
-        self._corrections: dict[Device, list[tuple[Correction, Device | None]]] = {}
-        self._limits: dict[Device, list[Limit]] = {}
+        self._corrections: dict[Device, list[_Formula]] = {}
+        self._limits: dict[Device, dict[str, list[_Bounds]]] = {}  # by device and quantity
         self._bands: dict[Device, list[tuple[Band, dict[str, Deadband]]]] = {}
         self._humidity: dict[Device, tuple[int, Fraction] | None] = {}
+        self._concerned: set[Device] = set()
 
     def use(
         self,
@@ -37,31 +55,32 @@ class Treatments:
         """From now on this is configured, each with its device; a correction also with the device of its humidity."""
         self._corrections, self._limits = {}, {}
         for device, correction, humidity_of in corrections:
-            self._corrections.setdefault(device, []).append((correction, humidity_of))
+            self._corrections.setdefault(device, []).append(_formula(correction, humidity_of))
         for device, limit in limits:
-            self._limits.setdefault(device, []).append(limit)
+            self._limits.setdefault(device, {}).setdefault(limit.quantity, []).append(_bounds(limit))
         before = {band: reported for rows in self._bands.values() for band, reported in rows}
         self._bands = {}
         for device, band in bands:
             self._bands.setdefault(device, []).append((band, before.get(band, {})))
-        wanted = {humidity_of for rows in self._corrections.values() for _, humidity_of in rows if humidity_of}
+        formulas = [formula for rows in self._corrections.values() for formula in rows]
+        wanted = {formula.humidity_of for formula in formulas if formula.humidity_of}
         self._humidity = {device: self._humidity.get(device) for device in wanted}
+        self._concerned = {*self._corrections, *self._limits, *self._bands, *self._humidity}
 
     def concerns(self, device: Device) -> bool:
         """Return whether anything is to be done with what `device` says."""
-        known = (self._corrections, self._limits, self._bands, self._humidity)
-        return any(device in rows for rows in known)
+        return device in self._concerned
 
     def treat(self, device: Device, readings: list[Reading], time_ms: int) -> list[Reading]:
         """Return the readings as their record is to have them; [] if all of them stand still."""
-        for limit in self._limits.get(device, ()):
-            readings = [_doubted(reading, limit) for reading in readings]
+        limits = self._limits.get(device)
+        if limits:
+            readings = [_doubted(row, limits[row.quantity]) if row.quantity in limits else row for row in readings]
         if device in self._humidity:
             self._note_humidity(device, readings, time_ms)
         corrected = []
-        for correction, humidity_of in self._corrections.get(device, ()):
-            humidity = self._humidity_for(correction, humidity_of, readings, time_ms)
-            corrected += _corrected(readings, correction, humidity)
+        for formula in self._corrections.get(device, ()):
+            corrected += _corrected(readings, formula, self._humidity_for(formula, readings, time_ms))
         readings = readings + corrected
         for band, reported in self._bands.get(device, ()):
             readings = [reading for reading in readings if _is_news(reading, band, reported, time_ms)]
@@ -72,35 +91,57 @@ class Treatments:
         if value is not None:
             self._humidity[device] = (time_ms, value)
 
-    def _humidity_for(
-        self, correction: Correction, humidity_of: Device | None, readings: list[Reading], time_ms: int
-    ) -> Fraction | None:
-        """Return the humidity in per cent, None if none is known that is near enough in time."""
-        if humidity_of is None:
+    def _humidity_for(self, formula: _Formula, readings: list[Reading], time_ms: int) -> Fraction | None:
+        """Return the humidity in per cent, None if it is not needed, or none is known that is near enough in time."""
+        if formula.table.formula == "linear":
+            return None
+        if formula.humidity_of is None:
             return _humidity_in(readings)
-        known = self._humidity.get(humidity_of)
-        if known is None or abs(time_ms - known[0]) > 1000 * correction.humidity_for_s:
+        known = self._humidity.get(formula.humidity_of)
+        if known is None or abs(time_ms - known[0]) > 1000 * formula.table.humidity_for_s:
             return None
         return known[1]
 
 
 def quantity_value(reading: Reading) -> Fraction:
     """Return the value of a reading in its quantity's unit."""
-    return Fraction(reading.value) * Fraction(10) ** reading.exp10
+    if reading.exp10 < 0:
+        return Fraction(reading.value, 10**-reading.exp10)
+    return Fraction(reading.value * 10**reading.exp10)
 
 
 def reading_of(quantity: str, value: Fraction, exp10: int, part: str = "", quality: int = GOOD) -> Reading:
     """Return the reading of `value`, rounded half up at 10^exp10."""
-    return Reading(quantity, floor(value / Fraction(10) ** exp10 + Fraction(1, 2)), exp10, part, quality)
+    numerator = value.numerator * 10 ** max(0, -exp10)
+    denominator = value.denominator * 10 ** max(0, exp10)
+    return Reading(quantity, (2 * numerator + denominator) // (2 * denominator), exp10, part, quality)
 
 
-def _doubted(reading: Reading, limit: Limit) -> Reading:
-    if reading.quantity != limit.quantity or reading.quality != GOOD:
+def _formula(table: Correction, humidity_of: Device | None) -> _Formula:
+    return _Formula(table, exact(table.slope), exact(table.offset), exact(table.kappa), humidity_of)
+
+
+def _bounds(limit: Limit) -> _Bounds:
+    least, most = (None if bound is None else exact(bound) for bound in (limit.least, limit.most))
+    return _Bounds(least, most)
+
+
+def _doubted(reading: Reading, limits: list[_Bounds]) -> Reading:
+    if reading.quality != GOOD:
         return reading
-    value = quantity_value(reading)
-    too_little = limit.least is not None and value < exact(limit.least)
-    too_much = limit.most is not None and value > exact(limit.most)
-    return reading._replace(quality=SUSPECT) if too_little or too_much else reading
+    for least, most in limits:
+        too_little = least is not None and _beside(reading, least) < 0
+        too_much = most is not None and _beside(reading, most) > 0
+        if too_little or too_much:
+            return reading._replace(quality=SUSPECT)
+    return reading
+
+
+def _beside(reading: Reading, bound: Fraction) -> int:
+    """Return less than 0 if the value is below `bound`, more if it is above: in whole numbers, as it is asked often."""
+    up: int = 10 ** max(0, reading.exp10)
+    down: int = 10 ** max(0, -reading.exp10)
+    return reading.value * up * bound.denominator - bound.numerator * down
 
 
 def _humidity_in(readings: list[Reading]) -> Fraction | None:
@@ -110,31 +151,31 @@ def _humidity_in(readings: list[Reading]) -> Fraction | None:
     return None
 
 
-def _corrected(readings: list[Reading], correction: Correction, humidity: Fraction | None) -> list[Reading]:
+def _corrected(readings: list[Reading], formula: _Formula, humidity: Fraction | None) -> list[Reading]:
     """Return the corrected readings of one quantity; none where the formula's domain ends or humidity is unknown.
 
     Their quality is that of the raw one: a correction makes nothing good that was doubted.
     """
     found = []
     for reading in readings:
-        if reading.quantity != correction.quantity or reading.quality == STALE:
+        if reading.quantity != formula.table.quantity or reading.quality == STALE:
             continue
-        value = calibrated(quantity_value(reading), exact(correction.slope), exact(correction.offset))
-        dry = _dried(value, correction, humidity)
+        value = calibrated(quantity_value(reading), formula.slope, formula.offset)
+        dry = _dried(value, formula, humidity)
         if dry is not None:
             exp10 = min(reading.exp10, CORRECTED_PLACES)
             found.append(reading_of(reading.quantity + CORRECTED, dry, exp10, reading.part, reading.quality))
     return found
 
 
-def _dried(value: Fraction, correction: Correction, humidity: Fraction | None) -> Fraction | None:
-    if correction.formula == "linear":
+def _dried(value: Fraction, formula: _Formula, humidity: Fraction | None) -> Fraction | None:
+    if formula.table.formula == "linear":
         return value
     if humidity is None:
         return None
-    if correction.formula == "barkjohn_2021":
+    if formula.table.formula == "barkjohn_2021":
         return barkjohn_2021(value, humidity)
-    return kappa_koehler(value, humidity, exact(correction.kappa))
+    return kappa_koehler(value, humidity, formula.kappa)
 
 
 def _is_news(reading: Reading, band: Band, reported: dict[str, Deadband], time_ms: int) -> bool:

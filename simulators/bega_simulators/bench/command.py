@@ -45,6 +45,9 @@ class Scenario(NamedTuple):
 SCENARIOS = {
     "load": Scenario("load", "load", "100 meters x 30 values x 1 Hz: CPU beside the floor, latency, memory"),
     "most": Scenario("load", "most", "the most values a second, and what happens beyond"),
+    "edge": Scenario(
+        "edge", "edge", "the ordinary day with a correction, a limit, totals, means, an alarm on each meter: CPU"
+    ),
     "outages": Scenario("outages", "outages", "broker stopped, black hole, gateway killed twice: what arrives"),
     "dead-unit": Scenario("dead_unit", "dead_unit", "one silent meter of ten on one connection, and its return"),
     "rs485": Scenario("rs485", "rs485", "three meters on a bus: how well the wire is used, and whether faults lie"),

@@ -249,9 +249,9 @@ class Programs:
         farm = self.module("farm", "--meters", str(meters), "--floats", str(floats), *more)
         return farm, farm.hear()["ports"]
 
-    def subscriber(self, port: int, floats: int, keep_stamps: bool = False) -> Process:
+    def subscriber(self, port: int, floats: int, keep_stamps: bool = False, computes: bool = False) -> Process:
         """Start whoever reads at the broker."""
-        more = ["--keep-stamps"] if keep_stamps else []
+        more = ["--keep-stamps"] * keep_stamps + ["--computes"] * computes
         subscriber = self.module("subscriber", "--port", str(port), "--floats", str(floats), *more)
         if "error" in subscriber.hear():
             raise LineError("the bench's reader cannot reach the broker")

@@ -73,20 +73,25 @@ class Window:
 class Stage:
     """Brings up what stays the same for all programs: use as a block."""
 
-    def __init__(self, programs: Programs, meters: int, floats: int, at_each_change: bool = False) -> None:
+    def __init__(
+        self, programs: Programs, meters: int, floats: int, at_each_change: bool = False, computes: bool = False
+    ) -> None:
         self.programs = programs
         self.meters = meters
         self.floats = floats
         self.broker = programs.broker(at_each_change)
         self.farm, self.ports = programs.farm(meters, floats)
-        self.subscriber = programs.subscriber(self.broker.port, floats)
+        self.subscriber = programs.subscriber(self.broker.port, floats, computes=computes)
 
-    def gateway(self, name: str, every_s: float, window_s: float) -> Gateway:
-        """Make a gateway that reads every meter on a line of its own."""
+    def gateway(self, name: str, every_s: float, window_s: float, edge: str = "") -> Gateway:
+        """Make a gateway that reads every meter on a line of its own.
+
+        edge: the tables of what it computes, TOML.
+        """
 
         def configuration(directory: Path) -> str:
             hang = [f"l{number}" for number in range(self.meters)]
-            table = devices(hang, every_s)
+            table = devices(hang, every_s) + edge
             return gateway_configuration(directory, [self.broker.port], tcp_lines(self.ports), table, window_s)
 
         return self.programs.gateway(name, configuration, self.floats)
