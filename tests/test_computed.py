@@ -454,3 +454,57 @@ def test_a_part_that_was_let_go_hears_nothing_more(tmp_path):
 
     asyncio.run(read())
     assert heard == ["home"]
+
+
+def test_a_sensor_that_is_read_every_five_minutes_has_a_whole_hour(tmp_path):
+    text = FILE.replace('driver = "pms5003"', 'driver = "pms5003"\nevery_s = 300')
+    path = tmp_path / "gateway.toml"
+    path.write_text(text + '[means.street-1h]\ninput = "street"\nquantities = ["pm2_5"]\n')
+    config, problems = settings.examine(path)
+    assert not problems
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            for minute in range(0, 121, 5):
+                if not 60 <= minute < 80:
+                    await recorder.record("street", [[Reading("pm2_5", 8)]], START_MS + minute * 60_000)
+            await settle()
+            return readings_of(records, "street-1h")
+
+    whole, broken = asyncio.run(read())
+    assert whole[:2] == [Reading("coverage", 60), Reading("pm2_5_mean_1h", 8000, -3)]
+    assert broken[:2] == [Reading("coverage", 40), Reading("pm2_5_mean_1h", 8000, -3, "", SUSPECT)]
+
+
+def test_a_full_spool_drops_no_alarm(tmp_path):
+    config = configuration(tmp_path, '[alarms.dust]\ninput = "street"\nquantity = "pm2_5"\nabove = 50\n')
+    assert config.storage_class_of("gw-1", "dust") == "alarm"
+    assert config.storage_class_of("gw-1", "street") == "routine"
+    assert config.storage_class_of("air-1", "dust") == "routine"
+
+
+BALANCE = '[totals.a]\ninput = "home"\nquantities = ["gas_volume"]\n[balances.x]\nquantity = "gas_volume_15min"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[alarms.x]\ninput = "home"\nquantity = "voltage"\nabove = nan\n', "neither inf nor nan"),
+        ('[corrections.x]\ninput = "street"\nquantity = "pm10"\nslope = inf\n', "neither inf nor nan"),
+        (BALANCE + 'feeds = ["a"]\nconsumers = ["home"]\nclasses = { a = inf }\n', "neither inf nor nan"),
+        (BALANCE + 'feeds = ["a"]\nconsumers = ["a"]\n', "a is there twice"),
+        ('[totals.x]\ninput = "home"\nquantities = ["gas_volume"]\nwraps_at = 0\n', "wraps_at"),
+        ('[limits.x]\ninput = "home"\nquantity = "voltage"\nleast = 260\nmost = 180\n', "must not be more than `most`"),
+        (
+            '[corrections.x]\ninput = "street"\nquantity = "temperature"\nformula = "kappa_koehler"\n',
+            "for particulates alone",
+        ),
+        (
+            '[corrections.x]\ninput = "street"\nquantity = "pm2_5"\nformula = "barkjohn_2021"\n'
+            'humidity_from = "home"\n',
+            "is personal, and what street says is public",
+        ),
+    ],
+)
+def test_what_would_give_wrong_figures_or_tell_of_a_household_is_told(tmp_path, text, said):
+    assert any(said in complaint for complaint in complaints(tmp_path, text)), complaints(tmp_path, text)

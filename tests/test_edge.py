@@ -233,6 +233,14 @@ def test_the_us_index_of_a_place_rests_on_whole_hours_of_good_readings():
     assert hours.readings(119 * 60_000 + 12 * 3_600_000) == []
 
 
+def test_the_us_index_says_nothing_where_pm10_is_beyond_what_is_tabulated():
+    """A dust storm: PM2.5 alone would make it a moderate day."""
+    hours = ParticulateHours()
+    for minute in range(120):
+        hours.add(minute * 60_000, [Reading("pm2_5", 20), Reading("pm10", 900)])
+    assert hours.readings(119 * 60_000) == []
+
+
 def test_a_value_that_is_too_old_is_said_to_be_stale_once():
     staleness = Staleness(1000)
     assert staleness.overdue(10**9) == []

@@ -33,7 +33,11 @@ def totals_of(samples, period="15min", limits=WRAPS, longest_gap_s=3600.0):
     [
         (Sample(0, 100), Sample(1000, 100), 0, ""),
         (Sample(0, 100), Sample(HOUR_MS, 1100), 1000, ""),
-        (Sample(0, 100), Sample(HOUR_MS, 1101), None, "implausible"),
+        (Sample(0, 100), Sample(HOUR_MS, 1101), 1001, ""),  # its last digit may have been about to turn
+        (Sample(0, 100), Sample(HOUR_MS, 1102), None, "implausible"),
+        (Sample(0, 100), Sample(10_000, 101), 1, ""),  # 360 an hour, by one step of a register that is read often
+        (Sample(0, 100), Sample(10_000, 104), None, "implausible"),
+        (Sample(0, 99_999, 1), Sample(HOUR_MS, 0, 1), 10, "rollover"),  # it counts in tens
         (Sample(0, 999_990), Sample(HOUR_MS, 5), 15, "rollover"),
         (Sample(0, 999_990, 0, "a"), Sample(HOUR_MS, 5, 0, "a"), 15, "rollover"),
         (Sample(0, 999_990, 0, "a"), Sample(HOUR_MS, 5, 0, "b"), None, "exchange"),
@@ -49,6 +53,15 @@ def test_less_than_before_is_told_apart(before, after, amount, why):
 
 def test_a_register_whose_top_is_unknown_never_rolls_over():
     assert flow(Sample(0, 999_990), Sample(HOUR_MS, 5), Limits()).why == "reset"
+
+
+def test_a_cubic_metre_that_is_shown_at_once_is_counted():
+    """A flat's meter without decimals, read each minute: 1 m3 in a minute is a step of it, and no flow of 60 m3/h."""
+    limits = Limits(most_per_hour=(25, -1))
+    samples = [Sample(60_000 * minute, minute // 40) for minute in range(0, 600)]
+    totals = Totals("hour", ROMANIA, limits, 1800.0)
+    amounts = [total.amount for sample in samples for total in totals.add(sample)]
+    assert sum(amount for amount in amounts if amount is not None) == samples[540].value
 
 
 def test_finer_digits_lose_nothing():

@@ -242,13 +242,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether the gateway itself gives records of `device`."""
         return device in self.devices or device in self.computed()
 
-    def storage_class_of(self, source: str, device: str) -> Kept:
-        """Return what becomes of a record when the spool is full; what the file does not name is routine."""
+    def storage_class_of(self, source: str, device: str) -> Kept | Literal["alarm"]:
+        """Return what becomes of a record when the spool is full; what the file does not name is routine.
+
+        That an alarm was raised is never dropped for others, so that nobody need say it in the file.
+        """
         if source in self.nodes:
             return self.nodes[source].storage_class
         if source == self.gateway.name and device in self.devices:
             return self.devices[device].storage_class
-        return "routine"
+        is_alarm = source == self.gateway.name and device in self.edge.get("alarms", {})
+        return "alarm" if is_alarm else "routine"
 
     def label_of(self, source: str, device: str) -> str:
         """Return the words for where `device` of `source` stands, or ''."""

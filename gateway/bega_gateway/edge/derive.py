@@ -107,7 +107,9 @@ class IntervalMeans:
 
     at_once = False
 
-    def __init__(self, table: Means, zone: ZoneInfo, state: bytes = b"") -> None:
+    def __init__(self, table: Means, zone: ZoneInfo, sample_ms: int = MINUTE_MS) -> None:
+        """sample_ms: how long a sample stands for; what is measured more often than once a minute counts by minute."""
+        self._sample_ms = max(MINUTE_MS, sample_ms)
         self._table = table
         self._zone = zone
         self._start_ms: int | None = None
@@ -127,7 +129,7 @@ class IntervalMeans:
                 key = reading.quantity, reading.part
                 if key not in self._samples:
                     self._samples[key] = _Samples(reading.exp10)
-                self._samples[key].add((time_ms - start_ms) // MINUTE_MS, reading.value, reading.exp10)
+                self._samples[key].add((time_ms - start_ms) // self._sample_ms, reading.value, reading.exp10)
 
     def state(self) -> bytes:
         """Return nothing: the interval that a restart interrupts has less coverage."""
@@ -137,10 +139,11 @@ class IntervalMeans:
         if not self._samples:
             return
         end_ms = end_of(self._table.period, start_ms, self._zone)
-        coverage = max(len(samples.minutes) for samples in self._samples.values())
-        found = [Reading("coverage", coverage)]
+        length_ms = end_ms - start_ms
+        covered = {key: min(length_ms, len(found.stretches) * self._sample_ms) for key, found in self._samples.items()}
+        found = [Reading("coverage", max(covered.values()) // MINUTE_MS)]
         for (quantity, part), samples in self._samples.items():
-            is_enough = 4 * len(samples.minutes) * MINUTE_MS >= 3 * (end_ms - start_ms)  # 75 %: 2008/50/EC, Annex VII
+            is_enough = 4 * covered[quantity, part] >= 3 * length_ms  # 75 %: 2008/50/EC, Annex VII
             quality = GOOD if is_enough else SUSPECT
             suffix = SUFFIX[self._table.period]
             for name, value in (("mean", samples.mean), ("min", samples.least), ("max", samples.most)):
@@ -149,30 +152,30 @@ class IntervalMeans:
 
 
 class _Samples:
-    """What one quantity was in an interval: as much memory a minute however often it is measured."""
+    """What one quantity was in an interval: as much memory however often it is measured."""
 
     def __init__(self, exp10: int) -> None:
         self._exp10 = exp10  # of all numbers here: the finest that came
         self._range: tuple[int, int] | None = None
-        self.minutes: dict[int, tuple[int, int]] = {}  # how often measured, and the sum
+        self.stretches: dict[int, tuple[int, int]] = {}  # of its minutes, or what a sample stands for: count, and sum
 
-    def add(self, minute: int, value: int, exp10: int) -> None:
-        """Take value x 10^exp10, measured in `minute` of the interval."""
+    def add(self, stretch: int, value: int, exp10: int) -> None:
+        """Take value x 10^exp10, measured in `stretch` of the interval."""
         if exp10 < self._exp10:
             self._refine(exp10)
         elif exp10 > self._exp10:
             value = scaled(value, exp10, self._exp10)
-        count, total = self.minutes.get(minute, (0, 0))
-        self.minutes[minute] = count + 1, total + value
+        count, total = self.stretches.get(stretch, (0, 0))
+        self.stretches[stretch] = count + 1, total + value
         least, most = self._range or (value, value)
         if not least < value < most:
             self._range = min(least, value), max(most, value)
 
     @property
     def mean(self) -> Fraction:
-        """Return the mean of the minutes' means: one in which it is measured more often weighs no more."""
-        means = sum((Fraction(total, count) for count, total in self.minutes.values()), Fraction(0))
-        return means * Fraction(10) ** self._exp10 / len(self.minutes)
+        """Return the mean of the stretches' means: one in which it is measured more often weighs no more."""
+        means = sum((Fraction(total, count) for count, total in self.stretches.values()), Fraction(0))
+        return means * Fraction(10) ** self._exp10 / len(self.stretches)
 
     @property
     def least(self) -> Fraction:
@@ -187,7 +190,7 @@ class _Samples:
     def _refine(self, exp10: int) -> None:
         factor = scaled(1, self._exp10, exp10)
         self._exp10 = exp10
-        self.minutes = {minute: (count, total * factor) for minute, (count, total) in self.minutes.items()}
+        self.stretches = {stretch: (count, total * factor) for stretch, (count, total) in self.stretches.items()}
         if self._range:
             self._range = self._range[0] * factor, self._range[1] * factor
 

@@ -58,6 +58,8 @@ def flow(before: Sample, after: Sample, limits: Limits) -> Flow:
     if after.time_ms <= before.time_ms:
         raise ValueError("readings must be in order of time")
     exp10 = min(before.exp10, after.exp10)
+    if limits.wraps_at is not None:
+        exp10 = min(exp10, limits.wraps_at[1])  # a register that counts in tens wraps at a number that is told in ones
     amount = scaled(after.value, after.exp10, exp10) - scaled(before.value, before.exp10, exp10)
 
     def known(whole: int, why: str = "") -> Flow:
@@ -84,7 +86,7 @@ def scaled(value: int, exp10: int, to_exp10: int) -> int:
 
 def _over_the_top(before: Sample, after: Sample, exp10: int, limits: Limits) -> int | None:
     """Return what flowed if the register rolled over in between; None if it is not near its top and its bottom."""
-    if limits.wraps_at is None or limits.wraps_at[1] < exp10:
+    if limits.wraps_at is None:
         return None
     top = scaled(*limits.wraps_at, exp10)
     old, new = scaled(before.value, before.exp10, exp10), scaled(after.value, after.exp10, exp10)
@@ -94,11 +96,15 @@ def _over_the_top(before: Sample, after: Sample, exp10: int, limits: Limits) -> 
 
 
 def _can_flow(amount: int, exp10: int, before: Sample, after: Sample, limits: Limits) -> bool:
-    """Return whether the connection can carry so much in this time; where that is unknown, yes."""
+    """Return whether the connection can carry so much in this time; where that is unknown, yes.
+
+    One of the register's last digit is always possible: what it shows in one step may have flowed for hours.
+    """
     if limits.most_per_hour is None:
         return True
     value, limit_exp10 = limits.most_per_hour
     finer = min(exp10, limit_exp10)
     hour_ms = 3_600_000
     elapsed_ms = after.time_ms - before.time_ms
-    return scaled(amount, exp10, finer) * hour_ms <= scaled(value, limit_exp10, finer) * elapsed_ms
+    step = scaled(1, max(before.exp10, after.exp10), finer)
+    return (scaled(amount, exp10, finer) - step) * hour_ms <= scaled(value, limit_exp10, finer) * elapsed_ms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from bega_gateway.config import Config
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 Given = TypeVar("Given", bound="Table")
 
 SUFFIX = {"15min": "_15min", "hour": "_1h", "day": "_1d"}  # of a quantity's total or mean over a period
 CORRECTED = "_corrected"
+AUDIENCES = ("public", "operator", "personal")  # from the widest to the narrowest
 
 
 class AirIndex(Table, frozen=True, kw_only=True):
@@ -60,7 +63,7 @@ class Band(Table, frozen=True, kw_only=True):
 
     input: str
     quantity: str
-    width: Annotated[float, msgspec.Meta(gt=0)]
+    width: Positive
     longest_s: Seconds = 3600.0  # one is reported at least so often
 
 
@@ -70,8 +73,8 @@ class Totals(Table, frozen=True, kw_only=True):
     input: str
     quantities: list[str]
     period: Period = "15min"
-    wraps_at: float | None = None  # the first number that the register cannot show; left out: it never rolls over
-    most_per_hour: float | None = None  # more cannot flow through this connection
+    wraps_at: Positive | None = None  # the first number that the register cannot show; left out: it never rolls over
+    most_per_hour: Positive | None = None  # more cannot flow through this connection
     longest_gap_s: Seconds = 1800.0  # between two readings, for what lies between to count as covered
     label: str = ""
 
@@ -82,6 +85,7 @@ class Means(Table, frozen=True, kw_only=True):
     input: str
     quantities: list[str]
     period: Period = "hour"
+    sample_every_s: Seconds | None = None  # so long a sample stands for; left out: the device's every_s, a node's 60 s
     label: str = ""
 
 
@@ -193,7 +197,17 @@ def problems(config: Config, place: str, table: Derived | Treated) -> Iterator[P
                 f"{place}.{'quantities' if isinstance(table, Totals | Means) else 'quantity'}",
                 (f"there is no quantity {quantity!r}"),
             )
+    for key in table.__struct_fields__:
+        value = getattr(table, key)
+        numbers = value.values() if isinstance(value, dict) else [value]
+        if any(isinstance(number, float) and not isfinite(number) for number in numbers):
+            yield f"{place}.{key}", "must be a number: neither inf nor nan"
     yield from _own_problems(place, table)
+    if isinstance(table, Correction) and table.humidity_from and not _input_problem(config, table.humidity_from):
+        told, kept = (config.audience_of(*config.input_of(name)) for name in (table.input, table.humidity_from))
+        if AUDIENCES.index(kept) > AUDIENCES.index(told):
+            # Whoever has the raw and the corrected value computes the humidity from them.
+            yield f"{place}.humidity_from", f"is {kept}, and what {table.input} says is {told}"
 
 
 def _input_problem(config: Config, name: str) -> str:
@@ -218,10 +232,14 @@ def _own_problems(place: str, table: Derived | Treated) -> Iterator[Problem]:
             yield f"{place}.quantity", "only what a device says itself is corrected"
         if table.formula == "barkjohn_2021" and table.quantity != "pm2_5":
             yield f"{place}.formula", "barkjohn_2021 was made for pm2_5 alone"
+        if table.formula == "kappa_koehler" and not table.quantity.startswith("pm"):
+            yield f"{place}.formula", "kappa_koehler is for particulates alone"
     if isinstance(table, Band) and "/" in table.input:
         yield f"{place}.input", "is a node's: a node's records are kept whole, as it numbered them"
     if isinstance(table, Limit) and table.least is None and table.most is None:
         yield place, "say `least`, `most` or both"
+    if isinstance(table, Limit) and table.least is not None and table.most is not None and table.least > table.most:
+        yield f"{place}.least", "must not be more than `most`"
     if isinstance(table, Alarm):
         yield from _alarm_problems(place, table)
     if isinstance(table, NightFlow) and not table.quantity.endswith(SUFFIX["15min"]):
@@ -230,6 +248,9 @@ def _own_problems(place: str, table: Derived | Treated) -> Iterator[Problem]:
         unknown = [name for name in table.classes if name not in table.feeds + table.consumers]
         if unknown:
             yield f"{place}.classes", f"{', '.join(unknown)} is neither feed nor consumer"
+        meters = table.feeds + table.consumers
+        if len(set(meters)) < len(meters):
+            yield place, f"{next(name for name in meters if meters.count(name) > 1)} is there twice"
         if not table.feeds or not table.consumers:
             yield place, "needs at least one of `feeds` and one of `consumers`"
 

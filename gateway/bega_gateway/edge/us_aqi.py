@@ -64,16 +64,23 @@ class ParticulateHours:
             minutes[time_ms // MINUTE_MS] = count + 1, total + value
 
     def readings(self, now_ms: int) -> list[Reading]:
-        """Return `us_aqi`, the worse of the two, where at least two of the latest three hours hold data."""
+        """Return `us_aqi`, the worse of the two, where at least two of the latest three hours hold data.
+
+        Nothing where PM10 lies beyond the break points that we hold: the index of PM2.5 alone would be too low.
+        """
         now_minute = now_ms // MINUTE_MS
         found = []
-        for quantity, minutes in self._minutes.items():
+        for minutes in self._minutes.values():
             for minute in [minute for minute in minutes if minute <= now_minute - HOURS * HOUR_MINUTES]:
                 del minutes[minute]
+        for quantity, minutes in self._minutes.items():
             mean = nowcast([_hour_mean(minutes, now_minute - hour * HOUR_MINUTES) for hour in range(HOURS)])
-            index = us_aqi(quantity, mean) if mean is not None else None
-            if index is not None:
-                found.append(index)
+            if mean is None:
+                continue
+            index = us_aqi(quantity, mean)
+            if index is None:
+                return []
+            found.append(index)
         return [Reading("us_aqi", max(found))] if found else []
 
 
