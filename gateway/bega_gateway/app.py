@@ -35,6 +35,7 @@ from bega_gateway.config import Config
 from bega_gateway.control import Control, Origin, Outcome, Wanted
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import Health
+from bega_gateway.lending import lent
 from bega_gateway.lines.ble_counters import BleCounters
 from bega_gateway.lines.station import Station
 from bega_gateway.owner import require_owner
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from bega_gateway.commands.desk import Desk
     from bega_gateway.commands.table import Commands
     from bega_gateway.feed import Feed
+    from bega_gateway.page import wrong
 
 __all__ = ["Clocks", "run"]
 
@@ -165,7 +167,7 @@ class Gateway:
             self._serve_metrics(config.metrics, stack)
         if config.page:
             self._serve_page(config.page, stack)
-        commands = Control(state, self.reload, self._recording, self._told_status)
+        commands = Control(state, self.reload, self._recording, self._told_status, self._lending)
         stack.callback(commands.close)
         self._keep("control", commands.run)
 
@@ -210,6 +212,7 @@ class Gateway:
             alarms=self._parts.alarms,
             restart_line=self.restart_line,
             acknowledge=self.acknowledge,
+            examine=self.examine,
         )
         site = Site(table, seen)
         self._keep("page's clock", site.run)
@@ -227,6 +230,14 @@ class Gateway:
             except sqlite3.Error as error:
                 raise ConfigError(f"the spool cannot be read ({error}); nothing was done, see the disk") from None
             return not await self._parts.change(Plan([], [place], [place]), self._config, states)
+
+    async def examine(self) -> list[wrong.Finding]:
+        """Return what `bega gateway doctor` finds, for the page."""
+        from bega_gateway.doctor import findings
+        from bega_gateway.page.wrong import Finding
+
+        found = await findings(self._config, self.status())
+        return [Finding(each.what, each.where, each.evidence, each.remedy, each.stops_readings) for each in found]
 
     async def acknowledge(self, alarm: str) -> None:
         """Note that somebody knows of an alarm, and put it on record; raises ConfigError if it is not raised."""
@@ -406,6 +417,15 @@ class Gateway:
             )
 
         return taped(head, recorded, wanted.for_s, clocks.mono_ms, why_over)
+
+    async def _lending(self, line: str, is_over: Callable[[], bool]) -> AsyncGenerator[str, None]:
+        """Return a text once a line on which nobody is heard was let go of; it is taken back when `is_over()`."""
+        ground = self._ground
+        async with self._changing:
+            lending = lent(line, self._config, self._parts, ground.spool, ground.clocks.mono_ms, is_over)
+            async with contextlib.aclosing(lending) as texts:
+                async for text in texts:
+                    yield text
 
     async def _heed_hangups(self) -> None:
         while True:

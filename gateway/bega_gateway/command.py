@@ -153,6 +153,7 @@ def _keep_to_ourselves() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from bega_gateway.doctor.command import add_doctor
     from bega_gateway.record import add_record
     from bega_gateway.replay import add_replay
     from bega_gateway.scan.command import add_scan
@@ -164,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     add_verb(verbs, "reload", reload, "have the gateway that runs read its configuration again")
     teller = add_verb(verbs, "status", status, "show how the gateway that runs is doing, what is wrong first")
     teller.add_argument("--json", action="store_true", help="print it as JSON")
+    add_doctor(verbs)
     plain = verbs.add_parser("example", help="print a commented configuration", description=example.__doc__)
     plain.add_argument("--tags", action="store_true", help="one for a Modbus device that has no profile")
     plain.set_defaults(command=example)

@@ -1,10 +1,11 @@
-"""How `bega gateway reload`, `record` and `status` reach the gateway that runs: a Unix socket in its state directory.
+"""How `reload`, `record`, `status` and `doctor` reach the gateway that runs: a Unix socket in its state directory.
 
 The client writes on a line "reload" and, as JSON, what it checked, {"file": ..., "assignments": [...]}; the gateway
 answers with one line of JSON, {"applied": true, "said": [...]}, when it is done. Upon "record" and what is wanted,
 {"line": ..., "for_s": ...}, it answers with a recording, line by line as record_file.py has it, or with
 {"refused": "..."}, until the time is over or the client has gone. Upon "status" it answers with one line of JSON, as
-status.py has it.
+status.py has it. Upon "lend" and a line's name as JSON it answers {"lent": ...} when it has let go of the line, and
+takes it back when the client has gone, or {"refused": "..."}: a line on which somebody is heard is not lent.
 
 Only who may enter the state directory can ask, and nothing that can be asked changes what the gateway measures, but
 reading again the file that it runs by.
@@ -74,21 +75,31 @@ class NoGateway(ConfigError):
 Reload = Callable[[Origin | None], Awaitable[Outcome]]
 Recording = Callable[[Wanted, Callable[[], bool]], AsyncGenerator[str, None]]
 Told = Callable[[], bytes]
+Lending = Callable[[str, Callable[[], bool]], AsyncGenerator[str, None]]
 
 
 class Control:
     """Owns the socket. Where none can be made that is said once, and tried again; SIGHUP works all the same."""
 
-    def __init__(self, state: Path, reload: Reload, recording: Recording, status: Told = bytes) -> None:
+    def __init__(
+        self,
+        state: Path,
+        reload: Reload,
+        recording: Recording,
+        status: Told = bytes,
+        lending: Lending | None = None,
+    ) -> None:
         """Make the socket, so that it is there before the gateway says that it is ready.
 
         recording(wanted, is_over): gives the texts of a recording until `is_over()`; raises ConfigError
         status(): gives the JSON of how the gateway is doing
+        lending(line, is_over): gives a text once it has let go of a line, and takes it back; raises ConfigError
         """
         self._state = state
         self._reload = reload
         self._recording = recording
         self._status = status
+        self._lending = lending
         self._failed = False
         self._listener = self._listen()
 
@@ -151,15 +162,17 @@ class Control:
                 outcome = await self._reload(Origin(**json.loads(checked)))
                 await _say(writer, json.dumps(outcome._asdict()))
             elif word == b"record":
-                await self._record(Wanted(**json.loads(checked)), reader, writer)
+                await self._pass_on(self._recording(Wanted(**json.loads(checked)), reader.at_eof), writer)
+            elif word == b"lend" and self._lending:
+                await self._pass_on(self._lending(str(json.loads(checked)), reader.at_eof), writer)
             elif word == b"status":
                 await _say(writer, self._status().decode())
         except TypeError:  # not what Origin or Wanted has
             return
 
-    async def _record(self, wanted: Wanted, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(self, given: AsyncGenerator[str, None], writer: asyncio.StreamWriter) -> None:
         try:
-            async with contextlib.aclosing(self._recording(wanted, reader.at_eof)) as texts:
+            async with contextlib.aclosing(given) as texts:
                 async for text in texts:
                     await _say(writer, text)
         except ConfigError as error:
@@ -220,6 +233,22 @@ async def ask_recording(state: Path, line: str, for_s: float) -> AsyncGenerator[
         writer.close()
         raise ConfigError(str(refused))
     return _texts(head, reader, writer)
+
+
+async def ask_to_lend(state: Path, line: str) -> asyncio.StreamWriter:
+    """Have the gateway let go of `line` until what is returned is closed; raises ConfigError if it refuses."""
+    try:
+        with _short(state) as folder:
+            reader, writer = await asyncio.open_unix_connection(f"{folder}/{NAME}")
+        await _say(writer, f"lend {json.dumps(line)}")
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            answer = json.loads(await reader.readline())
+    except (OSError, ValueError) as error:
+        raise _unanswered(state, error) from None
+    if "lent" not in answer:
+        writer.transport.abort()
+        raise ConfigError(str(answer.get("refused")))
+    return writer
 
 
 async def _texts(head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncGenerator[str, None]:
