@@ -1,0 +1,248 @@
+"""What a command has a line do: once more, an action, a word to a node. And an uplink that refuses commands."""
+
+import asyncio
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from bega import mqtt
+from bega.clock import mono_ms, wall_ms
+from bega.mqtt import Message, SessionLost
+from bega_gateway.commands.acts import Acts
+from bega_gateway.commands.order import Refused, understand
+from bega_gateway.config import examine
+from bega_gateway.lines.asked import AskedLine
+from bega_gateway.lines.errand import CUT, DOWN, SILENT, Done
+from bega_gateway.lines.mqtt import NodeLine
+from bega_gateway.lines.station import Station
+from bega_protocols.ask import Ask
+from bega_protocols.errors import ConfigError, LineError
+from bega_protocols.reading import Reading
+
+ROOT = "city/arad/gw-1/"
+NOW_S = 1_795_300_000
+
+
+class Echo:
+    """A wire that answers each question with the question, unless it is silent, cut or slow."""
+
+    def __init__(self) -> None:
+        self.began_ms = 0
+        self.heard: list[bytes] = []
+        self.fault = ""
+        self.in_turn = 0
+        self._lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        if self.fault == "cut":
+            raise LineError("gone")
+
+    def close(self) -> None:
+        pass
+
+    @contextlib.asynccontextmanager
+    async def turn(self):
+        async with self._lock:
+            yield
+
+    async def exchange(self, ask: Ask) -> bytes | None:
+        self.heard.append(ask.write)
+        self.in_turn += 1
+        assert self.in_turn == 1, "two questions at once"
+        await asyncio.sleep(10 if self.fault == "slow" else 0.001)
+        self.in_turn -= 1
+        if self.fault == "cut":
+            raise LineError("gone")
+        return None if self.fault == "silent" else ask.write
+
+
+class Sensor:
+    """A driver that is asked, and can be told to `clean`."""
+
+    line = "serial 9600 8N1"
+    actions = ("clean",)
+
+    def __init__(self) -> None:
+        self.damaged, self.attributes = [], {}
+
+    def feed(self, chunk, now_ms):
+        return []
+
+    def measure(self, now_ms):
+        answer = yield Ask(b"measure", 10, 7)
+        return [[Reading("co2", 400, 0)]] if answer else []
+
+    def act(self, name, value):
+        if value == 9:
+            raise ConfigError("it cannot do 9")
+        answer = yield Ask(b"clean", 10, 5)
+        return answer is not None and value != 3
+
+
+@contextlib.asynccontextmanager
+async def line_with_a_sensor(every_s: float = 3600.0):
+    taken: list = []
+
+    async def deliver(groups, read_ms):
+        taken.extend(groups)
+
+    wire, station = Echo(), Station("s", Sensor(), every_s, deliver)
+    line = AskedLine("l", wire, [station], mono_ms, wall_ms)
+    running = asyncio.create_task(line.run())
+    try:
+        async with asyncio.timeout(10):
+            while not taken:  # noqa: ASYNC110 - what is waited for is a list that fills
+                await asyncio.sleep(0.01)
+            yield line, wire, station, taken
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+def test_an_asked_device_is_measured_once_more_and_acts():
+    async def scene():
+        async with line_with_a_sensor() as (line, wire, station, taken):
+            assert await line.read_now(station) == Done(True)
+            assert len(taken) == 2
+            assert await line.act(station, "clean", None) == Done(True)
+            assert wire.heard == [b"measure", b"measure", b"clean"]
+            assert await line.act(station, "clean", 3) == Done(False, "the device did not take it")
+            assert await line.act(station, "clean", 9) == Done(False, "it cannot do 9")
+            wire.fault = "silent"
+            assert await line.act(station, "clean", None) == SILENT
+            assert await line.read_now(station) == SILENT
+
+    asyncio.run(scene())
+
+
+def test_an_errand_never_comes_between_the_questions_of_a_poll():
+    async def scene():
+        async with line_with_a_sensor(0.001) as (line, _, station, _):
+            done = await asyncio.gather(*(line.act(station, "clean", None) for _ in range(30)))
+            assert set(done) == {Done(True)}
+
+    asyncio.run(scene())
+
+
+def test_a_line_that_goes_down_ends_an_errand_and_says_so():
+    async def scene():
+        async with line_with_a_sensor() as (line, wire, station, _):
+            wire.fault = "cut"
+            assert await line.act(station, "clean", None) == CUT
+            assert await line.act(station, "clean", None) == DOWN
+            await asyncio.sleep(0.1)  # the line rests before it opens again
+
+    asyncio.run(scene())
+
+
+def test_a_line_that_is_ended_ends_an_errand_in_hand():
+    async def scene():
+        async with line_with_a_sensor() as (line, wire, station, _):
+            wire.fault = "slow"
+            acting = asyncio.create_task(line.act(station, "clean", None))
+            await asyncio.sleep(0.05)
+        assert await acting == CUT
+
+    asyncio.run(scene())
+
+
+# ------------------------------------------------------------------ nodes
+
+
+@contextlib.asynccontextmanager
+async def nodes(url: str):
+    line = NodeLine(
+        "nodes", ["air-1"], lambda: mqtt.connect(url, "gw-1-nodes"), lambda *_: asyncio.Future(), lambda _: None, {},
+        wall_ms=lambda: None, mono_ms=mono_ms,
+    )  # fmt: skip
+    running = asyncio.create_task(line.run())
+    try:
+        async with mqtt.connect(url, "air-1", keep=False) as node:
+            await node.subscribe("node/air-1/cmd/#")
+            async with asyncio.timeout(10):
+                while line._session is None:  # noqa: ASYNC110 - sets no event
+                    await asyncio.sleep(0.01)
+            yield line, node
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+class OneNode:
+    """A gateway with one node and nothing else."""
+
+    def __init__(self, line: NodeLine | None) -> None:
+        tables = {
+            "gateway": {"name": "gw-1", "city": "arad"},
+            "uplink": {"brokers": ["mqtt://localhost"]},
+            "lines": {"nodes": {"kind": "mqtt", "broker": "mqtt://localhost"}},
+            "nodes": {"air-1": {"line": "nodes"}},
+        }
+        self._config, problems = examine(Path("/dev/null"), tables)
+        assert self._config, problems
+        self._line = line
+
+    def config(self):
+        return self._config
+
+    def line(self, name):
+        return self._line
+
+
+def ordered(verb: str, expires_s: int = NOW_S + 1, **keys):
+    payload = {"id": "a", "expires": expires_s, **keys}
+    return understand(f"{ROOT}cmd/", f"{ROOT}cmd/{verb}", json.dumps(payload).encode())
+
+
+def test_a_node_is_handed_a_command_and_its_result_is_relayed(mosquitto):
+    async def scene():
+        async with nodes(mosquitto.url) as (line, node):
+            acts = Acts(OneNode(line), None, lambda: 1000 * NOW_S)
+
+            async def obey() -> Message:
+                async for message in node.messages():
+                    await node.publish("node/air-1/result", b"no result")
+                    await node.publish("node/air-1/result", b'{"id":"another","done":true}')
+                    await node.publish("node/air-1/result", b'{"id":"a","done":true,"version":3}')
+                    return message
+                raise AssertionError
+
+            obeying = asyncio.create_task(obey())
+            ended = await acts.prepare(ordered("configure_node", node="air-1", configuration={"every": 5}))()
+            assert ended == (Done(True), {"version": 3})
+            message = await obeying
+            assert message.topic == "node/air-1/cmd/config"
+            assert json.loads(message.payload) == {"id": "a", "expires": NOW_S + 1, "configuration": {"every": 5}}
+
+    asyncio.run(scene())
+
+
+def test_a_node_that_does_not_answer_is_said_after_the_expiry(mosquitto):
+    async def scene():
+        async with nodes(mosquitto.url) as (line, _):
+            acts = Acts(OneNode(line), None, lambda: 1000 * NOW_S)
+            ended = await acts.prepare(ordered("blink", node="air-1"))()
+            assert ended.done == Done(False, "the node did not answer")
+            assert not line._awaited
+
+    asyncio.run(scene())
+
+
+def test_a_node_whose_broker_is_away_or_that_is_nobodys_gets_nothing():
+    async def scene():
+        away = NodeLine(
+            "nodes", ["air-1"], lambda: mqtt.connect("mqtt://localhost:1", "x"), lambda *_: asyncio.Future(),
+            lambda _: None, {}, wall_ms=lambda: None, mono_ms=mono_ms,
+        )  # fmt: skip
+        with pytest.raises(SessionLost):
+            await away.command("air-1", "blink", "a", b"{}")
+        acts = Acts(OneNode(away), None, lambda: 1000 * NOW_S)
+        assert not (await acts.prepare(ordered("blink", node="air-1"))()).done.well
+        with pytest.raises(Refused, match="no such node"):
+            acts.prepare(ordered("blink", node="air-2"))
+        with pytest.raises(Refused, match="no light"):
+            acts.prepare(ordered("blink"))
+
+    asyncio.run(scene())
