@@ -32,6 +32,7 @@ from bega_gateway.lines.station import Station
 from bega_gateway.page.password import hashed
 from bega_gateway.page.site import HEADERS, Site
 from bega_gateway.page.view import Seen
+from bega_gateway.page.wrong import Finding
 from bega_gateway.recorder import Recorder
 from bega_protocols.devices.pms5003.driver import Driver as Pms5003
 from bega_protocols.devices.pms5003.sim import Sim
@@ -92,6 +93,7 @@ class Corner:
         self.mono_ms = 1_000_000
         self.wall_ms = NOW_MS
         self.restarted = []
+        self.found = []
         self._folder = folder
         self._password_hash = password_hash
         self._listener = bind("page.listen", "127.0.0.1:0")
@@ -175,6 +177,7 @@ class Corner:
                 alarms=lambda: self.alarms,
                 restart_line=self._restart,
                 acknowledge=self._acknowledge,
+                examine=self._examine,
             )
             self.health = health
             self.site = Site(PageTable(listen="127.0.0.1:0", password_hash=self._password_hash), seen)
@@ -192,6 +195,9 @@ class Corner:
             await self.recorder.record(name, groups, wall_ms)
 
         return deliver
+
+    async def _examine(self):
+        return self.found
 
     async def _restart(self, name):
         self.restarted.append(name)
@@ -412,6 +418,25 @@ def test_an_alarm_is_acknowledged_by_keyboard_alone(browser, tmp_path):
             assert [each.reading for each in last] == [Reading("alarm", 1, 0, "acknowledged")]
 
 
+def test_an_examination_is_shown_and_names_no_household(browser, tmp_path):
+    with Corner(tmp_path, tables(personal=True)) as corner, opened(browser) as page:
+        corner.found = [
+            Finding("the broker refuses", "uplink", EVIL, "mend air-12", True),
+            Finding("unit 7 is silent", "devices.air-1", "never", "look", True),
+            Finding("a line is silent", "lines.pms-1", "of air-1 nothing", "look", True),
+        ]
+        page.goto(corner.address)
+        page.get_by_role("button", name="Examine").click()
+        page.wait_for_selector("text=Examined 0 s ago")
+        text = page.locator("#wrong").inner_text()
+        assert "the broker refuses" in text and EVIL in text
+        assert "unit 7" not in text and "a line is silent" not in text
+        assert violations(page) == []
+        corner.pass_by(901_000)
+        page.reload()
+        assert "the broker refuses" not in page.locator("#wrong").inner_text()
+
+
 def test_a_line_is_begun_anew(browser, tmp_path):
     with Corner(tmp_path) as corner, opened(browser) as page:
         page.goto(corner.address + "/lines/pms-1")
@@ -603,6 +628,8 @@ def test_a_gateway_shows_listens_restarts_and_keeps_what_was_acknowledged(sensor
     eventually(lambda: "pm2_5" in ask(page)[2], "a value is shown")
     eventually(lambda: "Acknowledge" in ask(page)[2], "the alarm can be acknowledged")
     cookie, token = cookie_and_token(page)
+    assert ask(page, "/examine", {"token": token}, cookie)[0] == 303
+    assert "nothing listens" in ask(page)[2].partition("Examined")[2]
     assert ask(page, "/lines/pms/listen", {"token": token}, cookie)[0] == 303
     eventually(lambda: "<code><span>42 4d" in ask(page, "/lines/pms")[2], "bytes are shown")
     assert ask(page, "/lines/pms/restart", {"token": token}, cookie)[0] == 303

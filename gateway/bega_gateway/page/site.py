@@ -1,6 +1,6 @@
 """The technician's page over HTTP: what may be seen, what may be done, and by whom.
 
-    /                      what is wrong, alarms, the gateway, lines and devices
+    /                      what is wrong, alarms, the gateway, lines and devices; POST /examine looks closer
     /lines/NAME            one line, its live bytes; POST listen, silence, restart
     /devices/SOURCE/NAME   one device: values, the last hour, how to find it
     /alarms/NAME/acknowledge   POST
@@ -56,6 +56,8 @@ FORM_WITHIN_S = 5.0
 MOST_LISTENING = 4  # lines at once
 MOST_FINDINGS = 12  # shown
 MOST_PLOTS = 40  # of one device
+EXAMINES_FOR_S = 120.0
+EXAMINED_FOR_MS = 900_000  # so long is what was found shown
 NEW_FOR_MS = 15_000  # so long after the start nobody is missed
 HEADERS = {
     "Content-Security-Policy": (
@@ -70,6 +72,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 DONE = {
+    "examined": "Examined.",
     "listening": "Listening.",
     "silence": "Listening has ended.",
     "restarted": "The line was begun anew.",
@@ -94,6 +97,8 @@ class Site:
         self._listening: dict[str, Listening] = {}
         self._drain: deque[tuple[int, int]] = deque(maxlen=DRAIN_OVER_TICKS)  # (when, acknowledged)
         self._began_ms = self._clocks.mono_ms()
+        self._examining = asyncio.Lock()
+        self._examined: tuple[int, list[wrong.Finding]] | None = None  # when, and what was found
         seen.ground.recorder.listen(self._take)
 
     def app(self) -> ASGIApp:
@@ -101,6 +106,7 @@ class Site:
         inside = self._inside
         routes = [
             Route("/", inside(self.overview)),
+            Route("/examine", inside(self.examine), methods=["POST"]),
             Route("/lines/{name}", inside(self.line)),
             Route("/lines/{name}/{deed}", inside(self.do_with_line), methods=["POST"]),
             Route("/devices/{source}", inside(self.device)),
@@ -139,12 +145,22 @@ class Site:
             "overview.html",
             findings=found[:MOST_FINDINGS],
             more_findings=max(0, len(found) - MOST_FINDINGS),
+            examined=self._lately(),
             alarms=self._view.alarms(),
             facts=self._facts(),
             lines=self._view.lines(),
             computed=self._view.computed(),
             hidden=self._view.hidden(),
         )
+
+    async def examine(self, request: Request) -> Response:
+        """Look closer: at brokers, ports, disk and clock, as `bega gateway doctor` does. One at a time."""
+        if self._examining.locked():
+            raise ConfigError("Somebody has it look already; wait a minute.")
+        async with self._examining, asyncio.timeout(EXAMINES_FOR_S):
+            found = await self._seen.examine()
+        self._examined = self._clocks.mono_ms(), found
+        return _see("/?done=examined")
 
     async def line(self, request: Request) -> Response:
         """Return one line with its live bytes."""
@@ -253,6 +269,8 @@ class Site:
                 return await handler(request)
             except ConfigError as error:
                 raise HTTPException(409, str(error)) from None
+            except TimeoutError:
+                raise HTTPException(409, "It took too long, and was given up.") from None
 
         return guarded
 
@@ -318,6 +336,15 @@ class Site:
         ways = {name: how(line) for name, line in config.lines.items()}
         found += wrong.silent(watched, ways, now_ms)
         return sorted(found, key=lambda finding: not finding.stops_readings)
+
+    def _lately(self) -> dict[str, Any] | None:
+        """Return what the last examination found, None where that is long ago."""
+        if self._examined is None:
+            return None
+        examined_ms, found = self._examined
+        age_ms = self._clocks.mono_ms() - examined_ms
+        shown = self._view.of_shown(found)[:MOST_FINDINGS]
+        return {"ago": words.lasting(age_ms), "findings": shown} if age_ms < EXAMINED_FOR_MS else None
 
     def _facts(self) -> list[tuple[str, str]]:
         spool, publisher = self._seen.ground.spool, self._seen.publisher

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from bega_gateway.health import quiet_after_s
 from bega_gateway.lines.station import PERSONAL
 from bega_gateway.page import words
 from bega_gateway.page.recent import Device, Recent
+from bega_gateway.page.wrong import Finding
 
 if TYPE_CHECKING:
     from bega.outbox.publish import Publisher
@@ -37,6 +39,7 @@ class Seen:
     alarms: Callable[[], dict[str, ThresholdAlarm]]  # by name
     restart_line: Callable[[str], Awaitable[bool]]  # whether it runs; raises ConfigError where nothing was done
     acknowledge: Callable[[str], Awaitable[None]]  # raises ConfigError if there is nothing to know
+    examine: Callable[[], Awaitable[list[Finding]]]  # what `bega gateway doctor` finds; it may take a minute
 
 
 @dataclass
@@ -97,6 +100,17 @@ class View:
         config = self._seen.config()
         own = [(config.gateway.name, name) for name in config.devices] + [(name, "") for name in config.nodes]
         return sum(not self.is_shown(device) for device in own)
+
+    def of_shown(self, findings: Iterable[Finding]) -> list[Finding]:
+        """Return the findings that name nobody who is not shown."""
+        config = self._seen.config()
+        own = [(config.gateway.name, name) for name in config.devices] + [(name, "") for name in config.nodes]
+        hidden = [name or source for source, name in own if not self.is_shown((source, name))]
+        if not hidden:
+            return list(findings)
+        words_of = "|".join(map(re.escape, hidden))
+        named = re.compile(rf"(?<![A-Za-z0-9_-])({words_of})(?![A-Za-z0-9_-])")
+        return [each for each in findings if not named.search("\n".join(map(str, each)))]
 
     def lines(self) -> list[LineRow]:
         """Return every line, those with silent devices first."""
