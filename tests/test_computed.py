@@ -5,6 +5,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,6 +15,7 @@ from bega.outbox.spool import Head, Spool
 from bega_gateway import config as settings
 from bega_gateway.build import Clocks, Ground
 from bega_gateway.computed import computed
+from bega_gateway.edge import tables as edge_tables
 from bega_gateway.health import Health
 from bega_gateway.recorder import Recorder
 from bega_protocols import senml
@@ -508,3 +510,45 @@ BALANCE = '[totals.a]\ninput = "home"\nquantities = ["gas_volume"]\n[balances.x]
 )
 def test_what_would_give_wrong_figures_or_tell_of_a_household_is_told(tmp_path, text, said):
     assert any(said in complaint for complaint in complaints(tmp_path, text)), complaints(tmp_path, text)
+
+
+EDGE = Path(__file__).parent.parent / "gateway/examples/edge.toml"
+
+
+def test_the_example_that_a_newcomer_copies_gives_a_record_of_each_of_its_calculations(tmp_path):
+    """Thirteen hours of its meters and its node: each figure follows from what was put in."""
+    config, problems = settings.examine(EDGE)
+    assert not problems
+    assert set(config.edge) == set(edge_tables.EDGE), "each table is shown"
+    flows = {"zone-feed": 125, "house-1": 25, "house-2": 25}  # litres in five minutes: 0.9 m3 are lost in an hour
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            for step in range(13 * 12 + 1):
+                time_ms = START_MS + step * 300_000
+                for device, litres in flows.items():
+                    rows = [Reading("water_volume", step * litres, -3), Reading("flow_temperature", 80, -1)]
+                    await recorder.record(device, [rows], time_ms)
+                for minute in range(5):
+                    number, at_ms = 10 * step + 2 * minute + 1, time_ms + minute * 60_000
+                    dust = 60 if 100 <= step < 130 else 10
+                    for device, reading in (("sht", Reading("humidity", 80)), ("pms", Reading("pm2_5", dust))):
+                        record = Record("street", 5, number + (device == "pms"), device, at_ms, SYNCHRONISED, [reading])
+                        head = Head("street", 5, record.seq)
+                        await recorder.record_of_node(record, senml.encode(record), head, at_ms)
+                await settle()
+            return records
+
+    records = asyncio.run(read())
+    silent = [name for name in config.computed() if not of(records, name)]
+    assert silent == []
+    [night] = readings_of(records, "zone-night")
+    assert night == [Reading("minimum_night_flow", 1_500_000, -6), Reading("net_night_flow", 1_450_000, -6)]
+    assert readings_of(records, "zone-loss")[0][0] == Reading("water_volume_15min_loss", 225, -3)
+    raised, cleared = of(records, "bad-air")
+    assert (raised.time_ms - START_MS) // 60_000 == 100 * 5 + 10
+    assert (cleared.time_ms - START_MS) // 60_000 == 130 * 5 + 30
+    temperatures = [row for record in of(records, "zone-feed") for row in record.readings if row.value == 80]
+    assert len(temperatures) == 14, "once an hour, as it stands still"
+    # (0.95 x 10 + 0.3) / (1 + 0.4 / 1.65 x 80 / 20)
+    assert Reading("pm2_5_corrected", 50, -1) in of(records, "pms")[0].readings

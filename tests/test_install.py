@@ -502,3 +502,9 @@ def test_example_is_a_good_configuration(tmp_path):
     (tmp_path / "gateway.toml").write_text(told.stdout)
     assert examine(tmp_path / "gateway.toml")[1] == []
     assert told.stdout == EXAMPLE.read_text()
+
+
+@pytest.mark.parametrize("name", ["tags", "edge"])
+def test_the_other_examples_are_printed_too(name):
+    told = gateway("example", f"--{name}")
+    assert (told.returncode, told.stdout) == (0, (EXAMPLE.parent / f"{name}.toml").read_text())

@@ -124,7 +124,7 @@ def example(args: argparse.Namespace) -> int:
     """Print a configuration with every table and its reasons, to begin with."""
     from bega_gateway.install import example
 
-    print(example("tags.toml" if args.tags else "corner.toml"), end="")
+    print(example(f"{args.example}.toml"), end="")
     return 0
 
 
@@ -167,8 +167,14 @@ def _parser() -> argparse.ArgumentParser:
     teller.add_argument("--json", action="store_true", help="print it as JSON")
     add_doctor(verbs)
     plain = verbs.add_parser("example", help="print a commented configuration", description=example.__doc__)
-    plain.add_argument("--tags", action="store_true", help="one for a Modbus device that has no profile")
-    plain.set_defaults(command=example)
+    one = plain.add_mutually_exclusive_group()
+    one.add_argument(
+        "--tags", action="store_const", dest="example", const="tags", help="one for a Modbus device that has no profile"
+    )
+    one.add_argument(
+        "--edge", action="store_const", dest="example", const="edge", help="one with all that the gateway computes"
+    )
+    plain.set_defaults(command=example, example="corner")
     asker = verbs.add_parser("password", help="print a password_hash for the page", description=password.__doc__)
     asker.set_defaults(command=password)
     _add_installing(verbs, "install", install, "make the gateway a service of this machine")
