@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +29,7 @@ from bega.clock import mono_ms, wall_ms
 from bega.devices import load_driver
 from bega_gateway import app, health, status
 from bega_gateway.config import load
-from bega_gateway.control import NoGateway, Origin
+from bega_gateway.control import NoGateway, Origin, ask_to_lend
 from bega_gateway.doctor import Finding, Look, findings
 from bega_gateway.doctor.finding import as_json, in_order, text
 from bega_gateway.lines.station import Station
@@ -37,7 +38,8 @@ from bega_protocols.devices.bthome.sim import Sim as BthomeSensor
 from bega_protocols.devices.modbus_meter.sim import Sim as Meter
 from bega_protocols.devices.pms5003.sim import Sim as Pms5003
 from bega_protocols.devices.sml_meter.sim import Sim as SmlMeter
-from bega_simulators.hosts.pty import PtyHost, sampled
+from bega_protocols.errors import ConfigError
+from bega_simulators.hosts.pty import RATES, PtyHost, sampled
 from bega_simulators.hosts.rs485 import Rs485Segment
 from bega_simulators.hosts.tcp import ModbusTcpServer
 from tests.conftest import MOSQUITTO
@@ -213,10 +215,6 @@ class OffRateBus(Rs485Segment):
         self._rate = baud
 
     def _hear_master(self, octets: bytes, now_s: float) -> None:
-        import termios
-
-        from bega_simulators.hosts.pty import RATES
-
         set_baud = RATES.get(termios.tcgetattr(self._master)[5], self._rate)
         super()._hear_master(sampled(octets, set_baud, self._rate), now_s)
 
@@ -309,6 +307,35 @@ def test_a_port_that_another_program_has(place):
     with serial.Serial(host.port, exclusive=True):
         found = asyncio.run(diagnosed(place(TALKER.format(port=host.port)), hosts=[host]))
     assert first(found) == "port in use" and "fuser" in "".join(text(found))
+
+
+def test_a_line_is_lent_only_while_nobody_is_heard_and_reads_again_afterwards(place, tmp_path):
+    sim = Pms5003({}, 1)
+    sim.faults.add("silent")
+    host = OffRate(sim, 9600)
+    file = place(TALKER.format(port=host.port))
+    state = tmp_path / "state"
+
+    async def work():
+        running = asyncio.ensure_future(host.run())
+        async with gateway(file) as asked:
+
+            async def heard():
+                now = await asked()
+                return now.devices and now.devices[0].is_heard
+
+            writer = await ask_to_lend(state, "air")
+            assert (await asked()).devices == [], "the gateway has let go of it"
+            sim.faults.discard("silent")
+            writer.transport.abort()
+            await until(heard)
+            with pytest.raises(ConfigError, match="yard is heard on air"):
+                await ask_to_lend(state, "air")
+            with pytest.raises(ConfigError, match="no line 'none'"):
+                await ask_to_lend(state, "none")
+        running.cancel()
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize(
