@@ -4,6 +4,7 @@ import asyncio
 import math
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import msgspec
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bega.listen import is_this_machine
+from bega_gateway import config
 from bega_gateway.edge.derive import ThresholdAlarm
 from bega_gateway.edge.tables import Alarm
 from bega_gateway.health import Watched
@@ -88,6 +90,36 @@ def test_command_prints_a_hash_that_opens():
     assert told.returncode == 0, told.stderr
     text = told.stdout.strip().removeprefix('password_hash = "').removesuffix('"')
     assert is_password(PASSWORD, text)
+
+
+# ------------------------------------------------------------------ configuration
+
+
+def problems_of(page, **more):
+    whole = {
+        "gateway": {"name": "gw", "city": "timisoara"},
+        "uplink": {"brokers": ["mqtt://127.0.0.1"]},
+        "page": page,
+        **more,
+    }
+    return config.examine(Path("/dev/null"), whole)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8090", "192.168.1.4:8090", "[::]:8090", "gateway.local:8090"])
+def test_a_page_that_others_can_ask_needs_a_password(listen):
+    _, (problem,) = problems_of({"listen": listen})
+    assert "page.listen: others than this machine can ask there: set page.password_hash" in problem
+    good, _ = problems_of({"listen": listen, "password_hash": HASH})
+    assert good and any("the password can be read on the way" in caution for caution in config.cautions(good))
+
+
+def test_a_page_for_this_machine_needs_none_and_its_mistakes_are_named():
+    good, _ = problems_of({})
+    assert good and good.page.listen == "127.0.0.1:8090" and config.cautions(good) == []
+    _, (problem,) = problems_of({"password_hash": "my cat's name"})
+    assert problem.endswith("page.password_hash: is none; `bega gateway password` prints one")
+    _, (problem,) = problems_of({"listen": "127.0.0.1:8080"}, feed={"listen": "127.0.0.1:8080"})
+    assert problem.endswith("page.listen: feed.listen has 127.0.0.1:8080 already")
 
 
 # ------------------------------------------------------------------ pauses

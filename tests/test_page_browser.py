@@ -445,7 +445,8 @@ def test_a_line_is_begun_anew(browser, tmp_path):
         assert corner.restarted == ["pms-1"]
 
 
-def test_a_gateway_with_a_hundred_lines_is_whole_and_quick(browser, tmp_path):
+@pytest.mark.slow
+def test_a_gateway_with_a_hundred_lines_is_whole(browser, tmp_path):
     with Corner(tmp_path, tables(lines=100)) as corner:
         for number in range(100):
             corner.say(f"air-{number}", Reading("pm2_5", number), Reading("pm10", number))
