@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from bega import mqtt
 from bega.clock import mono_ms, wall_ms
 from bega.mqtt import Message, SessionLost
+from bega.outbox.publish import Publisher
+from bega.outbox.spool import Spool
 from bega_gateway.commands.acts import Acts
 from bega_gateway.commands.order import Refused, understand
 from bega_gateway.config import examine
@@ -244,5 +247,62 @@ def test_a_node_whose_broker_is_away_or_that_is_nobodys_gets_nothing():
             acts.prepare(ordered("blink", node="air-2"))
         with pytest.raises(Refused, match="no light"):
             acts.prepare(ordered("blink"))
+
+    asyncio.run(scene())
+
+
+# ------------------------------------------------------------------ the uplink
+
+
+class OnlyRecords:
+    """A session of a broker that takes records and grants nobody the topics of commands."""
+
+    def __init__(self, *, grants: bool) -> None:
+        self.sent: list[str] = []
+        self._grants = grants
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def subscribe(self, *topics: str) -> None:
+        if topics == (f"{ROOT}cmd/#",) and not self._grants:
+            raise SessionLost("the broker refuses a subscription")
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        self._inbox.put_nowait(Message(topic, payload))
+        self._inbox.put_nowait(Message(f"{ROOT}cmd/status", b"{}"))
+
+    def send(self, topic, payload, acknowledged) -> None:
+        self.sent.append(topic)
+        asyncio.get_running_loop().call_soon(acknowledged)
+
+    async def messages(self):
+        while True:
+            yield await self._inbox.get()
+
+
+@pytest.mark.parametrize("grants", [True, False])
+def test_an_uplink_that_grants_no_commands_gets_the_records_all_the_same(tmp_path, caplog, grants):
+    async def scene():
+        session, heard = OnlyRecords(grants=grants), []
+
+        @contextlib.asynccontextmanager
+        async def connect(broker):
+            yield session
+
+        with ThreadPoolExecutor(1) as executor:
+            spool = await Spool.open(tmp_path / "spool.db", executor, window_s=0)
+            publisher = Publisher(
+                spool, ["x"], connect, f"{ROOT}probe", mono_ms, listens_to=(f"{ROOT}cmd/#", heard.append)
+            )
+            running = [asyncio.create_task(work()) for work in (spool.run, publisher.run)]
+            spool.add(f"{ROOT}gw-1/d/up", b"[]")
+            async with asyncio.timeout(10):
+                while not session.sent:  # noqa: ASYNC110 - a list that fills
+                    await asyncio.sleep(0.01)
+            assert heard == [Message(f"{ROOT}cmd/status", b"{}")], "and not the probe"
+            assert ("commands are not heard" in caplog.text) is not grants
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+            await spool.close()
 
     asyncio.run(scene())

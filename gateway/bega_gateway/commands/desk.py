@@ -9,6 +9,7 @@ to be unknown, and never begun again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega_gateway.commands.ledger import LONGEST_AHEAD_S, Begun, Ledger, LedgerFull
-from bega_gateway.commands.order import Order, Refused, id_of, understand
+from bega_gateway.commands.order import VERBS, Order, Refused, id_of, understand
 from bega_gateway.lines.errand import Done
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 100  # commands that came and were not looked at yet
 MOST_IN_HAND = 100  # that were begun and have not ended: a node may take until its command expires
 MOST_TURNED_AWAY = 10  # answers "busy" between two looks; beyond, it is only counted
-LONGEST_SAID = 200  # characters of a verb nobody knows
 
 Result = TypeVar("Result")
 Work = Callable[[], Awaitable["Ended"]]
@@ -145,7 +145,7 @@ class Desk:
         except Refused as error:
             self.counted[error.status] += 1
             id_, verb = id_of(message.payload), self._verb(message)
-            log.warning("command %s id=%s verb=%s why=%s", error.status, id_ or "-", verb, error.why)
+            log.warning("command %s id=%s verb=%s why=%s", error.status, id_ or "-", verb or "-", error.why)
             self._say(id_, verb, error.status, error.why)
             return
         self._in_hand[order.id] = tasks.create_task(self._carry_out(order, work))
@@ -164,7 +164,7 @@ class Desk:
         self.counted["repeated"] += 1
         if begun.result:
             first = {**json.loads(begun.result), "repeated": True}
-            self._store.add(f"{self._root}result", _encoded(first), storage_class="routine", at_once=True)
+            self._answer(_encoded(first))
         else:
             self._say(order.id, order.verb, "begun", "it is being done; its result comes")
         return True
@@ -237,14 +237,17 @@ class Desk:
 
         def note(outcome: asyncio.Future[None]) -> None:
             if not outcome.cancelled() and not outcome.exception():
-                self._executor.submit(self._ledger.told, [id_])
+                with contextlib.suppress(RuntimeError):  # the gateway ends: it is told once more at the next start
+                    self._executor.submit(self._ledger.told, [id_])
 
         stored.add_done_callback(note)
 
     def _say(self, id_: str, verb: str, status: str, reason: str) -> None:
         """Answer what was not begun. Routine: a flood must not fill the room that nothing is dropped from."""
-        result = self._result(id_, verb, status, reason)
-        stored = self._store.add(f"{self._root}result", result.encode(), storage_class="routine", at_once=True)
+        self._answer(self._result(id_, verb, status, reason).encode())
+
+    def _answer(self, result: bytes) -> None:
+        stored = self._store.add(f"{self._root}result", result, storage_class="routine", at_once=True)
         stored.add_done_callback(lambda outcome: outcome.cancelled() or outcome.exception())
 
     def _result(self, id_: str, verb: str, status: str, reason: str, facts: dict[str, Any] | None = None) -> str:
@@ -256,7 +259,9 @@ class Desk:
         return _encoded(said).decode()
 
     def _verb(self, message: Message) -> str:
-        return message.topic.rpartition("/")[2][:LONGEST_SAID]
+        """Return the verb, '' for one that nobody knows: what a stranger writes is not repeated."""
+        verb = message.topic.rpartition("/")[2]
+        return verb if verb in VERBS else ""
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
