@@ -306,3 +306,35 @@ def test_an_uplink_that_grants_no_commands_gets_the_records_all_the_same(tmp_pat
             await spool.close()
 
     asyncio.run(scene())
+
+
+# ------------------------------------------------------------------ the file
+
+
+@pytest.mark.parametrize(
+    ("device", "place"),
+    [
+        ({"actions": ["clean"]}, "devices.boiler.actions[0]: modbus_meter has no action 'clean'"),
+        (
+            {"writes": {"w": {"function": 6, "address": 1, "type": "int16"}}},
+            "devices.boiler.writes.w.least: is missing",
+        ),
+        ({"writes": {"w w": {"function": 5, "address": 1, "type": "bool"}}}, "devices.boiler.writes.w w: a name"),
+        ({"writes": {"w": 5}}, "devices.boiler.writes"),
+        ({"writes": {"w": {"function": 5, "address": 1, "type": "bool"}}}, ""),
+    ],
+)
+def test_what_a_device_cannot_do_is_no_command(device, place):
+    tables = {
+        "gateway": {"name": "gw-1", "city": "arad"},
+        "uplink": {"brokers": ["mqtt://localhost"]},
+        "commands": {},
+        "lines": {"hall": {"kind": "modbus-tcp", "host": "localhost"}},
+        "devices": {
+            "boiler": {
+                "line": "hall", "driver": "modbus_meter", "settings": {"profile": "sdm630", "address": 1}, **device,
+            }
+        },
+    }  # fmt: skip
+    _, problems = examine(Path("/dev/null"), tables)
+    assert (place in problems[0]) if place else not problems, problems
