@@ -31,6 +31,18 @@ class Appliance(NamedTuple):
     likely: float = 1.0  # share of the times that it happens
 
 
+class Leak(NamedTuple):
+    """A pipe that is broken from one moment until it is mended."""
+
+    since_s: float
+    mended_s: float
+    m3_per_hour: float
+
+    def lost_m3(self, town_s: float) -> float:
+        """Return what has flowed out of it by then."""
+        return self.m3_per_hour * max(0.0, min(town_s, self.mended_s) - self.since_s) / 3600
+
+
 class Habit(NamedTuple):
     """What one phase (or one pipe) draws. `weight(day)` scales the shapes at that day's first midnight."""
 

@@ -14,12 +14,13 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bega_simulators.demand import HUNG_ON, Appliance, Demand, Habit
+from bega_simulators.demand import HUNG_ON, Appliance, Demand, Habit, Leak
 from bega_simulators.weather import (
     Calendar,
     Chance,
     Moment,
     Shape,
+    StillAir,
     Weather,
     is_weekend,
     relative_humidity,
@@ -57,16 +58,19 @@ def town_speed(text: str) -> float:
 class Town:
     """All sites of the town. `readings` takes well under a millisecond once a day is known."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, leak: Leak | None = None, still_air: StillAir | None = None) -> None:
+        """leak: of the water behind the substation's meter; still_air: hours in which the dust stays in the streets."""
         self._calendar = Calendar()
-        self._weather = Weather(seed)
+        self._weather = Weather(seed, still_air)
         self._sites: dict[str, Callable[[Moment], Readings]] = {}
         for name, place in AIR_PLACES.items():
             self._sites[name] = _Air(place, self._weather, Chance(seed, name)).readings
         for name, building in BUILDINGS.items():
             self._sites[name] = _Electricity(building, self._weather, self._calendar, Chance(seed, name)).readings
         self._sites["household"] = _Household(self._weather, self._calendar, Chance(seed, "household")).readings
-        self._sites["substation"] = _Substation(self._weather, self._calendar, Chance(seed, "substation")).readings
+        self._sites["substation"] = _Substation(
+            self._weather, self._calendar, Chance(seed, "substation"), leak
+        ).readings
 
     @property
     def sites(self) -> list[str]:
@@ -361,16 +365,18 @@ class _Household:
 class _Substation:
     """Where heat and water come into the quarter: what its consumers together should account for."""
 
-    def __init__(self, weather: Weather, calendar: Calendar, chance: Chance) -> None:
+    def __init__(self, weather: Weather, calendar: Calendar, chance: Chance, leak: Leak | None) -> None:
+        self._leak = leak
         self._heat_kw = Demand(_heated_pipe(weather, calendar, 420.0, 60.0, base=18.0), calendar, chance, "heat")
         # At night nearly nobody draws water: what still flows is mostly leakage.
         water = Habit(2.1, WATER_WORKDAY, WATER_WEEKEND, lambda day: 17 + 3 * chance.draw("thirst", day), 0.6)
         self._water_m3h = Demand(water, calendar, chance, "water")
 
     def readings(self, moment: Moment) -> Readings:
+        lost_m3 = self._leak.lost_m3(moment.town_s) if self._leak else 0.0
         return {
             ("heat_energy", ""): self._heat_kw.counted(moment) * JOULES_PER_KWH,
-            ("water_volume", ""): self._water_m3h.counted(moment),
+            ("water_volume", ""): self._water_m3h.counted(moment) + lost_m3,
         }
 
 

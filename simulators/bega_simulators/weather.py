@@ -130,6 +130,20 @@ class Chance:
         return 2 * (left + (right - left) * part * part * (3 - 2 * part)) - 1
 
 
+class StillAir(NamedTuple):
+    """Hours in which a lid of cold air lies lower than the season has it: the air holds `factor` times as much."""
+
+    since_s: float
+    until_s: float
+    factor: float
+    turns_s: float = 3600.0  # so long it takes to come and to go
+
+    def held(self, town_s: float) -> float:
+        """Return the factor at a moment, 1 when it is over."""
+        inside_s = min(town_s - self.since_s, self.until_s - town_s)
+        return 1 + (self.factor - 1) * min(1.0, max(0.0, inside_s / self.turns_s))
+
+
 class Weather:
     """The sky over the whole town: every site lives under the same one."""
 
@@ -137,7 +151,8 @@ class Weather:
     LID = Shape((0, 0.75), (5, 0.95), (7.5, 1.0), (9.5, 0.8), (12, 0.25), (15, 0.1), (17, 0.35), (20, 0.6), (24, 0.75))
     COLDEST_HOUR, WARMEST_HOUR = 6.5, 15.0
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, still_air: StillAir | None = None) -> None:
+        self._still_air = still_air
         self._chance = Chance(seed, "weather")
 
     def winter(self, town_s: float) -> float:
@@ -156,7 +171,8 @@ class Weather:
         """Return by what factor the air holds more of what is let into it than well-mixed air does; at least 1."""
         town_s = moment.town_s
         strength = self.calm(town_s) * (0.4 + 2.0 * self.winter(town_s))
-        return 1 + strength * self.LID.at(moment.day_part)
+        held = 1 + strength * self.LID.at(moment.day_part)
+        return held * self._still_air.held(town_s) if self._still_air else held
 
     def mean_temperature_cel(self, town_s: float) -> float:
         """Return the temperature without its daily swing (Timișoara: 0 in January, 23 in July)."""
