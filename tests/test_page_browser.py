@@ -253,7 +253,13 @@ def lively(corner):
 def log_in(page, corner, given=PASSWORD):
     page.goto(corner.address + "/login")
     page.get_by_label("Password").fill(given)
-    page.get_by_role("button", name="Log in").click()
+    press(page, "Log in")
+
+
+def press(page, button):
+    """Press a button and wait for the page that comes of it."""
+    with page.expect_navigation():
+        page.get_by_role("button", name=button).click()
 
 
 def violations(page):
@@ -344,11 +350,11 @@ def test_the_page_works_without_a_script(browser, corner):
     with opened(browser, java_script_enabled=False) as page:
         log_in(page, corner)
         page.goto(corner.address + "/lines/pms-0")
-        page.get_by_role("button", name="Listen").click()
+        press(page, "Listen")
         corner.hear("air-0", Sim({}, seed=1).tick(0))
         page.reload()
         assert "42 4d 00 1c" in page.locator("#bytes").inner_text()
-        page.get_by_role("button", name="End listening").click()
+        press(page, "End listening")
         assert page.locator("table").count() == 0
 
 
@@ -380,7 +386,7 @@ def test_live_bytes_stand_beside_their_readings_and_end_by_themselves(browser, c
     with opened(browser, LAPTOP) as page:
         log_in(page, corner)
         page.goto(corner.address + "/lines/pms-0")
-        page.get_by_role("button", name="Listen").click()
+        press(page, "Listen")
         frame = Sim({}, seed=1).tick(0)
         corner.hear("air-0", frame)
         corner.hear("air-0", frame[:-1] + b"\x00" + frame[:2])
@@ -429,7 +435,7 @@ def test_an_examination_is_shown_and_names_no_household(browser, tmp_path):
             Finding("a line is silent", "lines.pms-1", "of air-1 nothing", "look", True),
         ]
         page.goto(corner.address)
-        page.get_by_role("button", name="Examine").click()
+        press(page, "Examine")
         page.wait_for_selector("text=Examined 0 s ago")
         text = page.locator("#wrong").inner_text()
         assert "the broker refuses" in text and EVIL in text
@@ -443,7 +449,7 @@ def test_an_examination_is_shown_and_names_no_household(browser, tmp_path):
 def test_a_line_is_begun_anew(browser, tmp_path):
     with Corner(tmp_path) as corner, opened(browser) as page:
         page.goto(corner.address + "/lines/pms-1")
-        page.get_by_role("button", name="Restart this line").click()
+        press(page, "Restart this line")
         page.wait_for_selector("text=The line was begun anew.")
         assert corner.restarted == ["pms-1"]
 
@@ -487,7 +493,7 @@ def test_five_wrong_passwords_mean_a_pause_even_for_the_right_one(tmp_path, brow
         corner.pass_by(31_000)
         log_in(page, corner)
         assert page.url == corner.address + "/"
-        page.get_by_role("button", name="Log out").click()
+        press(page, "Log out")
         page.goto(corner.address)
         assert page.url.endswith("/login")
 
