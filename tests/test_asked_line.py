@@ -11,6 +11,7 @@ import tty
 import pytest
 
 from bega.clock import mono_ms, wall_ms
+from bega_gateway import parts
 from bega_gateway.lines import asked as asked_module
 from bega_gateway.lines.asked import AskedLine
 from bega_gateway.lines.station import Station
@@ -330,3 +331,27 @@ def test_a_measurement_in_hand_is_finished_and_none_begun(far_end):
 def test_a_missing_port_says_what_to_do(tmp_path):
     with pytest.raises(LineError, match="plug the adapter in"):
         asyncio.run(SerialWire(str(tmp_path / "none"), 9600, "8N1", mono_ms).open())
+
+
+def test_a_line_ends_though_its_first_cancellation_was_lost(monkeypatch):
+    """As a TaskGroup of Python 3.11 loses one that comes in the turn in which it ends with an error."""
+    monkeypatch.setattr(parts, "CANCEL_AGAIN_S", 0.02)
+    lost = []
+
+    async def stubborn():
+        while len(lost) < 2:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                lost.append(1)
+        await asyncio.sleep(60)
+
+    async def work():
+        task = asyncio.create_task(stubborn())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await parts.ended([task])
+        assert task.cancelled()
+
+    asyncio.run(work())
+    assert len(lost) == 2

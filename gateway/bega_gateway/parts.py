@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_REST_S, LONGEST_REST_S = 1.0, 60.0  # before a task that a defect ended is begun again
+CANCEL_AGAIN_S = 1.5  # longer than a line takes to close its wire
 FINISH_WITHIN_S = 5.0  # an exchange in hand may take so long; then it is cut off
 
 
@@ -48,9 +49,7 @@ class Parts:
         async with self._group:
             yield
             self._ending = True  # a reload may be under way: it begins nothing more
-            for running in [*self._running.values(), *self._leaving]:
-                for task in running.tasks:
-                    task.cancel()
+            await ended([task for running in [*self._running.values(), *self._leaving] for task in running.tasks])
 
     async def begin_all(self, config: Config, states: dict[str, bytes]) -> None:
         """Begin every part of `config`; states: what each device's driver asked to keep, as the spool has it."""
@@ -138,10 +137,21 @@ async def _end(running: _Running) -> None:
             log.debug("exchange in hand cut off")
         except Exception:  # a defect: whatever it is, what comes after it must be begun
             log.exception("exchange in hand failed")
-    for task in running.tasks:
-        task.cancel()
-    await asyncio.wait(running.tasks)
+    await ended(running.tasks)
     running.part.let_go()
+
+
+async def ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel `tasks` until they have ended.
+
+    Once is not enough on Python 3.11: a cancellation that comes in the very turn in which a TaskGroup ends with an
+    error is lost with it (asyncio.TaskGroup, "propagate_cancellation_error"), and the line would open its wire again.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 def kept_up(name: str, work: Work) -> Work:
