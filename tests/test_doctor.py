@@ -30,8 +30,9 @@ from bega.devices import load_driver
 from bega_gateway import app, health, status
 from bega_gateway.config import load
 from bega_gateway.control import NoGateway, Origin, ask_to_lend
-from bega_gateway.doctor import Finding, Look, findings
-from bega_gateway.doctor.finding import as_json, in_order, text
+from bega_gateway.doctor.examine import findings
+from bega_gateway.doctor.finding import Finding, as_json, in_order, text
+from bega_gateway.doctor.look import Look
 from bega_gateway.lines.station import Station
 from bega_gateway.status import OfAdapter, OfDevice, OfUplink, Status
 from bega_protocols.devices.bthome.sim import Sim as BthomeSensor

@@ -461,3 +461,12 @@ def test_backfill_says_what_it_cannot_do(tmp_path):
     assert told.returncode == 1 and "feed.db: unable to open database file" in told.stderr
     told = gateway("backfill", "--config", tmp_path / "gateway.toml", "--from", tmp_path / "none")
     assert told.returncode == 1 and "none: No such file or directory" in told.stderr
+
+
+def test_the_command_itself_brings_nothing_that_only_some_verbs_need():
+    """What is imported to parse a command stays in the gateway for its life: the doctor's certificates were 9 MB."""
+    heavy = ("cryptography", "bleak", "pymodbus", "starlette", "jinja2", "smbus2", "serial")
+    code = "import sys; from bega_gateway.command import _parser; _parser(); print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "bega_gateway.config" in names
+    assert not [name for name in names if name.split(".")[0] in heavy]

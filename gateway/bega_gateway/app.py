@@ -233,7 +233,7 @@ class Gateway:
 
     async def examine(self) -> list[wrong.Finding]:
         """Return what `bega gateway doctor` finds, for the page."""
-        from bega_gateway.doctor import findings
+        from bega_gateway.doctor.examine import findings
         from bega_gateway.page.wrong import Finding
 
         found = await findings(self._config, self.status())
