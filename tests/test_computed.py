@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from bega.clock import mono_ms
@@ -18,6 +19,7 @@ from bega_gateway.computed import computed
 from bega_gateway.edge import tables as edge_tables
 from bega_gateway.health import Health
 from bega_gateway.recorder import Recorder
+from bega_gateway.reload import plan
 from bega_protocols import senml
 from bega_protocols.reading import SUSPECT, Reading
 from bega_protocols.record import SYNCHRONISED, Record
@@ -552,3 +554,12 @@ def test_the_example_that_a_newcomer_copies_gives_a_record_of_each_of_its_calcul
     assert len(temperatures) == 14, "once an hour, as it stands still"
     # (0.95 x 10 + 0.3) / (1 + 0.4 / 1.65 x 80 / 20)
     assert Reading("pm2_5_corrected", 50, -1) in of(records, "pms")[0].readings
+
+
+def test_a_mean_begins_anew_when_its_device_is_read_at_another_pace(tmp_path):
+    mean = '[means.street-1h]\ninput = "street"\nquantities = ["pm2_5"]\n' + TOTALS
+    before = configuration(tmp_path, mean)
+    slower = msgspec.structs.replace(before.devices["street"], every_s=300.0)
+    after = msgspec.structs.replace(before, devices={**before.devices, "street": slower})
+    assert plan(before, before).begin == []
+    assert set(plan(before, after).begin) == {"lines.pms", "means.street-1h"}

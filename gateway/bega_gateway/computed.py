@@ -48,7 +48,7 @@ def _calculation(config: Config, table: tables.Derived | tables.Treated, state: 
     if isinstance(table, tables.Totals):
         return IntervalTotals(table, zone, state)
     if isinstance(table, tables.Means):
-        return IntervalMeans(table, zone, _sample_ms(config, table))
+        return IntervalMeans(table, zone, tables.sample_ms(config, table))
     if isinstance(table, tables.NightFlow):
         return MinimumNightFlow(table, zone)
     if isinstance(table, tables.Balance):
@@ -59,14 +59,6 @@ def _calculation(config: Config, table: tables.Derived | tables.Treated, state: 
         return NetworkBalance(table, feeds, consumers, percents)
     assert isinstance(table, tables.Alarm)
     return ThresholdAlarm(table, state)
-
-
-def _sample_ms(config: Config, table: tables.Means) -> int:
-    """Return how long a sample of the input of a mean stands for."""
-    source, name = config.input_of(table.input)
-    device = config.devices.get(name) if source == config.gateway.name else None
-    every_s = table.sample_every_s or (device.every_s if device else 0)
-    return round(1000 * every_s)
 
 
 def _calculated(

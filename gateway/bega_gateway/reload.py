@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bega_gateway.config import Config, Device, MqttLine, Node
-from bega_gateway.edge.tables import Treated, inputs_of
+from bega_gateway.edge.tables import Means, Treated, inputs_of, sample_ms
 
 # What is put to use without a new start; all else of [gateway], and these tables, are bound at the start.
 LIVE_KEYS = ("commit_window_s", "spool_quota_mb", "time_zone")
@@ -58,6 +58,7 @@ def parts(config: Config) -> dict[str, Any]:
                     msgspec.structs.replace(table, label=""),
                     inputs,
                     config.gateway.time_zone,
+                    sample_ms(config, table) if isinstance(table, Means) else 0,
                 )
     return found
 

@@ -167,6 +167,14 @@ def decimal(number: float) -> tuple[int, int]:
     return int(fraction / Fraction(10) ** exp10), exp10
 
 
+def sample_ms(config: Config, table: Means) -> int:
+    """Return how long a sample of the input of a mean stands for; 0 where that is not known."""
+    source, name = config.input_of(table.input)
+    device = config.devices.get(name) if source == config.gateway.name else None
+    every_s = table.sample_every_s or (device.every_s if device else 0)
+    return round(1000 * every_s)
+
+
 def register_limits(table: Totals) -> RegisterLimits:
     """Return what is known of a register beforehand."""
     return RegisterLimits(
