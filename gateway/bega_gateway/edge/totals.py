@@ -57,9 +57,12 @@ class _Open:
             self.whys += (why,)
         if amount is None:
             return
-        finer = min(self.exp10, exp10)
-        self.amount = scaled(self.amount, self.exp10, finer) + scaled(amount, exp10, finer)
-        self.exp10 = finer
+        if exp10 == self.exp10:
+            self.amount += amount
+        else:
+            finer = min(self.exp10, exp10)
+            self.amount = scaled(self.amount, self.exp10, finer) + scaled(amount, exp10, finer)
+            self.exp10 = finer
         self.known_ms += length_ms
         self.covered_ms += length_ms if is_close else 0
 
@@ -103,7 +106,12 @@ class Totals:
             self._last = before
             self.ignored += 1
             return []
-        return list(self._split(flow(before, sample, self._limits)))
+        flown = flow(before, sample, self._limits)
+        if sample.time_ms < self._open.end_ms:  # nearly every reading: nothing to share out
+            length_ms = flown.end_ms - flown.start_ms
+            self._open.add(flown.amount, flown.exp10, length_ms, length_ms <= self._longest_gap_ms, flown.why)
+            return []
+        return list(self._split(flown))
 
     def state(self) -> bytes:
         """Return what a later object needs to go on from here."""
