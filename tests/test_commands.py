@@ -260,6 +260,31 @@ def test_whatever_comes_is_understood_or_refused(payload, verb):
         assert order.id
 
 
+@pytest.mark.parametrize(
+    ("inner", "why"),
+    [
+        ('"\\ud800":1', "no JSON in UTF-8"),
+        ('"device":"\\udfff"', "no JSON in UTF-8"),
+        ('"x\\nlevel=ERROR":1', "a key that its verb does not know"),
+        ('"device":' + 900 * "[" + 900 * "]", "nested"),
+        ('"device":"' + 9000 * "a" + '"', "longer than"),
+    ],
+)
+def test_what_is_made_to_do_harm_ends_nothing(city, inner, why):
+    answers = city.answers(
+        Message(f"{ROOT}cmd/read", f'{{"id":"a","expires":{NOW_S + 60},{inner}}}'.encode()), command("b")
+    )
+    assert why in answers[0]["reason"]
+    assert "level" not in answers[0]["reason"]
+    assert answers[1]["status"] == "done"
+
+
+def test_a_command_of_any_length_takes_little_room_while_it_waits(city):
+    desk, _ = city.desk()
+    desk.hear(Message(f"{ROOT}cmd/read", b"x" * 5_000_000))
+    assert len(desk._waiting.get_nowait().payload) < 10_000
+
+
 def test_a_flood_is_turned_away_and_the_gateway_goes_on(city):
     async def scene():
         desk, ledger = city.desk()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega_gateway.commands.ledger import LONGEST_AHEAD_S, Begun, Ledger, LedgerFull
-from bega_gateway.commands.order import VERBS, Order, Refused, id_of, understand
+from bega_gateway.commands.order import LARGEST_BYTES, VERBS, Order, Refused, id_of, understand
 from bega_gateway.lines.errand import Done
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class Desk:
         self.counted: Counter[str] = Counter()  # by what came of them, since the start
 
     def hear(self, message: Message) -> None:
-        """Take a command in; one too many is turned away."""
+        """Take a command in; one too many is turned away. Of one that is too long only so much is kept as shows it."""
+        message = message._replace(payload=message.payload[: LARGEST_BYTES + 1])
         if not self._waiting.full():
             self._waiting.put_nowait(message)
             return

@@ -18,6 +18,7 @@ LARGEST_BYTES = 8_192
 LONGEST_NAME = 64
 ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 LARGEST_NUMBER = 2**53
+DEEPEST = 32  # objects and lists within each other: what reads and writes them deeper must not end in a defect
 
 Named = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME)]
 
@@ -173,7 +174,21 @@ def _object(payload: bytes) -> dict[str, Any]:
         raise Refused("it is no JSON in UTF-8") from None
     if not isinstance(whole, dict):
         raise Refused("it is no JSON object")
+    if _is_deeper(whole, DEEPEST):
+        raise Refused(f"it is nested more than {DEEPEST} deep")
+    try:
+        json.dumps(whole, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a character, escaped: JSON lets it pass
+        raise Refused("it is no JSON in UTF-8") from None
     return whole
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Return whether `value` has more than so many objects and lists within each other."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -196,5 +211,6 @@ def _whole(text: str) -> int:
 def _in_words(error: Exception) -> str:
     """Return what is wrong, by key; a name that somebody else chose is not repeated."""
     said = str(error)
-    unknown = re.search(r"unknown field `?(.*?)`?$", said)
-    return "it has a key that its verb does not know" if unknown else said.replace("Object", "it")[:200]
+    if "unknown field" in said:
+        return "it has a key that its verb does not know"
+    return said.replace("Object", "it")[:200]

@@ -8,6 +8,8 @@ five bytes of the question. No IO.
 
 from __future__ import annotations
 
+import math
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -31,6 +33,7 @@ BOUNDS = {
     "int32": (-0x8000_0000, 0x7FFF_FFFF),
 }
 LONG = ("uint32", "int32")
+DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")  # no exponent: 1e999999999 would take all memory
 
 
 class Write(Table, frozen=True, kw_only=True):
@@ -73,6 +76,9 @@ def problems(place: str, row: Mapping[str, Any]) -> Iterator[Problem]:
         bound = getattr(write, key)
         if bound is None and not is_coil:
             yield f"{place}.{key}", "is missing; whoever may write must know how far"
+        elif bound is not None and not math.isfinite(bound):
+            yield f"{place}.{key}", "is no number"
+            return
         elif bound is not None and (why := _why_not_held(write, Fraction(str(bound)))):
             yield f"{place}.{key}", why
     if write.least is not None and write.most is not None and write.least > write.most:
@@ -94,10 +100,9 @@ def raw_of(write: Write, value: Any) -> int:
             raise ValueError("value must be true or false")
     elif type(value) is bool or not isinstance(value, int | str):
         raise ValueError("value must be a number; one with decimals is written as text")
-    try:
-        number = Fraction(int(value) if isinstance(value, bool) else value)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError("value is no number") from None
+    if isinstance(value, str) and not DECIMAL.fullmatch(value):
+        raise ValueError("value is no number")
+    number = Fraction(value)
     least, most = _bounds(write)
     if not least <= number <= most:
         raise ValueError(f"value must be from {float(least):g} to {float(most):g}")
