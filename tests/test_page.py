@@ -67,6 +67,7 @@ def test_hash_is_the_scrypt_of_rfc_7914():
         HASH.replace("scrypt", "md5"),
         HASH.replace("16384", "１６３８４"),
     ],
+    ids=["nothing", "no hash", "weak", "odd cost", "8 GB", "nine times", "short salt", "cut", "md5", "wide digits"],
 )
 def test_what_is_no_hash_of_ours_opens_nothing(text):
     assert not is_hash(text)
