@@ -17,7 +17,7 @@ from bega_gateway.commands.acts import Acts
 from bega_gateway.commands.order import Refused, understand
 from bega_gateway.config import examine
 from bega_gateway.lines.asked import AskedLine
-from bega_gateway.lines.errand import CUT, DOWN, SILENT, Done
+from bega_gateway.lines.errand import CUT, DOWN, LATE, SILENT, Done
 from bega_gateway.lines.mqtt import NodeLine
 from bega_gateway.lines.station import Station
 from bega_protocols.ask import Ask
@@ -113,6 +113,9 @@ def test_an_asked_device_is_measured_once_more_and_acts():
             assert wire.heard == [b"measure", b"measure", b"clean"]
             assert await line.act(station, "clean", 3) == Done(False, "the device did not take it")
             assert await line.act(station, "clean", 9) == Done(False, "it cannot do 9")
+            assert await line.act(station, "clean", None, lambda: False) == LATE
+            assert wire.heard[-1] == b"clean"
+            assert len(wire.heard) == 4
             wire.fault = "silent"
             assert await line.act(station, "clean", None) == SILENT
             assert await line.read_now(station) == SILENT

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bega.clock import mono_ms, mono_s, wall_ms
 from bega.devices import load_driver, with_profile
 from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
-from bega_gateway.lines.errand import DOWN, Done
+from bega_gateway.lines.errand import DOWN, LATE, Done
 from bega_gateway.lines.modbus import ModbusLine
 from bega_gateway.lines.modbus_bus import bus_of
 from bega_gateway.lines.modbus_write import Permit, is_permitted, problems, question_of, raw_of, value_of, writes_of
@@ -55,6 +55,8 @@ class Controller:
         self.written.append(request)
         if "forgets" not in self.faults:
             self._keep(function, where, request)
+        if "converter gives up" in self.faults:
+            return bytes((function | 0x80, 0x0B))
         if "silent at writes" in self.faults:
             return None
         return request[:5]
@@ -253,6 +255,45 @@ def test_what_came_of_a_write_is_told_by_what_stands_there(kind):
             assert await writing.write("setpoint", 20) == Done(False, "something else stands there", "0")
             controller.faults = {"silent at writes"}
             assert await writing.write("setpoint", 20) == Done(True, "", "20")
+
+    asyncio.run(scene())
+
+
+@BOTH
+def test_a_converter_that_gave_up_a_write_has_put_it_on_the_wire(kind):
+    """Whoever is told "refused" sends it once more, and the relay clicks twice."""
+
+    async def scene():
+        async with wired(kind) as (writing, controller):
+            controller.faults = {"converter gives up"}
+            assert await writing.write("setpoint", 20) == Done(True, "", "20")
+            controller.faults.add("forgets")
+            assert await writing.write("setpoint", 21) == Done(
+                False, "Modbus exception 11 came; look again whether it was done: something else stands there", "20"
+            )
+
+    asyncio.run(scene())
+
+
+@BOTH
+def test_what_expires_before_its_turn_is_not_written(kind):
+    async def scene():
+        async with wired(kind) as (writing, controller):
+            late = writing.line.write(writing.station, UNIT, WRITES["relay"], 1, lambda: False)
+            assert await asyncio.wait_for(late, 10) == LATE
+            assert not controller.written
+
+    asyncio.run(scene())
+
+
+def test_many_writes_leave_the_polls_their_turn():
+    async def scene():
+        async with wired("rtu") as (writing, controller):
+            before = writing.records
+            done = await asyncio.gather(*(writing.write("relay", bool(turn % 2)) for turn in range(50)))
+            assert all(each.well for each in done)
+            assert len(controller.written) == 50
+            assert writing.records > before + 3
 
     asyncio.run(scene())
 

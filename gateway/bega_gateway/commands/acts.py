@@ -94,7 +94,7 @@ class Acts:
         unit = device.settings["address"]
 
         async def work() -> Ended:
-            return Ended(await line.write(station, unit, write, raw))
+            return Ended(await line.write(station, unit, write, raw, self._in_time(order)))
 
         return work
 
@@ -106,7 +106,7 @@ class Acts:
             raise Refused("this device speaks by itself, it cannot be told anything")
 
         async def work() -> Ended:
-            return Ended(await line.act(station, keys.action, keys.value))
+            return Ended(await line.act(station, keys.action, keys.value, self._in_time(order)))
 
         return work
 
@@ -159,6 +159,10 @@ class Acts:
                 return Ended(Done(False, "the broker of the nodes is away, or does not let us command"))
 
         return work
+
+    def _in_time(self, order: Order) -> Callable[[], bool]:
+        """Return what tells whether `order` may still be begun: others may be before it on its line, for minutes."""
+        return lambda: self._wall_ms() < 1000 * order.expires_s
 
     def _device(self, name: str) -> Device:
         device = self._gateway.config().devices.get(name)

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from bega.devices import asked
-from bega_gateway.lines.errand import CUT, DOWN, SILENT, Done
+from bega_gateway.lines.errand import CUT, DOWN, LATE, SILENT, Done, always
 from bega_gateway.lines.polling import LONGEST_PAUSE_MS, PAUSE_TO_COST, PollClock, phase_ms
 from bega_protocols.errors import ConfigError, LineError
 
@@ -111,9 +111,16 @@ class AskedLine:
 
         return await self._errand(station, measure)
 
-    async def act(self, station: Station, name: str, value: int | None) -> Done:
-        """Have the driver of `station` carry out one of its actions."""
-        return await self._errand(station, lambda: self._act(station, name, value))
+    async def act(self, station: Station, name: str, value: int | None, in_time: Callable[[], bool] = always) -> Done:
+        """Have the driver of `station` carry out one of its actions.
+
+        in_time(): asked when its turn has come; nothing is done any more if not
+        """
+
+        async def act() -> Done:
+            return await self._act(station, name, value) if in_time() else LATE
+
+        return await self._errand(station, act)
 
     async def _errand(self, station: Station, work: Callable[[], Awaitable[Done]]) -> Done:
         """Do `work` in a turn of its own, as one of the line's tasks: it ends when the line does."""

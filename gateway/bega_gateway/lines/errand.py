@@ -16,3 +16,9 @@ class Done(NamedTuple):
 DOWN = Done(False, "the line is down")
 CUT = Done(False, "the line ended while it was done; look whether it was")
 SILENT = Done(False, "the device does not answer")
+LATE = Done(False, "it expired while it waited for its turn; nothing was done")
+
+
+def always() -> bool:
+    """Whether an errand may still be begun: one that does not expire."""
+    return True

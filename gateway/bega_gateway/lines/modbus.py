@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bega.clock import mono_s
 from bega.devices import asked
 from bega_gateway.config import ModbusRtuLine, ModbusTcpLine
-from bega_gateway.lines.errand import CUT, DOWN, SILENT, Done
+from bega_gateway.lines.errand import CUT, DOWN, LATE, SILENT, Done, always
 from bega_gateway.lines.modbus_bus import Outcome, bus_of
 from bega_gateway.lines.modbus_write import Permit, Write, question_of, raw_in, reading_back, value_of
 from bega_gateway.lines.polling import PRIORITIES, Patience, PollClock, Schedule, Seat, phase_ms
@@ -36,6 +36,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # between attempts to open
 HELD_UP_MS = 5_000  # a measurement that stands still for so long ends with what it has
 # A converter says so when the device behind it is silent (application protocol V1.1b3, section 7).
 SILENT_BEHIND = (0x0A, 0x0B)
+# Of the exceptions to a write these alone say that nothing was done: function, address, value, busy (the same section).
+# After 4 it was begun, after 5 it goes on, after 0x0B the converter has put it on the wire.
+NOTHING_DONE = (1, 2, 3, 6)
 
 
 class _Poll:
@@ -71,6 +74,7 @@ class _Errand:
     unit: int
     write: Write
     raw: int
+    in_time: Callable[[], bool]
     done: asyncio.Future[Done]
 
 
@@ -149,11 +153,16 @@ class ModbusLine:
             _ring(self._alarm)
         return await done
 
-    async def write(self, station: Station, unit: int, write: Write, raw: int) -> Done:
-        """Write `raw` between two questions, and read it back where the device lets it be read."""
+    async def write(
+        self, station: Station, unit: int, write: Write, raw: int, in_time: Callable[[], bool] = always
+    ) -> Done:
+        """Write `raw` between two questions, and read it back where the device lets it be read.
+
+        in_time(): asked when its turn has come; nothing is written any more if not
+        """
         if self._finishing or not self._bus.opened.is_set():
             return DOWN
-        errand = _Errand(station, unit, write, raw, asyncio.get_running_loop().create_future())
+        errand = _Errand(station, unit, write, raw, in_time, asyncio.get_running_loop().create_future())
         self._errands.append(errand)
         if self._alarm:
             _ring(self._alarm)
@@ -192,14 +201,17 @@ class ModbusLine:
     async def _ask_in_turn(self) -> None:
         """Put one question after the other; what was missed is counted and never made up for."""
         schedule = self._schedule
+        was_errand = False
         while True:
             if not self._bus.opened.is_set():
                 await self._break_off(self._in_hand())
             if self._finishing or not self._bus.opened.is_set():
                 self._drop_errands(DOWN)
-            elif self._errands:
+            elif self._errands and not was_errand:  # a question between two of them: many must not end the readings
+                was_errand = True
                 await self._run(self._errands.popleft())
                 continue
+            was_errand = False
             now_ms = self._mono_ms()
             if self._finishing:
                 await self._break_off([poll for poll in self._in_hand() if poll.seat.patience.ready_ms > now_ms])
@@ -213,7 +225,8 @@ class ModbusLine:
             if self._finishing and seat and not seat.in_hand:
                 continue
             if seat is None:
-                await self._sleep_until(schedule.wake_ms(), now_ms)
+                if not self._errands:
+                    await self._sleep_until(schedule.wake_ms(), now_ms)
                 continue
             for late in schedule.waiting():
                 if not late.in_hand:
@@ -228,7 +241,7 @@ class ModbusLine:
     async def _run(self, errand: _Errand) -> None:
         done = CUT
         try:
-            done = await self._written(errand)
+            done = await self._written(errand) if errand.in_time() else LATE
         except LineError:
             done = Done(False, "the line went down; look whether it was done")
         finally:
@@ -239,17 +252,20 @@ class ModbusLine:
         """Write, and let what can be read back say what came of it: an answer that noise has eaten says nothing."""
         write = errand.write
         answer = await self._told(errand, question_of(write, errand.raw))
+        said = "the device said yes" if answer else "no answer came"
         if answer and answer[0] & EXCEPTION:
-            return Done(False, f"the device refuses it (Modbus exception {answer[-1]})")
+            if answer[-1] in NOTHING_DONE:
+                return Done(False, f"the device refuses it (Modbus exception {answer[-1]})")
+            said, answer = f"Modbus exception {answer[-1]} came", None
         if not write.read_back:
-            return Done(True) if answer else Done(False, "no answer came; look whether it was done")
+            return Done(True) if answer else Done(False, f"{said}; look whether it was done")
         found = await self._told(errand, reading_back(write))
         if found is None or found[0] & EXCEPTION:
-            said = "the device said yes" if answer else "no answer came"
             return Done(False, f"{said}, and it cannot be read back; look whether it was done")
         raw = raw_in(write, found)
         if raw != errand.raw:
-            return Done(False, "something else stands there", value_of(write, raw))
+            doubt = "" if answer else f"{said}; look again whether it was done: "
+            return Done(False, f"{doubt}something else stands there", value_of(write, raw))
         return Done(True, "", value_of(write, raw))
 
     async def _told(self, errand: _Errand, question: bytes) -> bytes | None:
