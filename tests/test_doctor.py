@@ -4,6 +4,7 @@ A gateway runs on real brokers, ports and simulators, in this process, where ten
 alone shows is in the runbook.
 """
 
+import argparse
 import asyncio
 import contextlib
 import datetime
@@ -11,9 +12,11 @@ import getpass
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import termios
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,12 +32,14 @@ from bega.clock import mono_ms, wall_ms
 from bega.devices import load_driver
 from bega_gateway import app, health, status
 from bega_gateway.config import load
-from bega_gateway.control import NoGateway, Origin, ask_to_lend
+from bega_gateway.control import NoAnswer, NoGateway, Origin, ask_to_lend
+from bega_gateway.doctor import heard
+from bega_gateway.doctor.command import doctor as doctor_here
 from bega_gateway.doctor.examine import findings
 from bega_gateway.doctor.finding import Finding, as_json, in_order, text
 from bega_gateway.doctor.look import Look
 from bega_gateway.lines.station import Station
-from bega_gateway.status import OfAdapter, OfDevice, OfUplink, Status
+from bega_gateway.status import Counts, OfAdapter, OfDevice, OfUplink, Status
 from bega_protocols.devices.bthome.sim import Sim as BthomeSensor
 from bega_protocols.devices.modbus_meter.sim import Sim as Meter
 from bega_protocols.devices.pms5003.sim import Sim as Pms5003
@@ -686,6 +691,110 @@ def test_command_explains_a_configuration_that_cannot_be_used(place):
     file = place(TALKER.format(port="/dev/x").replace("pms5003", "pms"))
     found = json.loads(doctor("--config", file, "--json").stdout)
     assert found[0]["cause"] == "configuration" and "devices.yard.driver" in found[0]["where"]
+
+
+@contextlib.contextmanager
+def one_that_answers(state: Path, answer: bytes):
+    """A gateway that answers each question with `answer`; with b"" it hangs."""
+    state.mkdir()
+    held = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(state / "control.sock"))
+        listener.listen()
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(listener.accept()[0])
+                    if answer:
+                        held[-1].recv(100)
+                        held[-1].sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+    for connection in held:
+        connection.close()
+
+
+@pytest.mark.parametrize("answer", [b"", b"\n", b"[]\n", b'{"gateway":"gw-doctor","boot":1,"wall_ms":"x"}\n'])
+def test_a_gateway_that_hangs_or_is_of_another_release(place, tmp_path, monkeypatch, capsys, answer):
+    monkeypatch.setattr("bega_gateway.control.TELL_WITHIN_S", 1.0)
+    file = place(TALKER.format(port="/dev/tty"))
+    arguments = argparse.Namespace(config=file, set=[], json=True, no_wires=False)
+    with one_that_answers(tmp_path / "state", answer):
+        assert doctor_here(arguments) == 1
+        with pytest.raises(NoAnswer):
+            status.status(arguments)
+    found = json.loads(capsys.readouterr().out)
+    causes = [finding["cause"] for finding in found]
+    assert causes[0] == "gateway does not answer" and "not running" not in causes
+    assert "nothing listens" in causes, "the machine and the brokers are looked at all the same"
+
+
+def test_a_state_that_is_a_file(place, tmp_path, mosquitto):
+    file = place("", mosquitto.url)
+    (tmp_path / "state").write_text("no folder")
+    found = asyncio.run(findings(load(file), None, QUIET))
+    assert [finding.cause for finding in found] == ["state is no folder", "not running"]
+    assert "has never run" not in "".join(text(found))
+
+
+def test_a_file_that_is_missing_is_named_as_the_place(tmp_path):
+    file = tmp_path / "none.toml"
+    (found,) = json.loads(doctor("--config", file, "--json").stdout)
+    assert found["where"] == str(file) and "cannot be read" in found["evidence"]
+
+
+def test_a_file_that_was_mended_and_not_reloaded(place):
+    with OffRateBus(meters(1), 19200) as segment:
+        file = place(bus_of(segment.port, 1))
+
+        async def work():
+            async with gateway(file) as asked:
+
+                async def silent():
+                    now = await asked()
+                    return now if all(each.is_silent for each in now.devices) else None
+
+                now = await until(silent)
+                place(bus_of(segment.port, 1, baud=19200))
+                return await findings(load(file), now, QUIET, closely=True)
+
+        found = asyncio.run(work())
+    assert first(found) == "heard by the doctor" and "reload" in found[0].remedy, "\n".join(text(found))
+    assert all(finding.cause != "line silent" for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("how", "causes"),
+    [
+        ({"quality": 0}, []),
+        ({"quality": 1, "watched_s": 60}, []),  # it may be warming up
+        ({"quality": 1, "watched_s": 900}, ["readings suspect"]),
+        ({"quality": 2, "watched_s": 60}, ["readings stale"]),
+        ({"quality": 0, "counts": Counts(records=10, damaged=5000)}, ["more damaged than read"]),
+        ({"quality": 0, "counts": Counts(records=5000, damaged=10)}, []),
+        ({"since_heard_s": 99, "counts": Counts(records=9, damaged=5)}, ["talker silent"]),
+    ],
+)
+def test_a_device_that_is_heard_and_not_well(place, how, causes):
+    yard = {"name": "yard", "line": "air", "driver": "pms5003", "since_heard_s": 1, "quiet_after_s": 9}
+    devices = [OfDevice(**yard | {"watched_s": 999} | how)]
+    now = Status(gateway=NAME, boot=1, wall_ms=wall_ms(), mono_ms=mono_ms(), up_s=60, devices=devices)
+    found = list(heard.of_devices(load(place(TALKER.format(port="/dev/tty"))), now))
+    assert [finding.cause for finding in found] == causes
+    assert all("5 damaged" in finding.evidence for finding in found if finding.cause == "talker silent")
+
+
+def test_a_certificate_stops_nothing_while_the_gateway_is_connected(place, tmp_path):
+    authority = Authority(tmp_path, "city")
+    files = authority.issue(NAME, "own", -30, -1)
+    uplink = OfUplink(connected_to="mqtts://localhost:1")
+    now = Status(gateway=NAME, boot=1, wall_ms=wall_ms(), mono_ms=mono_ms(), up_s=60, uplink=uplink)
+    file = place("", "mqtts://localhost:1", credentials(authority.ca_file, *files))
+    (found,) = asyncio.run(findings(load(file), now, QUIET))
+    assert found.cause == "certificate expired" and not found.stops_readings
 
 
 def test_what_stops_readings_now_comes_first():

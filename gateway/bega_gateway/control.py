@@ -33,7 +33,8 @@ LONGEST_TEXT = 4_000_000  # of a recording: its head may hold many register maps
 ASK_WITHIN_S = 5.0
 TAKE_WITHIN_S = 5.0  # the answer
 LOOK_EVERY_S = 10.0  # whether the socket is there: the disk may have been read-only at the start
-ANSWER_WITHIN_S = 120.0
+ANSWER_WITHIN_S = 200.0  # a reload waits for a line that is lent, three minutes at most
+TELL_WITHIN_S = 10.0  # how it is doing a gateway tells at once; one that does not hangs
 
 
 class Outcome(NamedTuple):
@@ -70,6 +71,10 @@ class Wanted(NamedTuple):
 
 class NoGateway(ConfigError):
     """No gateway runs with this state: what can be done without one may be done here."""
+
+
+class NoAnswer(ConfigError):
+    """A gateway runs with this state, and what it answers, if anything, is no answer."""
 
 
 Reload = Callable[[Origin | None], Awaitable[Outcome]]
@@ -200,16 +205,16 @@ def ask_reload(state: Path, checked: Origin) -> Outcome:
 def ask_status(state: Path) -> bytes:
     """Return, as JSON, how the gateway is doing whose state lies in `state`; raises ConfigError if none answers."""
     try:
-        answer = _asked(state, b"status")
+        answer = _asked(state, b"status", TELL_WITHIN_S)
         json.loads(answer)
     except (OSError, ValueError) as error:
         raise _unanswered(state, error) from None
     return answer
 
 
-def _asked(state: Path, question: bytes) -> bytes:
+def _asked(state: Path, question: bytes, within_s: float = ANSWER_WITHIN_S) -> bytes:
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection, _short(state) as folder:
-        connection.settimeout(ANSWER_WITHIN_S)
+        connection.settimeout(within_s)
         connection.connect(f"{folder}/{NAME}")
         connection.sendall(question + b"\n")
         with connection.makefile("rb") as answers:
@@ -266,7 +271,7 @@ def _unanswered(state: Path, error: Exception) -> ConfigError:
         return NoGateway(f"no gateway runs with the state in {state}; start it, or give --config as it has it")
     if isinstance(error, PermissionError):
         return ConfigError(f"{state} may not be entered: run this as root, or as the gateway's user")
-    return ConfigError(f"the gateway ended without an answer ({error}); see its log")
+    return NoAnswer(f"the gateway ended without an answer ({error}); see its log")
 
 
 def _listener(state: Path) -> socket.socket:

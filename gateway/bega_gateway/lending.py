@@ -33,6 +33,8 @@ async def lent(
     place = f"lines.{line}"
     if place not in parts(config):
         raise ConfigError(f"there is no line {line!r} that has something to read")
+    if all(name != line for name, _ in running.stations()):
+        raise ConfigError(f"nobody is read on {line!r}: it is not lent")
     now_ms = mono_ms()
     for name, station in running.stations():
         heard_ms = station.heard_mono_ms

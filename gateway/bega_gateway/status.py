@@ -15,7 +15,7 @@ from bega import __version__
 from bega.clock import CLOCK_FLOOR_MS, wall_ms
 from bega.settings import parse_assignments
 from bega_gateway import config as settings
-from bega_gateway.control import NoGateway, ask_status
+from bega_gateway.control import NoAnswer, NoGateway, ask_status
 from bega_gateway.health import quiet_after_s
 from bega_protocols.reading import GOOD
 
@@ -211,8 +211,16 @@ def of_adapters(adapters: Iterable[tuple[str, BleCounters]]) -> list[OfAdapter]:
 
 
 def asked(state: Path) -> Status:
-    """Return what the gateway says whose state lies in `state`; raises ConfigError, NoGateway where none runs."""
-    return msgspec.json.decode(ask_status(state), type=Status)
+    """Return what the gateway says whose state lies in `state`.
+
+    Raises NoGateway where none runs, NoAnswer where it hangs or is of another release, ConfigError where we
+    may not ask.
+    """
+    answer = ask_status(state)
+    try:
+        return msgspec.json.decode(answer, type=Status)
+    except msgspec.MsgspecError as error:
+        raise NoAnswer(f"the gateway that runs is of another release ({error}); restart it") from None
 
 
 def status(args: argparse.Namespace) -> int:
@@ -246,6 +254,8 @@ def drain_per_s(before: Status, now: Status) -> float:
 
 def left_behind(state: Path) -> dict[str, str]:
     """Return what the files of a gateway that does not run tell, in words."""
+    if state.exists() and not state.is_dir():
+        return {"state": f"{state} is no folder"}
     if not state.is_dir():
         return {"state": f"{state} is not there: it has never run with this configuration"}
     told = {"state": str(state)}

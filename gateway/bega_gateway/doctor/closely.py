@@ -21,6 +21,7 @@ from bega_gateway.doctor.finding import DEVICE, LINE, Finding
 from bega_gateway.doctor.heard import is_deaf
 from bega_gateway.doctor.look import Look
 from bega_gateway.doctor.ports import of_error
+from bega_gateway.lending import LONGEST_S
 from bega_gateway.lines.port import Inbox, open_port
 from bega_gateway.lines.serial import rate_and_frame
 from bega_gateway.lines.wire_serial import SerialWire
@@ -39,6 +40,7 @@ FRAMES = ("8N1", "8E1", "7E1")
 MBUS_RATES = ((2400, "8E1"), (300, "8E1"), (9600, "8E1"), (2400, "8N1"))
 ANOTHER_S = 4.0  # a talker that spoke within this is given so long at another rate
 ANSWER_S = 8.0  # so long may a device that is asked take, at one rate
+SPARE_S = 10.0  # before the gateway takes a line back
 SENSE_BYTES = 2_000  # after so many without a frame a rate makes no sense
 Serial = settings.SerialLine | settings.MbusLine
 
@@ -57,7 +59,11 @@ async def of_wires(config: settings.Config, status: Status | None, look: Look, e
                 continue
             look.say(f"lines.{name}: trying what is heard and who answers")
             try:
-                found += await _of_line(name, line, devices, look)
+                async with asyncio.timeout(LONGEST_S - SPARE_S if status else None):
+                    nearer = await _of_line(name, line, devices, look)
+                found += nearer or _answers_us(status, name)
+            except TimeoutError:  # the gateway takes it back; its counters must do
+                look.say(f"lines.{name}: it takes too long to try")
             except LineError as error:
                 place = f"lines.{name}.{'host' if isinstance(line, settings.ModbusTcpLine) else 'port'}"
                 found.append(_of_error(place, line, error))
@@ -79,6 +85,24 @@ async def _lent(config: settings.Config, name: str, status: Status | None) -> As
         yield True
     finally:
         writer.transport.abort()
+
+
+def _answers_us(status: Status | None, name: str) -> list[Finding]:
+    """Return the finding for a line of a gateway that hears nobody on it, where everybody answers the doctor."""
+    devices = [device for device in status.devices if device.line == name] if status else []
+    if not devices or any(device.lacking or device.to_set or device.counts.refused for device in devices):
+        return []  # why is told by what they refuse
+    return [
+        Finding(
+            "heard by the doctor",
+            "the doctor hears what the gateway does not: the file was changed since it was read, or it works again",
+            f"lines.{name}",
+            f"with the file as it is {len(devices)} of {len(devices)} devices answer; the gateway hears none",
+            "systemctl reload bega-gateway; bega gateway status after a minute; again and again: a loose plug",
+            True,
+            LINE,
+        )
+    ]
 
 
 async def _of_line(name: str, line: settings.Line, devices: dict[str, settings.Device], look: Look) -> list[Finding]:

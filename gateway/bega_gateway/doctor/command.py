@@ -48,11 +48,16 @@ def doctor(args: argparse.Namespace) -> int:
 
 
 async def _examined(args: argparse.Namespace, config: settings.Config) -> list[Finding]:
+    from bega_gateway.control import NoAnswer
     from bega_gateway.doctor.examine import findings
     from bega_gateway.doctor.look import Look
 
     look = Look(say=lambda said: print(f"... {said}", file=sys.stderr))
-    return await findings(config, _status(config), look, closely=not args.no_wires)
+    try:
+        status = _status(config)
+    except NoAnswer as error:  # it holds its lines all the same
+        return await findings(config, None, look, unanswered=str(error))
+    return await findings(config, status, look, closely=not args.no_wires)
 
 
 def _status(config: settings.Config) -> Status | None:
@@ -72,6 +77,8 @@ def _of_problem(problem: str) -> Finding:
 
     file, _, rest = problem.partition(": ")
     place, _, why = rest.partition(": ")
+    if " " in place:  # it is about the whole file
+        place, why = file, f"{place}: {why}"
     remedy = "correct it; bega gateway check --config FILE lists every problem"
     return Finding(
         "configuration", "the configuration cannot be used", place, f"{file}: {why}", remedy, True, CONFIGURATION

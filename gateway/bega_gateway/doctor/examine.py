@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 
 from bega_gateway import config as settings
 from bega_gateway.doctor import heard, machine, ports
 from bega_gateway.doctor.certificates import Credentials, of_files
-from bega_gateway.doctor.finding import UPLINK, Finding, in_order
+from bega_gateway.doctor.finding import UPLINK, WARNING, Finding, in_order
 from bega_gateway.doctor.look import Look
 from bega_gateway.status import Status
 
@@ -16,15 +17,21 @@ YOUNG_S = 20.0  # a gateway that was just begun has had no time to connect
 
 
 async def findings(
-    config: settings.Config, status: Status | None, look: Look | None = None, *, closely: bool = False
+    config: settings.Config,
+    status: Status | None,
+    look: Look | None = None,
+    *,
+    closely: bool = False,
+    unanswered: str = "",
 ) -> list[Finding]:
     """Return what is wrong, first what stops readings now; nothing is opened, but connections to brokers.
 
     status: what the gateway that runs says of itself, None if none runs. closely: lines on which nobody is heard are
-    taken from the gateway for a while and tried, where it lends them
+    taken from the gateway for a while and tried, where it lends them. unanswered: why one that runs says nothing of
+    itself, '' where that is not so
     """
     look = look or Look()
-    found = await asyncio.to_thread(_of_machine, config, status, look)
+    found = await asyncio.to_thread(_of_machine, config, status, look, unanswered)
     found += await _of_brokers(config, status, look)
     explained = _lines_of(found)
     nearer: list[Finding] = []
@@ -40,10 +47,10 @@ async def findings(
     return in_order(found + nearer)
 
 
-def _of_machine(config: settings.Config, status: Status | None, look: Look) -> list[Finding]:
+def _of_machine(config: settings.Config, status: Status | None, look: Look, unanswered: str) -> list[Finding]:
     return [
         *machine.of_disk(config, status, look),
-        *machine.of_state(config, status, look),
+        *(machine.of_silence(unanswered) if unanswered else machine.of_state(config, status, look)),
         *machine.of_clock(config, look),
         *machine.of_supply(look),
         *machine.of_local_broker(config, look),
@@ -86,8 +93,11 @@ async def _of_brokers(config: settings.Config, status: Status | None, look: Look
     found = []
     for place, brokers, table, probe_topic in places:
         files = list(of_files(place, table, name, now_ms))
+        if _is_served(place, status):  # what it has lasts until the connection ends
+            found += [replace(finding, stops_readings=False, rank=WARNING) for finding in files]
+            continue
         found += files
-        if any(finding.stops_readings for finding in files) or _is_served(place, status):
+        if any(finding.stops_readings for finding in files):
             continue
         refused = [await of_broker(place, broker, table, name, probe_topic) for broker in brokers]
         if all(refused):

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from bega.devices import driver_class
 from bega_gateway import config as settings
 from bega_gateway.doctor.finding import DEVICE, LINE, WARNING, Finding
-from bega_gateway.status import OfDevice, Status, ago
+from bega_gateway.status import QUALITIES, Counts, OfDevice, Status, ago
+from bega_protocols.reading import STALE
 
+SETTLED_S = 300.0  # a sensor that warms up is suspect, and nothing is wrong
+MANY = 10  # damaged frames; a few come with each start
 NOISE_SHARE = 2  # a line is noisy where damage is at least one part in so many of what went wrong
 WRONG_KEY = ("key does not fit", "tag differs", "put this sensor's key")  # as the driver of BTHome words it
 REPLAYED = "a replay"
@@ -25,6 +28,9 @@ def of_devices(config: settings.Config, status: Status) -> Iterator[Finding]:
             yield _of_silent(config, status, line, device, alive)
         for device in devices:
             yield from _of_settings(device)
+            yield from _of_quality(device)
+            if device.is_heard and device.counts.damaged > max(MANY, device.counts.records):
+                yield _noisy(line, device)
             if device.is_heard and device.counts.refused > max(3, device.counts.records):
                 yield _answered_by_another(device, stops=False)
 
@@ -136,6 +142,22 @@ def _garbage(line: settings.Line, device: OfDevice) -> Finding:
     )
 
 
+def _noisy(line: settings.Line, device: OfDevice) -> Finding:
+    why = f"; the last: {device.damage}" if device.damage else ""
+    is_wired = not isinstance(line, settings.BleLine)
+    return Finding(
+        "more damaged than read",
+        f"of what {device.name} says more is damaged than read: readings are lost",
+        f"devices.{device.name}",
+        f"{device.counts.damaged} damaged, {device.counts.records} records since the start{why}",
+        "see its screen and ground, on a bus its termination (120 ohm at both ends, nowhere else); is one babbling?"
+        if is_wired
+        else "is its key right, does somebody repeat what it says?",
+        False,
+        WARNING,
+    )
+
+
 def _silent_among_living(device: OfDevice) -> Finding:
     return Finding(
         "device silent",
@@ -152,7 +174,7 @@ def _silent(config: settings.Config, device: OfDevice) -> Finding:
     line = config.lines[device.line]
     is_asked = bool(device.driver) and hasattr(driver_class(device.driver), "measure")
     counts = device.counts
-    evidence = f"{counts.silent} of {counts.asked} questions without an answer" if is_asked else "not one byte is known"
+    evidence = f"{counts.silent} of {counts.asked} questions without an answer" if is_asked else _of_bytes(counts)
     return Finding(
         "line silent" if is_asked else "talker silent",
         "nobody answers on this line" if is_asked else f"{device.name} says nothing",
@@ -162,6 +184,10 @@ def _silent(config: settings.Config, device: OfDevice) -> Finding:
         True,
         LINE,
     )
+
+
+def _of_bytes(counts: Counts) -> str:
+    return f"{counts.damaged} damaged frames since the start" if counts.damaged else "not one frame since then"
 
 
 def _of_settings(device: OfDevice) -> Iterator[Finding]:
@@ -183,6 +209,20 @@ def _of_settings(device: OfDevice) -> Iterator[Finding]:
             where,
             "; ".join(device.to_set),
             "set on the device itself what is named above; the gateway looks again within a minute",
+            False,
+            WARNING,
+        )
+
+
+def _of_quality(device: OfDevice) -> Iterator[Finding]:
+    is_settled = device.quality == STALE or device.watched_s > SETTLED_S
+    if device.is_heard and device.quality and is_settled:
+        yield Finding(
+            f"readings {QUALITIES[device.quality]}",
+            f"{device.name} is heard, and what it says is {QUALITIES[device.quality]}",
+            f"{'nodes' if device.is_node else 'devices'}.{device.name}",
+            f"at least one reading of its last record is {QUALITIES[device.quality]}",
+            "see the sensor: its age, its air path, what its README says of its flags; [limits] may be too narrow",
             False,
             WARNING,
         )

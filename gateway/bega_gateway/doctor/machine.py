@@ -90,6 +90,9 @@ def of_state(config: settings.Config, status: Status | None, look: Look) -> Iter
     state = Path(config.gateway.state_dir)
     if status:
         return
+    if state.exists() and not state.is_dir():
+        what, remedy = "where the state shall lie is a file: the gateway cannot start", f"move {state} away"
+        yield Finding("state is no folder", what, "gateway.state_dir", f"{state} is no folder", remedy, True, STATE)
     owner = _user_of(state)
     if owner is not None:
         try:
@@ -108,6 +111,19 @@ def of_state(config: settings.Config, status: Status | None, look: Look) -> Iter
         seen = f"systemd says {told_of}, begun again {unit.get('NRestarts')} times; {seen}"
     run = f"systemctl start {UNIT}; journalctl -u {UNIT} -n 50" if is_unit else "bega gateway run --config FILE"
     yield Finding("not running", "the gateway does not run", "gateway", seen, run, True, NOT_RUNNING)
+
+
+def of_silence(why: str) -> Iterator[Finding]:
+    """Yield that a gateway runs and says nothing of itself; what it holds cannot be judged then."""
+    yield Finding(
+        "gateway does not answer",
+        "a gateway runs and does not say how it is doing: it hangs, or is of another release than this command",
+        "gateway",
+        why,
+        f"systemctl status {UNIT}; journalctl -u {UNIT} -n 50; then: systemctl restart {UNIT}",
+        True,
+        NOT_RUNNING,
+    )
 
 
 def of_clock(config: settings.Config, look: Look) -> Iterator[Finding]:
