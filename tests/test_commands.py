@@ -105,6 +105,7 @@ class City:
         self.results: list[dict] = []
         self.classes: list[str] = []
         self.life = Life()
+        self.facts: dict = {}  # what each command finds
 
     def desk(self) -> tuple[Desk, MortalLedger]:
         ledger = MortalLedger(self.path, self.life)
@@ -122,7 +123,7 @@ class City:
             self.done[order.id] += 1
             self.life.step()
             await asyncio.sleep(0)
-            return Ended(Done(True))
+            return Ended(Done(True), self.facts)
 
         return work
 
@@ -342,6 +343,22 @@ def test_after_a_damaged_ledger_nothing_is_done_that_may_have_been(city):
     assert answer["status"] == "done"
     assert city.done == {"a": 1, "b": 1}
     assert city.path.with_name("commands.db.damaged").exists()
+
+
+def test_a_power_cut_while_a_damaged_ledger_is_set_aside_lets_nothing_in_again(city):
+    city.answers(command("a"))
+    city.path.rename(city.path.with_name("commands.db.damaged"))  # and the new one was not made yet
+    (answer,) = city.answers(command("a"))
+    assert "later expiry" in answer["reason"]
+    assert city.done == {"a": 1}
+
+
+def test_what_cannot_be_said_of_one_command_ends_no_other(city):
+    for _ in range(5000):
+        city.facts = {"in": city.facts}
+    answers = city.answers(command("a"), command("b"))
+    assert [answer["reason"] for answer in answers] == ["a defect; see the log of the gateway"] * 2
+    assert city.done == {"a": 1, "b": 1}
 
 
 def test_old_commands_are_forgotten_after_their_expiry_only_and_never_come_in_again(city, monkeypatch):

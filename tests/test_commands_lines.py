@@ -210,6 +210,7 @@ def test_a_node_is_handed_a_command_and_its_result_is_relayed(mosquitto):
             async def obey() -> Message:
                 async for message in node.messages():
                     await node.publish("node/air-1/result", b"no result")
+                    await node.publish("node/air-1/result", b'{"id":"a","done":true,"version":NaN}')
                     await node.publish("node/air-1/result", b'{"id":"another","done":true}')
                     await node.publish("node/air-1/result", b'{"id":"a","done":true,"version":3}')
                     return message

@@ -201,17 +201,22 @@ class Desk:
     async def _carry_out(self, order: Order, work: Work) -> None:
         try:
             done, facts = await work()
+            result = self._outcome(order, done, facts)
         except Exception:  # a defect in one of them must not end the others
             log.exception("command failed id=%s verb=%s", order.id, order.verb)
-            done, facts = Done(False, "a defect; see the log of the gateway"), {}
-        status = "done" if done.well else "failed"
+            done = Done(False, "a defect; see the log of the gateway")
+            result = self._outcome(order, done, {})
+        status = _status(done)
         self.counted[status] += 1
         log.log(
             logging.INFO if done.well else logging.WARNING, "command %s id=%s verb=%s", status, order.id, order.verb
         )
-        facts = {**facts, "value": done.value} if done.value else facts
-        await self._end(order.id, self._result(order.id, order.verb, status, done.reason, facts))
+        await self._end(order.id, result)
         del self._in_hand[order.id]
+
+    def _outcome(self, order: Order, done: Done, facts: dict[str, Any]) -> str:
+        facts = {**facts, "value": done.value} if done.value else facts
+        return self._result(order.id, order.verb, _status(done), done.reason, facts)
 
     async def _end(self, id_: str, result: str) -> None:
         """Commit the result, then hand it on; what the disk does not take is handed on, and tried again."""
@@ -268,5 +273,9 @@ class Desk:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
 
+def _status(done: Done) -> str:
+    return "done" if done.well else "failed"
+
+
 def _encoded(said: dict[str, Any]) -> bytes:
-    return json.dumps(said, separators=(",", ":")).encode()
+    return json.dumps(said, separators=(",", ":"), allow_nan=False).encode()

@@ -73,7 +73,7 @@ class Ledger:
         A damaged one is set aside, and no command is begun before every one of it has expired.
         """
         try:
-            self._file = _opened(self._path)
+            self._file = self._with_tables()
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
@@ -81,7 +81,7 @@ class Ledger:
             for suffix in ("", "-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
                     Path(f"{self._path}{suffix}").rename(f"{self._path}.damaged{suffix}")
-            self._file = _opened(self._path, UNKNOWN_FLOOR)
+            self._file = self._with_tables()
         (self._rows,) = self._file.execute("SELECT COUNT(*) FROM commands").fetchone()
         rows = self._file.execute("SELECT id, verb, digest, COALESCE(result, '') FROM commands WHERE told = 0")
         return [Begun(*row) for row in rows]
@@ -143,6 +143,11 @@ class Ledger:
             self._file.close()
             self._file = None
 
+    def _with_tables(self) -> sqlite3.Connection:
+        """Open the file. Where one was set aside, a new one knows it: the power may go before it is written."""
+        was_damaged = Path(f"{self._path}.damaged").exists()
+        return _opened(self._path, UNKNOWN_FLOOR if was_damaged else 0)
+
     def _opened(self) -> sqlite3.Connection:
         if self._file is None:
             raise sqlite3.OperationalError("the ledger is not open")
@@ -168,7 +173,7 @@ class Ledger:
         self._rows -= len(rows)
 
 
-def _opened(path: Path, floor_s: int = 0) -> sqlite3.Connection:
+def _opened(path: Path, floor_s: int) -> sqlite3.Connection:
     file = sqlite3.connect(path, check_same_thread=False)
     try:
         file.execute("PRAGMA journal_mode=WAL")

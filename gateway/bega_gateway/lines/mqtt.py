@@ -13,7 +13,7 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, NoReturn
 
 from bega.clock import Clock
 from bega.mqtt import Message, Session, SessionLost
@@ -177,7 +177,7 @@ class NodeLine:
 
     def _take_result(self, node: str, payload: bytes) -> None:
         try:
-            result = json.loads(payload) if len(payload) <= LARGEST_RESULT else None
+            result = json.loads(payload, parse_constant=_no_number) if len(payload) <= LARGEST_RESULT else None
         except (ValueError, RecursionError):
             result = None
         if not isinstance(result, dict) or not isinstance(result.get("id"), str):
@@ -294,3 +294,7 @@ def _three_numbers(row: Any) -> tuple[int, int, int]:
     if not all(type(number) is int and 0 <= number < LARGEST for number in row):
         raise ValueError("no [boot, from, to]")
     return boot, start, end
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"JSON has no {text}")
