@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from bega.devices import asked
-from bega_gateway.lines.errand import CUT, DOWN, LATE, SILENT, Done, always
+from bega_gateway.lines.errand import CUT, DOWN, LATE, SILENT, UNANSWERED, Done, always
 from bega_gateway.lines.polling import LONGEST_PAUSE_MS, PAUSE_TO_COST, PollClock, phase_ms
 from bega_protocols.errors import ConfigError, LineError
 
@@ -154,19 +154,17 @@ class AskedLine:
         driver: ActingDriver = station.driver  # type: ignore[assignment]  # whoever lists actions has looked for them
         command = driver.act(name, value)
         answer: bytes | None = None
-        spoke = False
         try:
             while True:
                 ask = command.send(answer)
                 answer = await self._wire.exchange(ask)
-                spoke = spoke or answer is not None
                 if station.tap:
                     _tap(station.tap, ask, answer)
                 await asyncio.sleep(ask.line.get("pause_ms", 0) / 1000)
         except StopIteration as stop:
             if stop.value:
                 return Done(True)
-            return Done(False, "the device did not take it") if spoke else SILENT
+            return UNANSWERED if answer is None else Done(False, "the device did not take it")
         except ConfigError as error:
             return Done(False, str(error))
         finally:

@@ -16,6 +16,7 @@ class Done(NamedTuple):
 DOWN = Done(False, "the line is down")
 CUT = Done(False, "the line ended while it was done; look whether it was")
 SILENT = Done(False, "the device does not answer")
+UNANSWERED = Done(False, "no answer came; look whether it was done")
 LATE = Done(False, "it expired while it waited for its turn; nothing was done")
 
 
