@@ -34,6 +34,7 @@ from bega_gateway import app, health, status
 from bega_gateway.config import load
 from bega_gateway.control import NoAnswer, NoGateway, Origin, ask_to_lend
 from bega_gateway.doctor import heard
+from bega_gateway.doctor.broker import of_broker
 from bega_gateway.doctor.command import doctor as doctor_here
 from bega_gateway.doctor.examine import findings
 from bega_gateway.doctor.finding import Finding, as_json, in_order, text
@@ -573,6 +574,23 @@ def test_a_broker(place, secured, broker, cause):
     url = broker.format(free=free_port(), plain=secured.plain, secure=secured.port)
     found = of_uplink(place("", url))
     assert found[0].cause == cause, "\n".join(text(found))
+
+
+def test_an_answer_to_connect_that_comes_byte_by_byte():
+    async def work():
+        async def drip(reader, writer):
+            await reader.read(100)
+            for octet in b"\x20\x02\x00\x05":
+                writer.write(bytes((octet,)))
+                await asyncio.sleep(0.1)
+            writer.close()
+
+        server = await asyncio.start_server(drip, "127.0.0.1", 0)
+        url = f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        return await of_broker("uplink", url, SimpleNamespace(ca_file=None, cert_file=None, key_file=None), NAME, "")
+
+    found = asyncio.run(work())
+    assert found and found.cause == "broker refuses", found
 
 
 # ------------------------------------------------------------------ the machine

@@ -335,7 +335,7 @@ def test_a_line_on_which_all_are_silent_is_one_finding():
         watched("hall", "b", False, 1000)
     ]
     (finding,) = wrong.silent(everyone, {"cellar": "Modbus on /dev/rs485"}, 61_000)
-    assert finding.where == "cellar" and "60 s" in finding.evidence and "/dev/rs485" in finding.remedy
+    assert finding.where == "lines.cellar" and "60 s" in finding.evidence and "/dev/rs485" in finding.remedy
 
 
 def test_one_silent_device_among_living_ones_is_named():

@@ -27,13 +27,13 @@ from bega.web import bind, serve
 from bega_gateway.build import Clocks, Ground
 from bega_gateway.config import Page as PageTable
 from bega_gateway.config import examine
+from bega_gateway.doctor.finding import Finding
 from bega_gateway.edge.derive import ThresholdAlarm
 from bega_gateway.health import Health, Watched
 from bega_gateway.lines.station import Station
 from bega_gateway.page.password import hashed
 from bega_gateway.page.site import HEADERS, Site
 from bega_gateway.page.view import Seen
-from bega_gateway.page.wrong import Finding
 from bega_gateway.recorder import Recorder
 from bega_protocols.devices.modbus_meter.sim import Sim as Meter
 from bega_protocols.devices.pms5003.driver import Driver as Pms5003
@@ -430,9 +430,9 @@ def test_an_alarm_is_acknowledged_by_keyboard_alone(browser, tmp_path):
 def test_an_examination_is_shown_and_names_no_household(browser, tmp_path):
     with Corner(tmp_path, tables(personal=True)) as corner, opened(browser) as page:
         corner.found = [
-            Finding("the broker refuses", "uplink", EVIL, "mend air-12", True),
-            Finding("unit 7 is silent", "devices.air-1", "never", "look", True),
-            Finding("a line is silent", "lines.pms-1", "of air-1 nothing", "look", True),
+            Finding("broker refuses", "the broker refuses", "uplink", EVIL, "mend air-12", True),
+            Finding("unit silent", "unit 7 is silent", "devices.air-1", "never", "look", True),
+            Finding("line silent", "a line is silent", "lines.pms-1", "of air-1 nothing", "look", True),
         ]
         page.goto(corner.address)
         press(page, "Examine")

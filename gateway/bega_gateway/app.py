@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from bega.mqtt import Message
     from bega_gateway.commands.desk import Desk
     from bega_gateway.commands.table import Commands
+    from bega_gateway.doctor.finding import Finding
     from bega_gateway.feed import Feed
-    from bega_gateway.page import wrong
 
 __all__ = ["Clocks", "run"]
 
@@ -231,13 +231,11 @@ class Gateway:
                 raise ConfigError(f"the spool cannot be read ({error}); nothing was done, see the disk") from None
             return not await self._parts.change(Plan([], [place], [place]), self._config, states)
 
-    async def examine(self) -> list[wrong.Finding]:
+    async def examine(self) -> list[Finding]:
         """Return what `bega gateway doctor` finds, for the page."""
         from bega_gateway.doctor.examine import findings
-        from bega_gateway.page.wrong import Finding
 
-        found = await findings(self._config, self.status())
-        return [Finding(each.what, each.where, each.evidence, each.remedy, each.stops_readings) for each in found]
+        return await findings(self._config, self.status())
 
     async def acknowledge(self, alarm: str) -> None:
         """Note that somebody knows of an alarm, and put it on record; raises ConfigError if it is not raised."""

@@ -143,6 +143,8 @@ def _connected(connection: socket.socket, client_id: str) -> int:
     body = b"\x00\x04MQTT\x04\x02\x00\x0f" + len(octets).to_bytes(2, "big") + octets
     connection.sendall(bytes((CONNECT, len(body))) + body)
     answer = connection.recv(4)
+    while 0 < len(answer) < 4 and (more := connection.recv(4 - len(answer))):
+        answer += more
     if len(answer) < 4 or answer[0] != CONNACK:
         raise ValueError(f"the answer to CONNECT is {answer.hex() or 'an end of the connection'}")
     connection.sendall(b"\xe0\x00")

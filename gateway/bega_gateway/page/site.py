@@ -34,6 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bega import look
 from bega.listen import is_this_machine
 from bega_gateway import config as settings
+from bega_gateway.doctor.finding import Finding, in_order
 from bega_gateway.edge import tables
 from bega_gateway.page import password, words, wrong
 from bega_gateway.page.attempts import Attempts
@@ -98,7 +99,7 @@ class Site:
         self._drain: deque[tuple[int, int]] = deque(maxlen=DRAIN_OVER_TICKS)  # (when, acknowledged)
         self._began_ms = self._clocks.mono_ms()
         self._examining = asyncio.Lock()
-        self._examined: tuple[int, list[wrong.Finding]] | None = None  # when, and what was found
+        self._examined: tuple[int, list[Finding]] | None = None  # when, and what was found
         seen.ground.recorder.listen(self._take)
 
     def app(self) -> ASGIApp:
@@ -318,7 +319,7 @@ class Site:
         if self._view.is_shown((record.source, record.device)):
             self._recent.take(record, arrival_ms, simulated)
 
-    def _findings(self) -> list[wrong.Finding]:
+    def _findings(self) -> list[Finding]:
         ground, config, publisher = self._seen.ground, self._seen.config(), self._seen.publisher
         now_ms = self._clocks.mono_ms()
         is_new = now_ms - self._began_ms < NEW_FOR_MS
@@ -335,7 +336,7 @@ class Site:
         ]
         ways = {name: how(line) for name, line in config.lines.items()}
         found += wrong.silent(watched, ways, now_ms)
-        return sorted(found, key=lambda finding: not finding.stops_readings)
+        return in_order(found)
 
     def _lately(self) -> dict[str, Any] | None:
         """Return what the last examination found, None where that is long ago."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from bega_gateway import config as settings
+from bega_gateway.doctor.finding import Finding
 from bega_gateway.health import quiet_after_s
 from bega_gateway.lines.station import PERSONAL
 from bega_gateway.page import words
 from bega_gateway.page.recent import Device, Recent
-from bega_gateway.page.wrong import Finding
 
 if TYPE_CHECKING:
     from bega.outbox.publish import Publisher
@@ -110,7 +110,11 @@ class View:
             return list(findings)
         words_of = "|".join(map(re.escape, hidden))
         named = re.compile(rf"(?<![A-Za-z0-9_-])({words_of})(?![A-Za-z0-9_-])")
-        return [each for each in findings if not named.search("\n".join(map(str, each)))]
+        return [
+            each
+            for each in findings
+            if not named.search("\n".join((each.what, each.where, each.evidence, each.remedy)))
+        ]
 
     def lines(self) -> list[LineRow]:
         """Return every line, those with silent devices first."""

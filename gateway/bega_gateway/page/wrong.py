@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from bega.clock import CLOCK_FLOOR_MS
+from bega_gateway.doctor.finding import CLOCK_UNSET, DEVICE, DISK, LINE, UPLINK, Finding
 from bega_gateway.health import Watched
 from bega_gateway.page import words
-
-
-class Finding(NamedTuple):
-    """One thing that is wrong."""
-
-    what: str
-    where: str
-    evidence: str
-    remedy: str
-    stops_readings: bool
 
 
 def silent(watched: Iterable[Watched], names: dict[str, str], now_ms: int) -> Iterator[Finding]:
@@ -34,7 +24,8 @@ def silent(watched: Iterable[Watched], names: dict[str, str], now_ms: int) -> It
             since_ms = now_ms - max(_heard_ms(who) for who in members)
             evidence = f"none of its {len(members)} devices was heard for {words.lasting(since_ms)}"
             remedy = f"Look at {names.get(line, line)}: the adapter, the supply, the wires of the whole line."
-            yield Finding(f"Line {line} is silent", line, evidence, remedy, True)
+            what = f"Line {line} is silent"
+            yield Finding("line silent", what, f"lines.{line}", evidence, remedy, True, LINE)
             continue
         for who in quiet:
             never = "never, since the start" if who.heard_mono_ms() is None else "until then it was heard"
@@ -45,7 +36,8 @@ def silent(watched: Iterable[Watched], names: dict[str, str], now_ms: int) -> It
                 if others
                 else f"Look at {names.get(line, line)}, then at the device's supply and its wires."
             )
-            yield Finding(f"{who.name} is silent", line, evidence, remedy, True)
+            where = f"{who.kind}s.{who.name}"
+            yield Finding(f"{who.kind} silent", f"{who.name} is silent", where, evidence, remedy, True, DEVICE)
 
 
 def of_gateway(
@@ -54,13 +46,17 @@ def of_gateway(
     """Yield what is wrong with the gateway itself. is_new: it has had no time to connect yet."""
     if disk_fails:
         evidence = f"{in_memory} records wait in memory, and a power cut would lose them"
-        yield Finding("The disk takes nothing", "spool", evidence, "df -h; is the card full, or read-only?", True)
+        remedy = "df -h; is the card full, or read-only?"
+        what = "The disk takes nothing"
+        yield Finding("disk takes nothing", what, "gateway.state_dir", evidence, remedy, True, DISK)
     if wall_ms < CLOCK_FLOOR_MS:
         remedy = "timedatectl; records go without a time until the clock is right."
-        yield Finding("The clock is wrong", "this machine", "it shows a time before this release", remedy, False)
+        seen = "it shows a time before this release"
+        yield Finding("clock not set", "The clock is wrong", "this machine", seen, remedy, False, CLOCK_UNSET)
     if not is_connected and not is_new:
         remedy = "Nothing is lost: records wait here. The log says why: journalctl -u bega-gateway"
-        yield Finding("No broker can be reached", "uplink", f"{depth} messages wait in the spool", remedy, False)
+        seen = f"{depth} messages wait in the spool"
+        yield Finding("uplink down", "No broker can be reached", "uplink", seen, remedy, False, UPLINK)
 
 
 def _heard_ms(who: Watched) -> int:
