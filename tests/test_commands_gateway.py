@@ -109,6 +109,8 @@ def test_two_hundred_commands_over_kill_9_are_done_once_or_refused(
         found: dict[str, list[dict]] = {}
         for _, pack in list(reader.packs):
             result = json.loads(pack)
+            if "busy" in result.get("reason", ""):  # more than 100 came while it was started: they are sent again
+                continue
             found.setdefault(result["id"], []).append(result)
         return found
 
