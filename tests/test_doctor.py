@@ -676,16 +676,24 @@ def test_a_machine_without_a_time_server_and_with_a_weak_supply(place, mosquitto
     assert not any(finding.stops_readings for finding in found)
 
 
-@pytest.mark.parametrize(("lines", "lacks"), [("persistence false", 3), ("", None)])
+@pytest.mark.parametrize(
+    ("lines", "lacks"),
+    [
+        ("persistence false", 3),
+        ("persistence true\nautosave_interval 1\n#max_queued_messages 200000\n", 1),
+        ("persistence true\nautosave_interval 1\nmax_queued_messages 200000\n", 0),
+        (" persistence 1\nautosave_interval 1\n\n max_queued_messages 0\n", 0),  # 0: without end
+    ],
+)
 def test_a_local_broker_that_forgets(place, mosquitto, tmp_path, lines, lacks):
     folder = tmp_path / "etc/mosquitto"
     folder.mkdir(parents=True)
-    good = "persistence true\nautosave_interval 1\nmax_queued_messages 200000\n"
-    (folder / "mosquitto.conf").write_text(lines or good)
+    (folder / "mosquitto.conf").write_text(lines)
     look = Look(said_by=lambda command: None, root=tmp_path)
     now = Status(gateway=NAME, boot=1, wall_ms=0, mono_ms=0, up_s=60, uplink=OfUplink(connected_to=mosquitto.url))
     found = asyncio.run(findings(load(place("", mosquitto.url)), now, look))
     assert [finding.cause for finding in found] == (["broker forgets"] if lacks else [])
+    assert sum(finding.evidence.count(",") + 1 for finding in found) == lacks
 
 
 # ------------------------------------------------------------------ the command

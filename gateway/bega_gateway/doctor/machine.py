@@ -196,7 +196,7 @@ def of_local_broker(config: settings.Config, look: Look) -> Iterator[Finding]:
         return
     if not texts:
         return
-    pairs = [line.split(None, 1) for line in "\n".join(texts).splitlines() if line and line[0] not in "# "]
+    pairs = [line.split(None, 1) for line in "\n".join(texts).splitlines() if not line.startswith("#")]
     has = {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
     lacks = [f"{key} {value}" for key, value in MOSQUITTO_NEEDS.items() if not _suffices(key, has.get(key), value)]
     if lacks:
@@ -213,7 +213,9 @@ def of_local_broker(config: settings.Config, look: Look) -> Iterator[Finding]:
 
 def _suffices(key: str, has: str | None, needs: str) -> bool:
     if key == "max_queued_messages" and has is not None and has.isdigit():
-        return int(has) >= int(needs)
+        return int(has) >= int(needs) or int(has) == 0  # mosquitto.conf(5): 0 for no maximum
+    if key == "persistence":
+        return has in (needs, "1")  # as mosquitto 2.0.11 takes it
     return has == needs
 
 
