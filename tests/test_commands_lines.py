@@ -11,11 +11,14 @@ import pytest
 from bega import mqtt
 from bega.clock import mono_ms, wall_ms
 from bega.mqtt import Message, SessionLost
+from bega.notify import Notifier
 from bega.outbox.publish import Publisher
 from bega.outbox.spool import Spool
+from bega_gateway import app
 from bega_gateway.commands.acts import Acts
 from bega_gateway.commands.order import Refused, understand
-from bega_gateway.config import examine
+from bega_gateway.config import examine, load
+from bega_gateway.control import Origin
 from bega_gateway.lines.asked import AskedLine
 from bega_gateway.lines.errand import CUT, DOWN, LATE, SILENT, UNANSWERED, Done
 from bega_gateway.lines.mqtt import NodeLine
@@ -251,6 +254,51 @@ def test_a_node_whose_broker_is_away_or_that_is_nobodys_gets_nothing():
             acts.prepare(ordered("blink", node="air-2"))
         with pytest.raises(Refused, match="no light"):
             acts.prepare(ordered("blink"))
+
+    asyncio.run(scene())
+
+
+# ------------------------------------------------------------------ a gateway that starts
+
+
+AWAKENING = """
+[gateway]
+name = "gw-1"
+city = "arad"
+state_dir = "{state}"
+
+[uplink]
+brokers = ["mqtt://127.0.0.1:1"]
+
+[commands]
+
+[lines.nodes]
+kind = "mqtt"
+broker = "mqtt://127.0.0.1:1"
+"""
+
+
+def test_what_the_broker_kept_while_the_gateway_was_away_waits_for_the_lines(tmp_path, monkeypatch):
+    file = tmp_path / "gateway.toml"
+    file.write_text(AWAKENING.format(state=tmp_path / "state"))
+    begin_all = app.Parts.begin_all
+
+    async def slow(*arguments: object) -> None:
+        await asyncio.sleep(0.5)
+        await begin_all(*arguments)
+
+    monkeypatch.setattr(app.Parts, "begin_all", slow)
+    kept = {"id": "a", "expires": wall_ms() // 1000 + 60, "line": "nodes"}
+
+    async def scene():
+        source = app.Source(Origin(str(file), []), lambda: examine(file))
+        async with contextlib.AsyncExitStack() as stack:
+            gateway = await app.Gateway.opened(load(file), source, app.Clocks(wall_ms, mono_ms), Notifier(None), stack)
+            gateway._hear(Message(f"{ROOT}cmd/restart_line", json.dumps(kept).encode()))
+            async with asyncio.timeout(20), gateway.running():
+                while not gateway._desk.counted:  # noqa: ASYNC110 - sets no event
+                    await asyncio.sleep(0.02)
+                assert gateway._desk.counted == {"done": 1}
 
     asyncio.run(scene())
 

@@ -124,6 +124,7 @@ class Gateway:
         self._stores: list[tuple[str, Work]] = [("spool", ground.spool.run)]
         self._tasks: list[tuple[str, Work]] = []
         self._hangup = asyncio.Event()
+        self._lines_begun = asyncio.Event()
         self._changing = asyncio.Lock()
         self.boot = ground.boot
         self.feed_address: str | None = None
@@ -254,7 +255,12 @@ class Gateway:
         root = f"city/{gateway.city}/{gateway.name}/"
         self._desk, close = opened(root, table, state, executor, self._ground.spool, self, clocks.wall_ms)
         stack.push_async_callback(close)
-        self._keep("commands", self._desk.run)
+        self._keep("commands", partial(self._do_commands, self._desk))
+
+    async def _do_commands(self, desk: Desk) -> None:
+        """Do commands, once there are lines: the broker hands over at the connect what came while we were away."""
+        await self._lines_begun.wait()
+        await desk.run()
 
     def _hear(self, message: Message) -> None:
         if self._desk:
@@ -344,6 +350,7 @@ class Gateway:
         async with _owned(self._stores), _owned(self._tasks), self._parts.running():
             async with self._changing:
                 await self._parts.begin_all(self._config, await self._ground.spool.driver_states())
+            self._lines_begun.set()
             yield
             if self._ground.feed_store:
                 self._ground.feed_store.end_events()
