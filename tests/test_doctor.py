@@ -758,6 +758,27 @@ def test_a_gateway_that_hangs_or_is_of_another_release(place, tmp_path, monkeypa
     assert "nothing listens" in causes, "the machine and the brokers are looked at all the same"
 
 
+def test_a_gateway_refuses_what_it_cannot_do_and_forgets_nonsense(place, tmp_path, caplog):
+    async def asked_for(question: bytes) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "state/control.sock"))
+        writer.write(question + b"\n")
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        return answer
+
+    async def work():
+        async with gateway(
+            place(TALKER.format(port="/dev/serial/by-id/usb-none") + NODE.format(broker="mqtt://[::1]:1"))
+        ):
+            for question in (b'record {"line": "none", "for_s": 1}', b'lend "none"', b'lend "nodes"'):
+                assert "refused" in json.loads(await asked_for(question)), question
+            for question in (b"lend " + b"[" * 15_000, b"lend", b"x" * 20_000, b'record {"none": 1}'):
+                assert await asked_for(question) == b""
+
+    asyncio.run(work())
+    assert not [said for said in caplog.messages if "Unhandled" in said]
+
+
 def test_a_state_that_is_a_file(place, tmp_path, mosquitto):
     file = place("", mosquitto.url)
     (tmp_path / "state").write_text("no folder")

@@ -143,7 +143,7 @@ class Control:
             writers.add(writer)
             try:
                 await self._answer(reader, writer)
-            except (OSError, ValueError):  # gone, too slow, or a line without end
+            except (OSError, ValueError, RecursionError):  # gone, too slow, a line or a nest without end
                 log.debug("control connection ended early")
             finally:
                 writers.discard(writer)
@@ -174,14 +174,13 @@ class Control:
                 await _say(writer, self._status().decode())
         except TypeError:  # not what Origin or Wanted has
             return
-
-    async def _pass_on(self, given: AsyncGenerator[str, None], writer: asyncio.StreamWriter) -> None:
-        try:
-            async with contextlib.aclosing(given) as texts:
-                async for text in texts:
-                    await _say(writer, text)
         except ConfigError as error:
             await _say(writer, json.dumps({"refused": str(error)}))
+
+    async def _pass_on(self, given: AsyncGenerator[str, None], writer: asyncio.StreamWriter) -> None:
+        async with contextlib.aclosing(given) as texts:
+            async for text in texts:
+                await _say(writer, text)
 
 
 async def _say(writer: asyncio.StreamWriter, text: str) -> None:
