@@ -53,8 +53,8 @@ def test_serial_exchange_gives_what_came_in_its_time(told, what, answer):
 
 
 def test_serial_answer_is_taken_as_soon_as_it_is_complete(told):
-    """The script goes on for 300 ms and the wait for 200; a busy machine may be late, not early."""
-    assert 40 <= told["serial"]["whole"][1] < 300
+    """The script goes on for 3 s and the wait for 2; a busy machine may be late, not early."""
+    assert 40 <= told["serial"]["whole"][1] < 2000
 
 
 def test_serial_answer_without_end_is_left(told):

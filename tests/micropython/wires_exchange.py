@@ -101,16 +101,16 @@ def ends_with_f(so_far):
 
 
 async def serial():
-    later = [(20, b"\x01\x02"), (40, b"\x03\x04"), (300, b"\x05")]
+    later = [(20, b"\x01\x02"), (40, b"\x03\x04"), (3000, b"\x05")]
     return {
-        "whole": await asked(later, Ask(b"?", 200, 4)),
+        "whole": await asked(later, Ask(b"?", 2000, 4)),
         "by a function": await asked([(20, b"\x01"), (60, b"\x0f")], Ask(b"?", 200, ends_with_f)),
         "nothing": await asked([], Ask(b"?", 100, 4)),
-        "in part": await asked([(20, b"\x01\x02")], Ask(b"?", 100, 4)),
-        "too late": await asked([(150, b"\x01\x02\x03\x04")], Ask(b"?", 100, 4)),
+        "in part": await asked([(20, b"\x01\x02")], Ask(b"?", 300, 4)),
+        "too late": await asked([(3000, b"\x01\x02\x03\x04")], Ask(b"?", 100, 4)),
         "what came before": await asked([(20, b"\x01\x02")], Ask(b"?", 100, 2), before=[b"\x07" * 200, b"\x08"]),
         "long with a gap": await asked([(t, b"\x01") for t in range(50, 350, 50)], Ask(b"?", 100, 6, gap_ms=100)),
-        "gap too long": await asked([(50, b"\x01"), (250, b"\x02")], Ask(b"?", 100, 2, gap_ms=80)),
+        "gap too long": await asked([(50, b"\x01"), (3000, b"\x02")], Ask(b"?", 1000, 2, gap_ms=80)),
         "for minutes": await asked(
             [(t, b"\x01") for t in range(20, 2000, 20)], Ask(b"?", 100, 200, gap_ms=100, total_ms=300)
         ),
