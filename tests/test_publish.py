@@ -313,20 +313,23 @@ def test_what_comes_now_is_not_behind_a_backlog(tmp_path):
     run(work())
 
 
+class Slow(Answering):
+    """Each answer takes 20 ms longer than the one before it."""
+
+    async def _serve(self, reader, writer):
+        write = writer.write
+
+        def later(octets: bytes) -> None:
+            delay_s = 0.02 * len(self.received)
+            asyncio.get_running_loop().call_later(delay_s, write, octets)
+
+        writer.write = later
+        await super()._serve(reader, writer)
+
+
 def test_a_slow_link_on_which_something_is_acknowledged_is_left_alone(tmp_path, monkeypatch):
     """A full window takes longer than ANSWER_S, each PUBACK comes in time: nothing is begun anew."""
     monkeypatch.setattr(publish_module, "ANSWER_S", 0.5)
-
-    class Slow(Answering):
-        async def _serve(self, reader, writer):
-            write = writer.write
-
-            def later(octets: bytes) -> None:
-                delay_s = 0.02 * len(self.received)
-                asyncio.get_running_loop().call_later(delay_s, write, octets)
-
-            writer.write = later
-            await super()._serve(reader, writer)
 
     async def work():
         broker = Slow(lambda number: True)
@@ -355,6 +358,40 @@ def test_it_returns_to_the_first_broker(mosquitto, make_reader, tmp_path, monkey
             await until(lambda: publisher.connected_to == relay.url, "and goes back to the first")
             await add(spool, [6])
             await until(lambda: 6 in numbers(reader), "which takes what comes")
+
+    run(work())
+
+
+def test_what_is_under_way_at_the_end_is_waited_for_and_not_sent_again(tmp_path):
+    """A restart on purpose gives no reading twice."""
+
+    async def work():
+        broker = Slow(lambda number: True)
+        address = await broker.start()
+        async with publishing(tmp_path, [address], 20) as (spool, publisher):
+            await until(lambda: len(broker.received) == 20, "all is under way")
+            assert publisher.in_flight
+            finishing = asyncio.create_task(publisher.finish(5))
+            await add(spool, range(20, 25))
+            await finishing
+            assert publisher.in_flight == 0
+            assert spool.depth == 5
+        assert broker.received == list(range(20)), "what comes now is for the next start"
+        async with publishing(tmp_path, [address]) as (spool, _):
+            await until(lambda: spool.depth == 0, "which sends it")
+        assert broker.received == list(range(25))
+
+    run(work())
+
+
+def test_answers_that_do_not_come_hold_up_the_end_no_longer_than_was_said(tmp_path):
+    async def work():
+        broker = Answering(lambda number: False)
+        async with publishing(tmp_path, [await broker.start()], 3) as (spool, publisher):
+            await until(lambda: len(broker.received) == 3, "all is under way")
+            await publisher.finish(0.1)
+            assert spool.depth == 3, "nothing is deleted"
+            assert publisher.in_flight == 3
 
     run(work())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import sqlite3
@@ -65,6 +66,7 @@ class Publisher:
         self._said: set[str] = set()  # why it is down: each reason once
         self._in_flight: dict[int, None] = {}  # ids, oldest first
         self._freed = asyncio.Event()  # room in the window
+        self._is_finishing = False
         self._moved_ms = 0  # when something was last acknowledged, or sent into an empty window
         self._suspects = Suspects()
         self._agenda: Agenda | None = None
@@ -101,6 +103,15 @@ class Publisher:
             turn = 0 if worked else turn + 1
             pause_s = FIRST_PAUSE_S if worked else min(2 * pause_s, LONGEST_PAUSE_S)
             await asyncio.sleep(pause_s * (0.5 + self._chance()))
+
+    async def finish(self, within_s: float) -> None:
+        """Send nothing more, and wait for the answers to what is under way; without them it would go twice."""
+        self._is_finishing = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._in_flight:
+                    self._freed.clear()
+                    await self._freed.wait()
 
     async def _serve(self, session: Session, broker: str) -> None:
         proved = asyncio.Event()
@@ -164,7 +175,7 @@ class Publisher:
 
     async def _send_all(self, session: Session) -> None:
         self._agenda = agenda = Agenda(self._spool, self._mono_ms)
-        while True:
+        while not self._is_finishing:
             if len(self._in_flight) >= WINDOW:
                 self._freed.clear()
                 await self._freed.wait()
@@ -200,7 +211,7 @@ class Publisher:
             await self._freed.wait()
 
     async def _send(self, session: Session, row: Row) -> None:
-        if row.id in self._in_flight:
+        if row.id in self._in_flight or self._is_finishing:
             return
         if not self._in_flight:
             self._moved_ms = self._mono_ms()
@@ -222,6 +233,7 @@ class Publisher:
     async def _take_stock(self) -> None:
         """A connection has ended: what was under way is sent again, and with care if it may be why."""
         under_way, self._in_flight = list(self._in_flight), {}
+        self._freed.set()
         if self._mono_ms() - self._moved_ms > 1000 * BLAME_WITHIN_S:
             return
         guilty = self._suspects.note_loss(under_way, self.acknowledged)

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Clocks", "run"]
 
+FINISH_S = 0.5  # for the broker's answers at the end, out of the two seconds that a gateway has to stop
+
 log = logging.getLogger(__name__)
 
 
@@ -347,13 +349,15 @@ class Gateway:
         """Run all of it while the block runs; a defect that no new attempt can mend ends the block."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
-        async with _owned(self._stores), _owned(self._tasks), self._parts.running():
-            async with self._changing:
-                await self._parts.begin_all(self._config, await self._ground.spool.driver_states())
-            self._lines_begun.set()
-            yield
-            if self._ground.feed_store:
-                self._ground.feed_store.end_events()
+        async with _owned(self._stores), _owned(self._tasks):
+            async with self._parts.running():
+                async with self._changing:
+                    await self._parts.begin_all(self._config, await self._ground.spool.driver_states())
+                self._lines_begun.set()
+                yield
+                if self._ground.feed_store:
+                    self._ground.feed_store.end_events()
+            await self._publisher.finish(FINISH_S)
         loop.remove_signal_handler(signal.SIGHUP)
 
     async def reload(self, asked: Origin | None = None) -> Outcome:
