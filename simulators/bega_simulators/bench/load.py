@@ -113,17 +113,25 @@ def most(bench: Bench) -> Findings:
         stage = Stage(programs, meters, FLOATS)
         best_s = 0.0
         for every_s in PERIODS_S if not bench.quick else (0.25, 0.1):
-            window = _point(bench, stage, every_s, 1)[0]
-            tried.append(window)
-            if window.share < ENOUGH or window.grows:
+            if not _is_carried(bench, stage, every_s, tried):
                 break
             best_s = every_s
         best_s = best_s or PERIODS_S[0]
         bench.say(f"most: {meters * FLOATS / best_s:,.0f} values a second, three times")
-        best = _point(bench, stage, best_s, bench.count(3, 1))
-        beyond = {times: _point(bench, stage, best_s / times, 1)[0] for times in (1.5, 3.0)}
+        best = _point(bench, stage, best_s, bench.count(3, 1), "best")
+        beyond = {times: _point(bench, stage, best_s / times, 1, "beyond")[0] for times in (1.5, 3.0)}
         clean = cleanliness(stage.subscriber)
     return _most_findings(tried, best, beyond, _capacity(bench), clean)
+
+
+def _is_carried(bench: Bench, stage: Stage, every_s: float, tried: list[Window]) -> bool:
+    """Return whether all that is offered comes, in one of two windows: in one of them the machine may be busy."""
+    for attempt in ("first", "second"):
+        window = _point(bench, stage, every_s, 1, attempt)[0]
+        tried.append(window)
+        if window.share >= ENOUGH and not window.grows:
+            return True
+    return False
 
 
 def _capacity(bench: Bench) -> dict[str, Window]:
@@ -140,10 +148,10 @@ def _capacity(bench: Bench) -> dict[str, Window]:
     return found
 
 
-def _point(bench: Bench, stage: Stage, every_s: float, count: int) -> list[Window]:
+def _point(bench: Bench, stage: Stage, every_s: float, count: int, state: str) -> list[Window]:
     bench.say(f"most: {stage.meters * FLOATS / every_s:,.0f} values a second offered")
     # A state of its own: what an overloaded run left in its spool must not come in the next one's windows.
-    gateway = stage.gateway(f"every-{every_s:.5f}-{count}", round(every_s, 5), COMMIT_WINDOW_S)
+    gateway = stage.gateway(f"{state}-every-{every_s:.5f}", round(every_s, 5), COMMIT_WINDOW_S)
     gateway.start()
     stage.until_flowing()
     stage.window(gateway.pid, every_s, bench.seconds(3, 0.5))
