@@ -8,13 +8,13 @@ import time
 
 import board
 import machine
+from broker import Broker
 from config import read_config
 from flash import Segments, begin_boot
 from health import Health
 from link import Link
 from sensor import Sensor
 from store import Store
-from wifi import Wifi
 from wires import Buses
 
 from bega_protocols.errors import ConfigError
@@ -63,12 +63,7 @@ class Node:
         self._clock = Clock(max(0, config["made_s"] - DAY_S) * 1000)
         self._store = Store(config["node"], self._boot, ring, self._clock, self._patience, self.mono)
         self._sensors = self._make_sensors()
-        wifi = Wifi(config["wifi"]["ssid"], config["wifi"]["key"])
-        tls = None
-        if config["tls"]:
-            set_chip_clock(config["made_s"])
-            tls = secured(config["tls"])
-        self._link = Link(config, self._store, self._patience, wifi, tls, self.mono, self.report)
+        self._link = Link(Broker(config), self._store, self._patience, self.mono, self.report)
 
     def mono(self):
         """Return ms since this boot began."""
@@ -141,26 +136,6 @@ def load_driver(name, settings):
     except ImportError:
         raise ConfigError("there is no device %s in this firmware" % name)
     return module.Driver(settings)
-
-
-def secured(files):
-    """Return the TLS context: the gateway must show a certificate of our authority, and we show ours (all DER)."""
-    import ssl  # only here: its buffers are for those who need them
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.verify_mode = ssl.CERT_REQUIRED
-    with open(files["ca"], "rb") as authority:
-        context.load_verify_locations(cadata=authority.read())
-    with open(files["certificate"], "rb") as certificate, open(files["key"], "rb") as key:
-        context.load_cert_chain(certificate.read(), key.read())
-    return context
-
-
-def set_chip_clock(now_s):
-    """Bring the chip's clock, 2000-01-01 after power-on, to a moment at which our certificates are valid."""
-    epoch = 946684800 if time.gmtime(0)[0] == 2000 else 0  # an ESP32 counts from 2000
-    year, month, day, hour, minute, second, weekday = time.gmtime(now_s - epoch)[:7]
-    machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
 
 
 def make_path(folder, name):

@@ -1,10 +1,21 @@
-"""The way out: Wi-Fi, then the gateway's broker; oldest record first, freed by the gateway's own acknowledgement."""
+"""Handing on what the store holds: oldest record first, freed by the gateway's own acknowledgement.
+
+It goes over a *way*, an object that a module of its own makes (broker.py:
+Wi-Fi and MQTT):
+
+- `await open()` reaches the gateway;
+- `await send(kind, payload)` sends "up", "status" or "result" and promises nothing;
+- `await run(hear)` calls hear(kind, payload) for each "ack", "time" and "cmd/<verb>";
+- `check()` raises OSError if the way is known to be gone;
+- `close()` lets go of it; it can be opened again.
+
+Each raises OSError, EOFError or ValueError when the way is broken, and `run`
+always ends so.
+"""
 
 import asyncio
 import json
 import random
-
-from mqtt import Mqtt
 
 from bega_protocols.errors import WireError
 from bega_protocols.ring import Window, read_acknowledgement
@@ -13,24 +24,21 @@ from bega_protocols.timekeeping import read_time
 WINDOW = 20  # records on their way
 RESEND_MS = 15000  # without an acknowledgement of the oldest, all of the window goes again
 STATUS_MS = 30000  # and so long without one, the status goes again: the gateway may have lost its heads
-CONNECT_S = 20
 TURN_MS = 1000
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 1000, 60000
 ROWS_AT_MOST = 50  # of `holds` and of `dropped` in one status; the rest follows when these are acknowledged
 
 
 class Link:
-    """Keeps one connection to the gateway while it can, and sends what the store holds."""
+    """Keeps the way to the gateway open while it can, and sends what the store holds."""
 
-    def __init__(self, config, store, patience, wifi, tls, mono, report):
+    def __init__(self, way, store, patience, mono, report):
         """report() returns what the status says beside holds and dropped."""
         self.connects = 0
         self.malformed = 0  # messages from the gateway that made no sense
-        self._config = config
+        self._way = way
         self._store = store
         self._patience = patience
-        self._wifi = wifi
-        self._tls = tls
         self._mono = mono
         self._report = report
         self._window = Window(store.ring, WINDOW, RESEND_MS)
@@ -39,7 +47,6 @@ class Link:
         self._moved_ms = 0
         self._status_ms = 0
         self._dropped = []
-        self._topics = "node/" + config["node"] + "/"
 
     def wake(self):
         """There is something to send."""
@@ -55,61 +62,55 @@ class Link:
         pause_ms = FIRST_PAUSE_MS
         while True:
             before = self.connects
-            mqtt = Mqtt(self._config["node"], self._config["keep_alive_s"], self._hear)
             try:
-                await self._serve(mqtt, moved)
+                await self._serve(moved)
             except (OSError, EOFError, ValueError, asyncio.TimeoutError) as error:  # ValueError: a certificate
                 print("bega: link down: %s %s" % (type(error).__name__, error))
-            mqtt.close()
+            self._way.close()
             self._patience.disconnected(self._mono())
             moved()
             pause_ms = FIRST_PAUSE_MS if self.connects > before else min(2 * pause_ms, LONGEST_PAUSE_MS)
             # Half of it by chance: a hundred nodes must not return in the same second.
             await asyncio.sleep_ms(pause_ms // 2 + random.getrandbits(16) % (pause_ms // 2))
 
-    async def _serve(self, mqtt, moved):
+    async def _serve(self, moved):
         """Run one connection; always ends by raising what broke it."""
-        await self._wifi.up()
+        await self._way.open()
         moved()
-        await asyncio.wait_for(mqtt.connect(self._config["host"], self._config["port"], self._tls), CONNECT_S)
         self.connects += 1
         now_ms = self._mono()
         self._patience.connected(now_ms)
         self._window.restart(now_ms)
         self._moved_ms = now_ms
         print("bega: link up")
-        await mqtt.subscribe(self._topics + "ack", 1)
-        # QoS 0: a broker queues no time for a node that is away, to be told hours later.
-        await mqtt.subscribe(self._topics + "time", 0)
         self._status_due = True
-        await _until_first_ends(mqtt.run(), mqtt.ping(), self._send(mqtt, moved))
+        await until_first_ends(self._way.run(self._hear), self._send(moved))
 
-    async def _send(self, mqtt, moved):
+    async def _send(self, moved):
         while True:
             moved()
-            if not self._wifi.is_up():
-                raise OSError("Wi-Fi is gone")
-            await self._send_status(mqtt)
+            self._way.check()
+            await self._send_status()
             if self._window.stalled(self._mono()):
                 self._window.resend(self._mono())
-            await self._send_records(mqtt)
+            await self._send_records()
             try:
                 await asyncio.wait_for_ms(self._some.wait(), TURN_MS)
             except asyncio.TimeoutError:
                 pass
             self._some.clear()
 
-    async def _send_records(self, mqtt):
+    async def _send_records(self):
         held = self._window.next()
         while held is not None:
             pack = self._store.pack(held)
             if pack is None:
                 return
             self._window.sent(held, self._mono())
-            await mqtt.publish(self._topics + "up", pack)
+            await self._way.send("up", pack)
             held = self._window.next()
 
-    async def _send_status(self, mqtt):
+    async def _send_status(self):
         """Send the status if it is due: after connect, on a change, or when the oldest record does not move on."""
         ring = self._store.ring
         now_ms = self._mono()
@@ -123,14 +124,14 @@ class Link:
         status = self._report()
         status["holds"] = ring.holds()[:ROWS_AT_MOST]
         status["dropped"] = dropped[:ROWS_AT_MOST]
-        await mqtt.publish(self._topics + "status", json.dumps(status).encode())
+        await self._way.send("status", json.dumps(status).encode())
 
-    def _hear(self, topic, payload):
+    def _hear(self, kind, payload):
         """Take a message of the gateway; what makes no sense is counted."""
         try:
-            if topic == self._topics + "ack":
+            if kind == "ack":
                 self._take_acknowledgement(read_acknowledgement(payload))
-            elif topic == self._topics + "time":
+            elif kind == "time":
                 self._store.heard_time(read_time(payload))
         except (WireError, MemoryError):  # JSON can ask for a hundred times its own length
             self.malformed += 1
@@ -144,7 +145,7 @@ class Link:
             self._store.errors += 1  # a segment could not be removed; the next acknowledgement tries again
 
 
-async def _until_first_ends(*works):
+async def until_first_ends(*works):
     """Run `works` side by side; when one of them ends, end the others and raise what ended it."""
     ended = asyncio.Event()
     causes = []

@@ -1,0 +1,79 @@
+"""The way out by Wi-Fi to the gateway's broker: MQTT, with mutual TLS where the configuration names certificates."""
+
+import asyncio
+
+import machine
+from link import until_first_ends
+from mqtt import Mqtt
+from wifi import Wifi
+
+CONNECT_S = 20
+
+
+class Broker:
+    """A way (see link.py)."""
+
+    def __init__(self, config):
+        self._config = config
+        self._wifi = Wifi(config["wifi"]["ssid"], config["wifi"]["key"])
+        self._topics = "node/" + config["node"] + "/"
+        self._tls = secured(config["tls"], config["made_s"]) if config["tls"] else None
+        self._mqtt = None
+        self._hear = None
+
+    async def open(self):
+        """Join Wi-Fi, connect to the broker, and ask for what is for us."""
+        await self._wifi.up()
+        config = self._config
+        self._mqtt = mqtt = Mqtt(config["node"], config["keep_alive_s"], self._take)
+        await asyncio.wait_for(mqtt.connect(config["host"], config["port"], self._tls), CONNECT_S)
+        await mqtt.subscribe(self._topics + "ack", 1)
+        # QoS 0: a broker queues no time for a node that is away, to be told hours later.
+        await mqtt.subscribe(self._topics + "time", 0)
+
+    async def send(self, kind, payload):
+        """Publish on the topic of that kind."""
+        await self._mqtt.publish(self._topics + kind, payload)
+
+    async def run(self, hear):
+        """Take what the broker sends, and keep the connection alive."""
+        self._hear = hear
+        await until_first_ends(self._mqtt.run(), self._mqtt.ping())
+
+    def check(self):
+        """Raise OSError once the station has lost its access point."""
+        if not self._wifi.is_up():
+            raise OSError("Wi-Fi is gone")
+
+    def close(self):
+        """Let go of the connection; the station stays."""
+        if self._mqtt is not None:
+            self._mqtt.close()
+            self._mqtt = None
+
+    def _take(self, topic, payload):
+        if topic.startswith(self._topics):
+            self._hear(topic[len(self._topics) :], payload)
+
+
+def secured(files, made_s):
+    """Return the TLS context: the gateway must show a certificate of our authority, and we show ours (all DER)."""
+    import ssl  # only here: its buffers are for those who need them
+
+    set_chip_clock(made_s)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with open(files["ca"], "rb") as authority:
+        context.load_verify_locations(cadata=authority.read())
+    with open(files["certificate"], "rb") as certificate, open(files["key"], "rb") as key:
+        context.load_cert_chain(certificate.read(), key.read())
+    return context
+
+
+def set_chip_clock(now_s):
+    """Bring the chip's clock, 2000-01-01 after power-on, to a moment at which our certificates are valid."""
+    import time
+
+    epoch = 946684800 if time.gmtime(0)[0] == 2000 else 0  # an ESP32 counts from 2000
+    year, month, day, hour, minute, second, weekday = time.gmtime(now_s - epoch)[:7]
+    machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
