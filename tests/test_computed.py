@@ -21,7 +21,7 @@ from bega_gateway.health import Health
 from bega_gateway.recorder import Recorder
 from bega_gateway.reload import plan
 from bega_protocols import senml
-from bega_protocols.reading import SUSPECT, Reading
+from bega_protocols.reading import GOOD, SUSPECT, Reading
 from bega_protocols.record import SYNCHRONISED, Record
 
 QUARTER_MS, HOUR_MS = 900_000, 3_600_000
@@ -217,6 +217,65 @@ def test_totals_make_a_balance_a_night_flow_and_an_alarm(tmp_path):
         Reading("net_night_flow", 4_700_000, -6),
     ]
     assert readings_of(records, "leak") == [[Reading("alarm", 1), Reading("net_night_flow", 4_700_000, -6)]]
+
+
+HEAT = """
+[totals.plant]
+input = "air-1/plant"
+quantities = ["heat_energy"]
+period = "hour"
+[totals.block]
+input = "air-1/block"
+quantities = ["heat_energy"]
+period = "hour"
+[efficiencies.heat]
+produced = ["plant"]
+delivered = ["block"]
+quantity = "heat_energy_1h"
+class_percent = 1
+"""
+
+
+async def heat_of(tmp_path, config, hours, left_out=()):
+    """(plant, block) MJ in each hour, read every quarter of an hour but in the quarters that are left out."""
+    async with running(tmp_path, config) as (recorder, records):
+        counted = {"plant": 0, "block": 0}
+        for quarter in range(4 * len(hours) + 1):
+            if quarter not in left_out:
+                time_ms = START_MS + quarter * QUARTER_MS
+                for device, mj in counted.items():
+                    await feed_node(recorder, device, quarter + 1, Reading("heat_energy", mj * 250, 3), time_ms)
+                    await settle()
+            for device, mj in zip(counted, hours[min(quarter // 4, len(hours) - 1)], strict=True):
+                counted[device] += mj
+        return readings_of(records, "heat")
+
+
+def test_heat_produced_over_heat_delivered_says_what_it_rests_on(tmp_path):
+    config = configuration(tmp_path, HEAT)
+    [first, second] = asyncio.run(heat_of(tmp_path, config, [(400, 320), (400, 300)], left_out=(1, 2, 3)))
+    assert first == [
+        Reading("coverage", 0),
+        Reading("produced_over_delivered", 12500, -4, quality=SUSPECT),
+        Reading("efficiency_percent", 8000, -2, quality=SUSPECT),
+        Reading("efficiency_percent_uncertainty", 113, -2, quality=SUSPECT),
+    ]
+    assert second[:2] == [Reading("coverage", 60), Reading("produced_over_delivered", 13333, -4)]
+
+
+def test_more_heat_delivered_than_produced_is_doubted_and_none_has_no_quotient(tmp_path):
+    config = configuration(tmp_path, HEAT)
+    hours = asyncio.run(heat_of(tmp_path, config, [(400, 402), (400, 420), (400, 0), (0, 0), (0, 4)]))
+    assert [
+        {reading.quantity: reading.quality for reading in readings if reading.quantity != "coverage"}
+        for readings in hours
+    ] == [
+        {"produced_over_delivered": GOOD, "efficiency_percent": GOOD, "efficiency_percent_uncertainty": GOOD},
+        {"produced_over_delivered": SUSPECT, "efficiency_percent": SUSPECT, "efficiency_percent_uncertainty": SUSPECT},
+        {"efficiency_percent": GOOD, "efficiency_percent_uncertainty": GOOD},
+        {},
+        {"produced_over_delivered": SUSPECT},
+    ]
 
 
 async def feed_node(recorder, device, seq, reading, time_ms):
@@ -487,6 +546,27 @@ def test_a_full_spool_drops_no_alarm(tmp_path):
     assert config.storage_class_of("air-1", "dust") == "routine"
 
 
+EFFICIENCY = '[totals.a]\ninput = "home"\nquantities = ["gas_volume"]\n[efficiencies.x]\nproduced = ["a"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("delivered = []\n", "at least one of `produced`"),
+        ('delivered = ["gw-1/a"]\n', "is there twice"),
+        ('delivered = ["home"]\nquantities = { b = "gas_volume_1d" }\n', "b is neither produced nor delivered"),
+        ('delivered = ["home"]\nquantities = { a = "gas_volume_1d" }\n', "how much energy is in a cubic metre"),
+        ('delivered = ["home"]\nkwh_per_m3 = 10\n', "no meter here counts gas_volume"),
+        ('delivered = ["home"]\nquantities = { a = "active_energy_import_1h" }\n', "of the same period"),
+        ('delivered = ["home"]\nquantity = "water_volume_1h"\n', "water_volume_1h is no energy"),
+        ('delivered = ["home"]\nquantity = "heat_energy"\n', "heat_energy is no total"),
+    ],
+)
+def test_an_efficiency_that_makes_no_sense_is_told(tmp_path, text, said):
+    told = complaints(tmp_path, EFFICIENCY + text)
+    assert [complaint for complaint in told if said in complaint] and len(told) == 1, told
+
+
 BALANCE = '[totals.a]\ninput = "home"\nquantities = ["gas_volume"]\n[balances.x]\nquantity = "gas_volume_15min"\n'
 
 
@@ -523,6 +603,7 @@ def test_the_example_that_a_newcomer_copies_gives_a_record_of_each_of_its_calcul
     assert not problems
     assert set(config.edge) == set(edge_tables.EDGE), "each table is shown"
     flows = {"zone-feed": 125, "house-1": 25, "house-2": 25}  # litres in five minutes: 0.9 m3 are lost in an hour
+    heat = {"plant": 9_540_000, "block-3": 7_632_000}  # J in five minutes, of 300 l of gas
 
     async def read():
         async with running(tmp_path, config) as (recorder, records):
@@ -531,6 +612,9 @@ def test_the_example_that_a_newcomer_copies_gives_a_record_of_each_of_its_calcul
                 for device, litres in flows.items():
                     rows = [Reading("water_volume", step * litres, -3), Reading("flow_temperature", 80, -1)]
                     await recorder.record(device, [rows], time_ms)
+                for device, joules in heat.items():
+                    await recorder.record(device, [[Reading("heat_energy", step * joules)]], time_ms)
+                await recorder.record("plant-gas", [[Reading("gas_volume", step * 300, -3)]], time_ms)
                 for minute in range(5):
                     number, at_ms = 10 * step + 2 * minute + 1, time_ms + minute * 60_000
                     dust = 60 if 100 <= step < 130 else 10
@@ -547,6 +631,14 @@ def test_the_example_that_a_newcomer_copies_gives_a_record_of_each_of_its_calcul
     [night] = readings_of(records, "zone-night")
     assert night == [Reading("minimum_night_flow", 1_500_000, -6), Reading("net_night_flow", 1_450_000, -6)]
     assert readings_of(records, "zone-loss")[0][0] == Reading("water_volume_15min_loss", 225, -3)
+    assert {reading.quantity: (reading.value, reading.quality) for reading in readings_of(records, "heat")[0]} == {
+        "coverage": (60, GOOD),
+        "produced_over_delivered": (12500, GOOD),
+        "efficiency_percent": (8000, GOOD),
+        "efficiency_percent_uncertainty": (339, GOOD),  # 80 x the root of 3 % and 3 %, squared
+    }
+    # 9.54 MJ of 300 l at 10.6 kW.h/m3
+    assert readings_of(records, "boilers")[0][2] == Reading("efficiency_percent", 8333, -2)
     raised, cleared = of(records, "bad-air")
     assert (raised.time_ms - START_MS) // 60_000 == 100 * 5 + 10
     assert (cleared.time_ms - START_MS) // 60_000 == 130 * 5 + 30

@@ -14,6 +14,7 @@ from bega_gateway.edge import tables
 from bega_gateway.edge.balance import Metered, balance
 from bega_gateway.edge.correction import barkjohn_2021, calibrated, kappa_koehler
 from bega_gateway.edge.derive import IntervalMeans
+from bega_gateway.edge.efficiency import efficiency, joules
 from bega_gateway.edge.night_flow import QUARTER_MS, minimum_night_flow, net_night_flow, night_of
 from bega_gateway.edge.rules import Alarm, Deadband, Threshold
 from bega_gateway.edge.stale import Staleness
@@ -84,6 +85,58 @@ def test_balance_against_decimals(feeds, consumers, percents):
     assert abs(Decimal(str(float(found.uncertainty))) - squares.sqrt()) < Decimal("0.001")
     if sum(feeds):
         assert found.loss_percent == 100 * found.loss / sum(feeds)
+
+
+@given(
+    produced=st.lists(AMOUNT, min_size=1, max_size=5),
+    delivered=st.lists(AMOUNT, min_size=1, max_size=20),
+    percents=st.lists(st.sampled_from([Fraction(1), Fraction(2), Fraction(5, 2)]), min_size=25, max_size=25),
+)
+def test_efficiency_against_decimals(produced, delivered, percents):
+    meters = [Metered(amount, percent) for amount, percent in zip([*produced, *delivered], percents, strict=False)]
+    found = efficiency(meters[: len(produced)], meters[len(produced) :])
+    assert found is not None
+    whole, part = sum(produced), sum(delivered)
+    assert found.produced_over_delivered == (whole / part if part else None)
+    assert found.percent == (100 * part / whole if whole else None)
+    if not whole:
+        assert found.uncertainty_percent is None
+        return
+    # Each meter by itself: by how much the figure changes when it alone is wrong by its class.
+    errors = [meter.amount * meter.class_percent / 100 for meter in meters]
+    slopes = [-part / whole**2] * len(produced) + [1 / whole] * len(delivered)
+    squares = sum((100 * float(slope * error)) ** 2 for slope, error in zip(slopes, errors, strict=True))
+    assert float(found.uncertainty_percent) == pytest.approx(squares**0.5, rel=1e-6, abs=1e-6)
+
+
+@given(amounts=st.lists(AMOUNT, min_size=2, max_size=9), missing=st.integers(0, 8), cut=st.integers(1, 8))
+def test_no_efficiency_of_a_network_with_a_hole(amounts, missing, cut):
+    meters = [Metered(None if at == missing else amount, Fraction(1)) for at, amount in enumerate(amounts)]
+    found = efficiency(meters[:cut], meters[cut:])
+    assert (found is None) == (missing < len(meters) or cut >= len(meters))
+
+
+@given(amount=AMOUNT, factor=st.integers(1, 1000))
+def test_an_efficiency_is_the_same_in_any_unit(amount, factor):
+    meters = [Metered(amount + 1, Fraction(2)), Metered(amount, Fraction(3))]
+    larger = [Metered(meter.amount * factor, meter.class_percent) for meter in meters]
+    found, again = efficiency(meters[:1], meters[1:]), efficiency(larger[:1], larger[1:])
+    assert found and again
+    assert (found.percent, found.uncertainty_percent) == (again.percent, again.uncertainty_percent)
+
+
+def test_energy_and_gas_in_joules():
+    assert joules(Fraction(2), "J") == 2
+    assert joules(Fraction(2), "kW.h") == 7_200_000
+    assert joules(Fraction(2), "m3", Fraction(21, 2)) == 75_600_000
+    assert joules(Fraction(2), "m3") is None
+    assert joules(Fraction(2), "Cel", Fraction(10)) is None
+
+
+def test_more_than_the_meters_can_explain_comes_out_of_no_pipe():
+    put_in = [Metered(Fraction(1000), Fraction(2))]
+    little, much = (efficiency(put_in, [Metered(Fraction(amount), Fraction(2))]) for amount in (1020, 1050))
+    assert little and much and not little.is_more_than_whole and much.is_more_than_whole
 
 
 def test_a_network_with_a_hole_has_no_loss():

@@ -14,10 +14,13 @@ import pytest
 
 from bega_gateway.edge.air_index import band, hour_mean
 from bega_gateway.edge.balance import Metered, balance
+from bega_gateway.edge.derive import EnergyEfficiency
 from bega_gateway.edge.intervals import QUARTER_MS
 from bega_gateway.edge.night_flow import minimum_night_flow, night_of
 from bega_gateway.edge.register import Limits, Sample
+from bega_gateway.edge.tables import Efficiency
 from bega_gateway.edge.totals import Totals
+from bega_protocols.reading import GOOD, SUSPECT, Reading
 
 WEEKS = 1000 if os.environ.get("BEGA_PROFILE") == "nightly" else 20
 ROMANIA = ZoneInfo("Europe/Bucharest")
@@ -133,3 +136,63 @@ def test_night_flow_and_balance_of_weeks(seeds):
             meters = [Metered(None if pd.isna(amount) else Fraction(int(amount)), Fraction(2)) for amount in row]
             found = balance(meters[:1], meters[1:])
             assert (None if found is None else found.loss) == (None if pd.isna(loss) else int(loss)), seed
+
+
+@each_week
+def test_heat_produced_over_delivered_of_weeks(seeds):
+    """Hourly totals of two plants, one of them told in gas, and three blocks, in any order, with holes and doubts."""
+    names = ["gas", "plant", "block-1", "block-2", "block-3"]
+    table = Efficiency(
+        produced=names[:2],
+        delivered=names[2:],
+        quantity="heat_energy_1h",
+        quantities={"gas": "gas_volume_1h"},
+        kwh_per_m3=10.5,
+    )
+    for seed in seeds:
+        chance = Random(seed)
+        index = pd.date_range(BEGINNINGS[seed % len(BEGINNINGS)], periods=7 * 24, freq="1h")
+        told = pd.DataFrame({name: [chance.randrange(10**9) for _ in index] for name in names[1:]}, index=index)
+        told.insert(0, "gas", [chance.randrange(50) for _ in index])  # m3
+        there = pd.DataFrame({name: [chance.random() > 0.02 for _ in index] for name in names}, index=index)
+        good = pd.DataFrame({name: [chance.random() > 0.02 for _ in index] for name in names}, index=index)
+        minutes = pd.DataFrame({name: [chance.randrange(61) for _ in index] for name in names}, index=index)
+        records = [
+            (name, round(at.timestamp()) * 1000, [reading, Reading("coverage", int(minutes.at[at, name]))])
+            for at in index
+            for name in names
+            if there.at[at, name]
+            for reading in [
+                Reading(table.quantity_of(name), int(told.at[at, name]), 0, "", GOOD if good.at[at, name] else SUSPECT)
+            ]
+        ]
+        chance.shuffle(records)
+        devices = [("gw", name) for name in names]
+        calculation = EnergyEfficiency(table, devices[:2], devices[2:])
+        found = [
+            given
+            for name, time_ms, readings in records
+            for given in calculation.take(("gw", name), readings, time_ms, "")
+        ]
+        whole = told[there.all(axis=1)]
+        produced = whole["gas"] * 37_800_000 + whole["plant"]
+        delivered = whole[names[2:]].sum(axis=1)
+        expected = pd.DataFrame(
+            {
+                "coverage": minutes.min(axis=1)[whole.index],
+                "produced_over_delivered": (2 * 10**4 * produced + delivered) // (2 * delivered),
+                "efficiency_percent": (2 * 10**4 * delivered + produced) // (2 * produced),
+                "is_good": good.all(axis=1)[whole.index],
+            }
+        ).set_index(pd.Index([round(at.timestamp()) * 1000 for at in whole.index]))
+        got = pd.DataFrame(
+            [
+                {
+                    **{row.quantity: row.value for row in readings if not row.quantity.endswith("_uncertainty")},
+                    "is_good": readings[1].quality == GOOD,
+                }
+                for _, readings in found
+            ],
+            index=[time_ms for time_ms, _ in found],
+        ).sort_index()
+        pd.testing.assert_frame_equal(got, expected, check_dtype=False, check_freq=False, obj=f"week {seed}")

@@ -11,6 +11,7 @@ from bega_gateway.build import Part
 from bega_gateway.edge import tables, us_aqi
 from bega_gateway.edge.air_index import BANDS_UGM3, HOUR_MS, ParticulateHour
 from bega_gateway.edge.derive import (
+    EnergyEfficiency,
     IntervalMeans,
     IntervalTotals,
     MinimumNightFlow,
@@ -57,6 +58,9 @@ def _calculation(config: Config, table: tables.Derived | tables.Treated, state: 
             tables.exact(table.classes.get(name, table.class_percent)) for name in table.feeds + table.consumers
         ]
         return NetworkBalance(table, feeds, consumers, percents)
+    if isinstance(table, tables.Efficiency):
+        produced, delivered = ([config.input_of(name) for name in names] for names in (table.produced, table.delivered))
+        return EnergyEfficiency(table, produced, delivered)
     assert isinstance(table, tables.Alarm)
     return ThresholdAlarm(table, state)
 

@@ -74,6 +74,8 @@ QUANTITIES = {
     "us_aqi": ("1", "/"),  # index of the US EPA for particulates
     # what the gateway makes of meters
     "loss_percent": ("%", "/100"),
+    "produced_over_delivered": ("1", "/"),  # heat put into a network, for each that its consumers took
+    "efficiency_percent": ("%", "/100"),  # the other way round; may exceed 100 (heat pumps)
     "minimum_night_flow": ("m3/h", None),
     "net_night_flow": ("m3/h", None),
     "alarm": ("1", "/"),  # 1 raised, 0 cleared
@@ -160,8 +162,8 @@ QUANTITIES = {
 
 
 # What is computed of a quantity keeps its unit, and is named after it: a corrected value, the total of a register or
-# the mean of samples over a quarter-hour, an hour or a day, the loss of a network in that time.
-_DERIVED = ("_corrected", "_15min", "_1h", "_1d", "_mean", "_min", "_max", "_loss", "_loss_uncertainty")
+# the mean of samples over a quarter-hour, an hour or a day, the loss of a network in that time, and how sure that is.
+_DERIVED = ("_corrected", "_15min", "_1h", "_1d", "_mean", "_min", "_max", "_loss", "_uncertainty")
 
 
 def units(quantity: str) -> "tuple[str, str | None] | None":

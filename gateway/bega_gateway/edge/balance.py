@@ -56,9 +56,9 @@ def balance(feeds: Sequence[Metered], consumers: Sequence[Metered]) -> Balance |
     squares = sum(
         ((amount * meter.class_percent / 100) ** 2 for amount, meter in zip(known, meters, strict=True)), Fraction(0)
     )
-    return Balance(sum(known[: len(feeds)], Fraction(0)), sum(known[len(feeds) :], Fraction(0)), _root(squares))
+    return Balance(sum(known[: len(feeds)], Fraction(0)), sum(known[len(feeds) :], Fraction(0)), root(squares))
 
 
-def _root(square: Fraction) -> Fraction:
+def root(square: Fraction) -> Fraction:
     """Return the square root, rounded down at the twelfth place."""
     return Fraction(isqrt(square.numerator * SCALE * SCALE // square.denominator), SCALE)

@@ -6,7 +6,7 @@ Pure but for what it remembers: whoever drives it brings each record and the tim
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from fractions import Fraction
 from typing import NamedTuple, Protocol, TypeVar
@@ -16,21 +16,34 @@ import msgspec
 
 from bega_gateway.edge import rules
 from bega_gateway.edge.balance import Metered, balance
+from bega_gateway.edge.efficiency import efficiency, joules
 from bega_gateway.edge.intervals import end_of, start_of
 from bega_gateway.edge.night_flow import QUARTER_MS, minimum_night_flow, net_night_flow, night_of
 from bega_gateway.edge.register import Sample, scaled
-from bega_gateway.edge.tables import SUFFIX, Alarm, Balance, Means, NightFlow, Totals, exact, register_limits
+from bega_gateway.edge.tables import (
+    SUFFIX,
+    Alarm,
+    Balance,
+    Efficiency,
+    Means,
+    NightFlow,
+    Totals,
+    exact,
+    register_limits,
+)
 from bega_gateway.edge.totals import Total
 from bega_gateway.edge.totals import Totals as RegisterTotals
 from bega_gateway.edge.treatment import Device, quantity_value, reading_of
-from bega_protocols.reading import GOOD, SUSPECT, Reading
+from bega_protocols.reading import GOOD, SUSPECT, Reading, ucum
 
 Kept = TypeVar("Kept")
 
 MINUTE_MS = 60_000
 MOST_OPEN = 400  # intervals of a balance that wait for a meter; four days of quarter-hours
 ACKNOWLEDGED = "acknowledged"  # the part of an alarm's record that says that somebody knows
+COVERAGE = "coverage"
 PERCENT_PLACES = -2
+RATIO_PLACES = -4
 LOSS_PLACES = -6  # of an uncertainty: a root has as many as one likes
 FLOW_PLACES = -6
 MEAN_PLACES = -3
@@ -93,7 +106,7 @@ class IntervalTotals:
         return self._registers[key]
 
     def _readings(self, ended: list[tuple[Reading, Total]]) -> list[Reading]:
-        found = [Reading("coverage", min(total.covered_ms for _, total in ended) // MINUTE_MS)]
+        found = [Reading(COVERAGE, min(total.covered_ms for _, total in ended) // MINUTE_MS)]
         for reading, total in ended:
             if total.amount is not None:
                 name = reading.quantity + SUFFIX[self._table.period]
@@ -141,7 +154,7 @@ class IntervalMeans:
         end_ms = end_of(self._table.period, start_ms, self._zone)
         length_ms = end_ms - start_ms
         covered = {key: min(length_ms, len(found.stretches) * self._sample_ms) for key, found in self._samples.items()}
-        found = [Reading("coverage", max(covered.values()) // MINUTE_MS)]
+        found = [Reading(COVERAGE, max(covered.values()) // MINUTE_MS)]
         for (quantity, part), samples in self._samples.items():
             is_enough = 4 * covered[quantity, part] >= 3 * length_ms  # 75 %: 2008/50/EC, Annex VII
             quality = GOOD if is_enough else SUSPECT
@@ -195,6 +208,32 @@ class _Samples:
             self._range = self._range[0] * factor, self._range[1] * factor
 
 
+class _Together:
+    """The totals of some meters, by the end of their interval, until those of every meter are there."""
+
+    def __init__(self, quantities: Mapping[Device, str]) -> None:
+        """quantities: what is taken of each meter, in the order in which they are wanted."""
+        self._quantities = quantities
+        self._open: dict[int, dict[Device, list[Reading]]] = {}
+        self.given_up = 0  # intervals of which some total never came
+
+    def add(self, device: Device, readings: list[Reading], time_ms: int) -> list[list[Reading]] | None:
+        """Take a record; return the totals of all meters once they are there, each with its coverage if it has one."""
+        wanted = self._quantities[device]
+        total = [row for row in readings if row.quantity == wanted and not row.part][:1]
+        if not total:
+            return None
+        interval = self._open.setdefault(time_ms, {})
+        interval[device] = total + [row for row in readings if row.quantity == COVERAGE][:1]
+        if len(interval) == len(self._quantities):
+            del self._open[time_ms]
+            return [interval[meter] for meter in self._quantities]
+        while len(self._open) > MOST_OPEN:
+            del self._open[min(self._open)]
+            self.given_up += 1
+        return None
+
+
 class NetworkBalance:
     """The loss of a network, a record for each interval of which every meter's total is there."""
 
@@ -203,25 +242,20 @@ class NetworkBalance:
     def __init__(self, table: Balance, feeds: list[Device], consumers: list[Device], percents: list[Fraction]) -> None:
         """percents: accuracy class of each meter, feeds first."""
         self._table = table
-        self._meters = feeds + consumers
         self._feeds = len(feeds)
         self._percents = percents
-        self._open: dict[int, dict[Device, Reading]] = {}
-        self.given_up = 0  # intervals of which some total never came
+        self._together = _Together(dict.fromkeys(feeds + consumers, table.quantity))
+
+    @property
+    def given_up(self) -> int:
+        """Return of how many intervals some total never came."""
+        return self._together.given_up
 
     def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
         """Give the balance of the interval that ends at `time_ms` once all are there; a doubted total makes none."""
-        totals = [row for row in readings if row.quantity == self._table.quantity and not row.part]
-        if not totals:
-            return
-        interval = self._open.setdefault(time_ms, {})
-        interval[device] = totals[0]
-        if all(meter in interval for meter in self._meters):
-            del self._open[time_ms]
-            yield from self._balance(time_ms, [interval[meter] for meter in self._meters])
-        while len(self._open) > MOST_OPEN:
-            del self._open[min(self._open)]
-            self.given_up += 1
+        totals = self._together.add(device, readings, time_ms)
+        if totals:
+            yield from self._balance(time_ms, [total for total, *_ in totals])
 
     def state(self) -> bytes:
         """Return nothing: the intervals that are open at a restart have no balance."""
@@ -244,6 +278,62 @@ class NetworkBalance:
         if found.loss_percent is not None:
             readings.append(reading_of("loss_percent", found.loss_percent, PERCENT_PLACES, quality=quality))
         yield Given(time_ms, readings)
+
+
+class EnergyEfficiency:
+    """What comes out of what is put in, a record for each interval of which every meter's total is there.
+
+    Unlike a loss it is told of doubted totals too, as suspect and with their coverage: a day is long, and one restart
+    of one of fifty meters' lines must not leave the city without its figure.
+    """
+
+    at_once = False
+
+    def __init__(self, table: Efficiency, produced: list[Device], delivered: list[Device]) -> None:
+        """produced, delivered: the meters, in the order of the table."""
+        self._names = table.produced + table.delivered
+        self._quantities = [table.quantity_of(name) for name in self._names]
+        self._percents = [exact(table.classes.get(name, table.class_percent)) for name in self._names]
+        self._kwh_per_m3 = None if table.kwh_per_m3 is None else exact(table.kwh_per_m3)
+        self._produced = len(produced)
+        self._together = _Together(dict(zip(produced + delivered, self._quantities, strict=True)))
+
+    @property
+    def given_up(self) -> int:
+        """Return of how many intervals some total never came."""
+        return self._together.given_up
+
+    def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
+        """Give the figures of the interval that ends at `time_ms` once all totals are there."""
+        found = self._together.add(device, readings, time_ms)
+        if found:
+            yield Given(time_ms, self._readings([total for total, *_ in found], [rest for _, *rest in found]))
+
+    def state(self) -> bytes:
+        """Return nothing: the intervals that are open at a restart have no figures."""
+        return b""
+
+    def _readings(self, totals: list[Reading], coverages: list[list[Reading]]) -> list[Reading]:
+        readings = []
+        if all(coverages):
+            readings.append(Reading(COVERAGE, min(coverage[0].value for coverage in coverages)))
+        metered = [
+            Metered(joules(quantity_value(total), ucum(total.quantity), self._kwh_per_m3), percent)
+            for total, percent in zip(totals, self._percents, strict=True)
+        ]
+        found = efficiency(metered[: self._produced], metered[self._produced :])
+        assert found
+        is_doubted = any(total.quality != GOOD for total in totals)
+        is_of_one_kind = len(set(self._quantities)) == 1  # heat over heat: more cannot come out than was put in
+        quality = SUSPECT if is_doubted or (is_of_one_kind and found.is_more_than_whole) else GOOD
+        for quantity, value, places in (
+            ("produced_over_delivered", found.produced_over_delivered, RATIO_PLACES),
+            ("efficiency_percent", found.percent, PERCENT_PLACES),
+            ("efficiency_percent_uncertainty", found.uncertainty_percent, PERCENT_PLACES),
+        ):
+            if value is not None:
+                readings.append(reading_of(quantity, value, places, quality=quality))
+        return readings
 
 
 class MinimumNightFlow:

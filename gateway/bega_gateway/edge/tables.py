@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -100,6 +100,23 @@ class Balance(Table, frozen=True, kw_only=True):
     label: str = ""
 
 
+class Efficiency(Table, frozen=True, kw_only=True):
+    """What comes out of what is put in: heat produced over heat delivered, or fuel over heat."""
+
+    produced: list[str]  # names under [totals], or node/device: heat of the plants, or fuel and electricity of a boiler
+    delivered: list[str]
+    quantity: str = "heat_energy_1d"  # of the totals
+    quantities: dict[str, str] = msgspec.field(default_factory=dict)  # where one counts something else
+    kwh_per_m3: Positive | None = None  # of gas: the calorific value as metered, which the bill states
+    class_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 3.0  # of the meters
+    classes: dict[str, float] = msgspec.field(default_factory=dict)  # where one has another class
+    label: str = ""
+
+    def quantity_of(self, name: str) -> str:
+        """Return which of its totals counts of a meter."""
+        return self.quantities.get(name, self.quantity)
+
+
 class NightFlow(Table, frozen=True, kw_only=True):
     """The least that flows into a zone in an hour of the night."""
 
@@ -123,7 +140,7 @@ class Alarm(Table, frozen=True, kw_only=True):
     label: str = ""  # what it says to people
 
 
-Derived = AirIndex | Totals | Means | Balance | NightFlow | Alarm  # what gives records of its own
+Derived = AirIndex | Totals | Means | Balance | Efficiency | NightFlow | Alarm  # what gives records of its own
 Treated = Correction | Limit | Band  # what changes the records of others
 EDGE: dict[str, type[Derived | Treated]] = {
     "corrections": Correction,
@@ -133,6 +150,7 @@ EDGE: dict[str, type[Derived | Treated]] = {
     "totals": Totals,
     "means": Means,
     "balances": Balance,
+    "efficiencies": Efficiency,
     "night_flows": NightFlow,
     "alarms": Alarm,
 }
@@ -148,6 +166,8 @@ def _inputs_by_key(table: Derived | Treated) -> dict[str, list[str]]:
         return {"inputs": table.inputs}
     if isinstance(table, Balance):
         return {"feeds": table.feeds, "consumers": table.consumers}
+    if isinstance(table, Efficiency):
+        return {"produced": table.produced, "delivered": table.delivered}
     if isinstance(table, Correction) and table.humidity_from:
         return {"input": [table.input], "humidity_from": [table.humidity_from]}
     return {"input": [table.input]}
@@ -210,7 +230,7 @@ def problems(config: Config, place: str, table: Derived | Treated) -> Iterator[P
         numbers = value.values() if isinstance(value, dict) else [value]
         if any(isinstance(number, float) and not isfinite(number) for number in numbers):
             yield f"{place}.{key}", "must be a number: neither inf nor nan"
-    yield from _own_problems(place, table)
+    yield from _own_problems(config, place, table)
     if isinstance(table, Correction) and table.humidity_from and not _input_problem(config, table.humidity_from):
         told, kept = (config.audience_of(*config.input_of(name)) for name in (table.input, table.humidity_from))
         if AUDIENCES.index(kept) > AUDIENCES.index(told):
@@ -231,10 +251,12 @@ def _input_problem(config: Config, name: str) -> str:
 def _quantities(table: Derived | Treated) -> list[str]:
     if isinstance(table, AirIndex):
         return []
+    if isinstance(table, Efficiency):
+        return [table.quantity, *table.quantities.values()]
     return list(table.quantities) if isinstance(table, Totals | Means) else [table.quantity]
 
 
-def _own_problems(place: str, table: Derived | Treated) -> Iterator[Problem]:
+def _own_problems(config: Config, place: str, table: Derived | Treated) -> Iterator[Problem]:
     if isinstance(table, Correction):
         if table.quantity not in QUANTITIES:
             yield f"{place}.quantity", "only what a device says itself is corrected"
@@ -253,14 +275,52 @@ def _own_problems(place: str, table: Derived | Treated) -> Iterator[Problem]:
     if isinstance(table, NightFlow) and not table.quantity.endswith(SUFFIX["15min"]):
         yield f"{place}.quantity", "must be a quarter-hourly total, as water_volume_15min"
     if isinstance(table, Balance):
-        unknown = [name for name in table.classes if name not in table.feeds + table.consumers]
-        if unknown:
-            yield f"{place}.classes", f"{', '.join(unknown)} is neither feed nor consumer"
-        meters = table.feeds + table.consumers
-        if len(set(meters)) < len(meters):
-            yield place, f"{next(name for name in meters if meters.count(name) > 1)} is there twice"
+        yield from _named_problems(place, "classes", table.classes, table.feeds + table.consumers, "feed nor consumer")
+        yield from _twice_problems(config, place, table.feeds + table.consumers)
         if not table.feeds or not table.consumers:
             yield place, "needs at least one of `feeds` and one of `consumers`"
+    if isinstance(table, Efficiency):
+        yield from _efficiency_problems(config, place, table)
+
+
+def _named_problems(
+    place: str, key: str, named: Collection[str], meters: Collection[str], sides: str
+) -> Iterator[Problem]:
+    if unknown := [name for name in named if name not in meters]:
+        yield f"{place}.{key}", f"{', '.join(unknown)} is neither {sides}"
+
+
+def _twice_problems(config: Config, place: str, meters: list[str]) -> Iterator[Problem]:
+    """A meter that counts twice, by one name or by two."""
+    devices = [config.input_of(name) for name in meters]
+    if twice := [name for name, device in zip(meters, devices, strict=True) if devices.count(device) > 1]:
+        yield place, f"{twice[0]} is there twice"
+
+
+def _efficiency_problems(config: Config, place: str, table: Efficiency) -> Iterator[Problem]:
+    meters = table.produced + table.delivered
+    yield from _named_problems(place, "classes", table.classes, meters, "produced nor delivered")
+    yield from _named_problems(place, "quantities", table.quantities, meters, "produced nor delivered")
+    yield from _twice_problems(config, place, meters)
+    if not table.produced or not table.delivered:
+        yield place, "needs at least one of `produced` and one of `delivered`"
+    quantities = [table.quantity_of(name) for name in meters]
+    has_gas = False
+    for quantity in dict.fromkeys(quantities):
+        key = "quantity" if quantity == table.quantity else "quantities"
+        unit = (units(quantity) or ("",))[0]
+        is_gas = quantity.startswith("gas_volume")
+        has_gas = has_gas or is_gas
+        if not quantity.endswith(tuple(SUFFIX.values())):
+            yield f"{place}.{key}", f"{quantity} is no total; write heat_energy_1d, heat_energy_1h"
+        elif unit and not is_gas and unit not in ("J", "kW.h"):
+            yield f"{place}.{key}", f"{quantity} is no energy"
+    if len({quantity.rpartition("_")[2] for quantity in quantities}) > 1:
+        yield place, "all totals must be of the same period"
+    if has_gas and table.kwh_per_m3 is None:
+        yield f"{place}.kwh_per_m3", "is missing: how much energy is in a cubic metre of the gas"
+    if not has_gas and table.kwh_per_m3 is not None:
+        yield f"{place}.kwh_per_m3", "is for gas, and no meter here counts gas_volume"
 
 
 def _alarm_problems(place: str, table: Alarm) -> Iterator[Problem]:
