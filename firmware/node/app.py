@@ -8,7 +8,6 @@ import time
 
 import board
 import machine
-from broker import Broker
 from config import read_config
 from flash import Segments, begin_boot
 from health import Health
@@ -63,7 +62,7 @@ class Node:
         self._clock = Clock(max(0, config["made_s"] - DAY_S) * 1000)
         self._store = Store(config["node"], self._boot, ring, self._clock, self._patience, self.mono)
         self._sensors = self._make_sensors()
-        self._link = Link(Broker(config), self._store, self._patience, self.mono, self.report)
+        self._link = Link(__import__(config["way"]).Way(config), self._store, self._patience, self.mono, self.report)
 
     def mono(self):
         """Return ms since this boot began."""

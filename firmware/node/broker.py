@@ -3,21 +3,52 @@
 import asyncio
 
 import machine
+from config import table_in, word_in
 from link import until_first_ends
 from mqtt import Mqtt
 from wifi import Wifi
 
+from bega_protocols.errors import ConfigError
+from bega_protocols.settings import only, whole_number
+
 CONNECT_S = 20
 
 
-class Broker:
+def read(config):
+    """Return what `wifi` and `broker` of the configuration say. Raises ConfigError."""
+    wifi, broker = table_in(config, "wifi"), table_in(config, "broker")
+    only(wifi, "ssid", "key")
+    only(broker, "host", "port", "keep_alive_s", "tls")
+    if not isinstance(wifi.get("key", ""), str):
+        raise ConfigError("wifi.key must be text")  # never the value: it is a secret
+    return {
+        "ssid": word_in(wifi, "wifi.ssid", "ssid"),
+        "key": wifi.get("key", ""),
+        "host": word_in(broker, "broker.host", "host"),
+        "port": whole_number(broker, "port", 1, 65535, 8883 if "tls" in broker else 1883),
+        "keep_alive_s": whole_number(broker, "keep_alive_s", 2, 3600, 20),
+        "tls": _read_tls(broker),
+    }
+
+
+def _read_tls(broker):
+    """Return the file names of authority, certificate and key (DER), None if the link is plain."""
+    if "tls" not in broker:
+        return None
+    tls = table_in(broker, "tls")
+    only(tls, "ca", "certificate", "key")
+    return {part: word_in(tls, "broker.tls." + part, part) for part in ("ca", "certificate", "key")}
+
+
+class Way:
     """A way (see link.py)."""
 
     def __init__(self, config):
-        self._config = config
-        self._wifi = Wifi(config["wifi"]["ssid"], config["wifi"]["key"])
-        self._topics = "node/" + config["node"] + "/"
-        self._tls = secured(config["tls"], config["made_s"]) if config["tls"] else None
+        self._node = config["node"]
+        self._config = config["broker"]
+        self._wifi = Wifi(self._config["ssid"], self._config["key"])
+        self._topics = "node/" + self._node + "/"
+        self._tls = secured(self._config["tls"], config["made_s"]) if self._config["tls"] else None
         self._mqtt = None
         self._hear = None
 
@@ -25,7 +56,7 @@ class Broker:
         """Join Wi-Fi, connect to the broker, and ask for what is for us."""
         await self._wifi.up()
         config = self._config
-        self._mqtt = mqtt = Mqtt(config["node"], config["keep_alive_s"], self._take)
+        self._mqtt = mqtt = Mqtt(self._node, config["keep_alive_s"], self._take)
         await asyncio.wait_for(mqtt.connect(config["host"], config["port"], self._tls), CONNECT_S)
         await mqtt.subscribe(self._topics + "ack", 1)
         # QoS 0: a broker queues no time for a node that is away, to be told hours later.

@@ -6,6 +6,7 @@ from bega_protocols.errors import ConfigError
 from bega_protocols.settings import only, whole_number
 
 DEFAULT_EVERY_S = 10
+WAYS = ("broker", "uplink", "beacon")  # out of the node, each a module that reads its own part of the configuration
 
 
 def read_config(path, board):
@@ -19,22 +20,19 @@ def read_config(path, board):
         raise ConfigError("%s is no JSON" % path)
     if not isinstance(config, dict):
         raise ConfigError("%s is no table" % path)
-    only(config, "node", "made_s", "wifi", "broker", "devices", "watchdog_s", "ring_segments")
-    broker = _table(config, "broker")
-    only(broker, "host", "port", "keep_alive_s", "tls")
-    wifi = _table(config, "wifi")
-    only(wifi, "ssid", "key")
+    only(config, "node", "made_s", "wifi", "devices", "watchdog_s", "ring_segments", *WAYS)
+    ways = [way for way in WAYS if way in config]
+    if len(ways) != 1:
+        raise ConfigError("name one way out, not %s: %s" % (" and ".join(ways) or "none", ", ".join(WAYS)))
+    way = ways[0]
     return {
-        "node": _name(config, "node"),
+        "node": name_in(config, "node"),
         "made_s": whole_number(config, "made_s", 0, 4000000000, 0),
-        "wifi": {"ssid": _word(wifi, "wifi.ssid", "ssid"), "key": _wifi_key(wifi)},
-        "host": _word(broker, "broker.host", "host"),
-        "port": whole_number(broker, "port", 1, 65535, 8883 if broker.get("tls") else 1883),
-        "keep_alive_s": whole_number(broker, "keep_alive_s", 2, 3600, 20),
-        "tls": _tls(broker),
+        "way": way,
+        way: __import__(way).read(config),
         "watchdog_s": whole_number(config, "watchdog_s", 5, 3600, 60),
         "ring_segments": whole_number(config, "ring_segments", 0, 100000, 0),
-        "devices": _devices(_table(config, "devices"), board),
+        "devices": _devices(table_in(config, "devices"), board),
     }
 
 
@@ -42,7 +40,7 @@ def _devices(devices, board):
     found = []
     for name in sorted(devices):
         device = dict(board.DEVICES.get(name, {}))
-        device.update(_table(devices, name))
+        device.update(table_in(devices, name))
         only(device, "driver", "bus", "every_s", "settings")
         bus = device.get("bus")
         if bus not in board.BUSES:
@@ -55,8 +53,8 @@ def _devices(devices, board):
             raise ConfigError("devices.%s.settings must be a table" % name)
         found.append(
             {
-                "name": _name({"name": name}, "name"),
-                "driver": _word(device, "devices.%s.driver" % name, "driver"),
+                "name": name_in({"name": name}, "name"),
+                "driver": word_in(device, "devices.%s.driver" % name, "driver"),
                 "bus": bus,
                 "every_ms": int(every_s * 1000),
                 "settings": settings,
@@ -67,39 +65,25 @@ def _devices(devices, board):
     return found
 
 
-def _wifi_key(wifi):
-    key = wifi.get("key", "")
-    if not isinstance(key, str):
-        raise ConfigError("wifi.key must be text")  # never the value: it is a secret
-    return key
-
-
-def _tls(broker):
-    """Return the file names of authority, certificate and key (DER), None if the link is plain."""
-    if "tls" not in broker:
-        return None
-    tls = _table(broker, "tls")
-    only(tls, "ca", "certificate", "key")
-    return {part: _word(tls, "broker.tls." + part, part) for part in ("ca", "certificate", "key")}
-
-
-def _table(tables, key):
+def table_in(tables, key):
+    """Return the table tables[key]; raises ConfigError if it is missing."""
     value = tables.get(key)
     if not isinstance(value, dict):
         raise ConfigError("%s is missing, or no table" % key)
     return value
 
 
-def _word(table, place, key):
+def word_in(table, place, key):
+    """Return the text table[key], which the technician knows as `place`; raises ConfigError."""
     value = table.get(key)
     if not isinstance(value, str) or not value:
         raise ConfigError("%s must be text" % place)
     return value
 
 
-def _name(table, key):
+def name_in(table, key):
     """Return a name that may stand in a topic: letters, digits, - and _."""
-    name = _word(table, key, key)
+    name = word_in(table, key, key)
     for letter in name:
         if not (letter.isalpha() or letter.isdigit() or letter in "-_") or ord(letter) > 127:
             raise ConfigError("%s must be letters, digits, - and _, not %r" % (key, name))
