@@ -373,8 +373,8 @@ class Line:
         if groups:
             await self.station.deliver(groups, NOW_MS)
 
-    def listen(self):
-        return Listening([self.station], lambda: self.now_ms, lambda: NOW_MS)
+    def listen(self, joins=False):
+        return Listening([self.station], lambda: self.now_ms, lambda: NOW_MS, joins=joins)
 
 
 def test_bytes_stand_beside_what_they_were_read_as():
@@ -393,6 +393,35 @@ def test_bytes_stand_beside_what_they_were_read_as():
     asyncio.run(line.hear(frame))
     assert len(tape.rows) == before and line.station.tap is None
     assert line.station.deliver == line.deliver
+
+
+def test_a_frame_that_comes_in_pieces_is_one_row():
+    """A serial port gives 4 or 5 bytes at a time: 8 rows a frame, the last of which alone would have had readings."""
+    line = Line()
+    tape = line.listen(joins=True)
+    frame = line.sim.tick(0)
+    for _ in range(3):
+        for at in range(0, len(frame), 4):
+            asyncio.run(line.hear(frame[at : at + 4]))
+            line.now_ms += 4
+        line.now_ms += 900
+    assert [row.octets for row in tape.rows] == [frame] * 3 and all(row.readings for row in tape.rows)
+    asyncio.run(line.hear(frame[:9]))
+    line.now_ms += listening.JOINED_WITHIN_MS + 1
+    asyncio.run(line.hear(frame[9:]))
+    assert [row.size for row in tape.rows][-2:] == [9, 23], "a pause is seen"
+
+
+@given(sizes=st.lists(st.integers(1, 3000), max_size=60), pause_ms=st.integers(0, 120))
+def test_noise_without_a_pause_is_counted_whole_and_kept_in_part(sizes, pause_ms):
+    line = Line()
+    tape = line.listen(joins=True)
+    for size in sizes:
+        line.station.tap("in", b"\xff" * size)
+        line.now_ms += pause_ms
+    assert sum(row.size for row in tape.rows) == sum(sizes)
+    assert all(len(row.octets) == min(row.size, listening.MOST_BYTES) for row in tape.rows)
+    assert all(row.size < listening.MOST_JOINED + 3000 for row in tape.rows)
 
 
 def test_a_line_is_listened_to_once_and_within_bounds():

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 LISTENS_FOR_MS = 300_000
 MOST_ROWS = 200
 MOST_BYTES = 256  # of a chunk; a telegram of a P1 meter has up to 2,000
-MOST_READINGS = 60  # of a chunk
+MOST_READINGS = 60  # of a row
+JOINED_WITHIN_MS = 100  # a serial port hands over 4 or 5 bytes at a time; three characters at 300 baud take 100 ms
+MOST_JOINED = 4_096  # bytes: noise without a pause begins new rows
 
 Deliver = Callable[[list[list["Reading"]], int], Awaitable[None]]
 
 
 @dataclass
 class Row:
-    """One chunk, and what it was read as."""
+    """One chunk, or those of a serial port that came without a pause, and what it was read as."""
 
     time_ms: int
     device: str
@@ -38,19 +40,31 @@ class Row:
     size: int
     readings: list[Reading]
     damaged: int = 0  # frames in it that broke their specification
+    ends_ms: int = 0  # when the last of it was heard
+
+    def take(self, octets: bytes, mono_ms: int) -> None:
+        """Put what follows behind it; beyond MOST_BYTES it is only counted."""
+        self.octets += bytes(octets[: max(0, MOST_BYTES - len(self.octets))])
+        self.size += len(octets)
+        self.ends_ms = mono_ms
 
 
 class Listening:
     """Copies rows from the moment it is made until `end`."""
 
-    def __init__(self, stations: list[Station], mono_ms: Clock, wall_ms: Clock) -> None:
-        """Raises ConfigError if one of `stations` is being recorded."""
+    def __init__(self, stations: list[Station], mono_ms: Clock, wall_ms: Clock, joins: bool = False) -> None:
+        """Raises ConfigError if one of `stations` is being recorded.
+
+        joins: chunks are pieces of a stream; what comes without a pause is one row, until something is read of it.
+        """
         if any(station.tap for station in stations):
             raise ConfigError("this line is being recorded, and one at a time can listen")
         self.stations = stations
         self.rows: deque[Row] = deque(maxlen=MOST_ROWS)
         self.ends_ms = mono_ms() + LISTENS_FOR_MS
+        self._mono_ms = mono_ms
         self._wall_ms = wall_ms
+        self._joins = joins
         self._damaged = {station.name: station.counters.damaged for station in stations}
         self._deliver: dict[str, Deliver] = {}
         for station in stations:
@@ -66,7 +80,14 @@ class Listening:
 
     def _hear(self, station: Station, way: str, octets: bytes) -> None:
         self._count_damage(station)
-        self.rows.append(Row(self._wall_ms(), station.name, way, bytes(octets[:MOST_BYTES]), len(octets), []))
+        now_ms = self._mono_ms()
+        last = self.rows[-1] if self.rows else None
+        if last and self._joins and _goes_on(last, station.name, way, now_ms):
+            last.take(octets, now_ms)
+            return
+        row = Row(self._wall_ms(), station.name, way, b"", 0, [])
+        row.take(octets, now_ms)
+        self.rows.append(row)
 
     async def _read(self, station: Station, deliver: Deliver, groups: list[list[Reading]], wall_ms: int) -> None:
         heard = self._last_heard(station)
@@ -92,3 +113,10 @@ class Listening:
     def _last_heard(self, station: Station) -> Row | None:
         rows = (row for row in reversed(self.rows) if row.device == station.name and row.way == "in")
         return next(rows, None)
+
+
+def _goes_on(row: Row, device: str, way: str, mono_ms: int) -> bool:
+    """Return whether a chunk heard now belongs to `row`: nothing was read of it yet, and there was no pause."""
+    is_same = (row.device, row.way, way) == (device, "in", "in")
+    is_open = not row.readings and not row.damaged and row.size < MOST_JOINED
+    return is_same and is_open and mono_ms - row.ends_ms <= JOINED_WITHIN_MS

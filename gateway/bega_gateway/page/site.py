@@ -395,7 +395,8 @@ class Site:
             raise ConfigError(f"{MOST_LISTENING} lines are listened to already; end one of them first")
         self._end_listening(name)
         stations = [station for line, station in self._seen.stations() if line == name]
-        self._listening[name] = Listening(stations, self._clocks.mono_ms, self._clocks.wall_ms)
+        is_stream = isinstance(self._seen.config().lines[name], settings.SerialLine)
+        self._listening[name] = Listening(stations, self._clocks.mono_ms, self._clocks.wall_ms, joins=is_stream)
 
     def _end_listening(self, name: str) -> None:
         listening = self._listening.pop(name, None)
