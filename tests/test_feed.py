@@ -351,6 +351,33 @@ def test_a_stranger_with_many_connections_is_told_to_come_back(path, monkeypatch
     run(work())
 
 
+def test_strangers_who_ask_nothing_keep_nobody_out_and_are_let_go(path, monkeypatch):
+    """The host's lines need the file descriptors: 900 silent connections held 900 of them, and all others got a 503."""
+    monkeypatch.setattr(web, "MOST_CONNECTIONS", 10)
+    monkeypatch.setattr(web, "REQUEST_WITHIN_S", 1.0)
+
+    async def work():
+        async with served(path) as (_, client):
+            port = client.base_url.port
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
+            halfway = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+            for _, writer in halfway:
+                writer.write(b"GET /public/v1/latest HTTP/1.1\r\nHost: feed\r\n\r\nGET /pub")
+            assert (await client.get("/public/v1/latest")).status_code == 200
+            async with client.stream("GET", "/public/v1/events") as events:
+                assert events.status_code == 200
+                for reader, _ in silent + halfway:
+                    with contextlib.suppress(ConnectionResetError):
+                        await asyncio.wait_for(reader.read(), 5)
+                assert (await client.get("/public/v1/latest")).status_code == 200
+                assert not events.is_closed, "whoever is answered stays"
+                await asyncio.wait_for(anext(events.aiter_raw()), 20)
+            for _, writer in silent + halfway:
+                writer.close()
+
+    run(work())
+
+
 def test_answers_leave_at_once():
     """asyncio switches off Nagle's algorithm only where the socket names its protocol; 44 ms an answer became 2 ms."""
     with bind("feed.listen", "127.0.0.1:0") as listener:
