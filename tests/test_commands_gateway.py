@@ -3,13 +3,15 @@
 import asyncio
 import json
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from bega_gateway.commands.order import canonical
 from bega_simulators.hosts.tcp import ModbusTcpServer
@@ -146,6 +148,34 @@ def test_two_hundred_commands_over_kill_9_are_done_once_or_refused(
         assert device.written[number + 1] == 1 or (ends == {"unknown"} and not device.written[number + 1])
     assert 2000 not in device.written
     assert device.written.total() <= COMMANDS
+
+
+def test_an_operator_sends_a_signed_command_and_reads_what_came_of_it(
+    mosquitto, make_gateway, boiler, tmp_path, eventually
+):
+    device, port = boiler
+    key = Ed25519PrivateKey.generate()
+    private, public = tmp_path / "private.pem", tmp_path / "commands.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    gateway = make_gateway(CONFIGURATION.format(broker=mosquitto.url, key=public, port=port))
+    gateway.start()
+    eventually(lambda: "uplink up" in gateway.log.read_text(), "the uplink is up")
+
+    def command(*words: str) -> tuple[int, str]:
+        to = ["--broker", mosquitto.url, "--gateway", "arad/gw-1", "--expires-in", "20", *words]
+        told = subprocess.run([sys.executable, "-m", "bega", "gateway", "command", *to], capture_output=True, text=True)
+        return told.returncode, told.stdout
+
+    signed = ("--sign-with", str(private))
+    assert command(*signed, "write", "boiler", "setpoint", "215") == (0, "done\n  value: 215\n")
+    assert device.written == {215: 1}
+    code, said = command(*signed, "write", "boiler", "setpoint", "2000")
+    assert (code, said.partition(":")[0]) == (1, "refused, nothing was done") and "from 0 to 1000" in said
+    code, said = command("write", "boiler", "setpoint", "216")
+    assert (code, "not signed" in said) == (1, True)
+    assert device.written == {215: 1}
+    assert gateway.stop() == 0
 
 
 def test_each_verb_that_needs_no_wire_answers(mosquitto, make_reader, make_gateway, boiler, tmp_path, eventually):

@@ -504,7 +504,7 @@ def test_example_is_a_good_configuration(tmp_path):
     assert told.stdout == EXAMPLE.read_text()
 
 
-@pytest.mark.parametrize("name", ["tags", "edge"])
+@pytest.mark.parametrize("name", ["tags", "edge", "commands"])
 def test_the_other_examples_are_printed_too(name):
     told = gateway("example", f"--{name}")
     assert (told.returncode, told.stdout) == (0, (EXAMPLE.parent / f"{name}.toml").read_text())

@@ -153,6 +153,7 @@ def _keep_to_ourselves() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from bega_gateway.commands.send import add_command
     from bega_gateway.doctor.command import add_doctor
     from bega_gateway.record import add_record
     from bega_gateway.replay import add_replay
@@ -166,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     teller = add_verb(verbs, "status", status, "show how the gateway that runs is doing, what is wrong first")
     teller.add_argument("--json", action="store_true", help="print it as JSON")
     add_doctor(verbs)
+    add_command(verbs)
     plain = verbs.add_parser("example", help="print a commented configuration", description=example.__doc__)
     one = plain.add_mutually_exclusive_group()
     one.add_argument(
@@ -173,6 +175,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument(
         "--edge", action="store_const", dest="example", const="edge", help="one with all that the gateway computes"
+    )
+    one.add_argument(
+        "--commands", action="store_const", dest="example", const="commands", help="one that takes commands"
     )
     plain.set_defaults(command=example, example="corner")
     asker = verbs.add_parser("password", help="print a password_hash for the page", description=password.__doc__)

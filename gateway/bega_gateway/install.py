@@ -53,7 +53,7 @@ UNBEARABLE = re.compile(r"[\x00-\x1f\x7f]")  # in a path that goes into a unit
 
 
 def example(name: str = "corner.toml") -> str:
-    """Return a commented configuration: with every table, "tags.toml" or "edge.toml"."""
+    """Return a commented configuration: with every table, "tags.toml", "edge.toml" or "commands.toml"."""
     return (_shipped("examples") / name).read_text(encoding="utf-8")
 
 
