@@ -260,6 +260,15 @@ def test_a_question_asked_again_is_answered_again_with_the_same():
     assert node.heard == [(uplink.TIME, bytes(8))]
 
 
+def test_an_old_question_is_not_taken_for_a_new_one():
+    node, session = Node(), Session("air-1", b"", Chance(2))
+    turn(session, node)
+    session.say(uplink.COMMAND, b"once")
+    old = session.ask()
+    turn(session, node), turn(session, node)
+    assert node.end.hear(old) == b"" and node.heard == [(uplink.COMMAND, b"once")]
+
+
 def test_a_node_that_lost_its_session_gets_a_new_one():
     session = Session("air-1", b"", Chance(2))
     node = Node()
@@ -335,7 +344,7 @@ def test_garbage_on_either_side_ends_nothing(noise, garbage):
     assert turn(session, node) == [(uplink.STATUS, b"s")]
 
 
-FAULTS = ["question lost", "answer lost", "spoiled", "cut", "late"]
+FAULTS = ["question lost", "answer lost", "spoiled", "cut", "late", "old question first", "old answer first"]
 
 
 class BadLine(RuleBasedStateMachine):
@@ -349,11 +358,15 @@ class BadLine(RuleBasedStateMachine):
         self.seed = 0
         self.key = b""
         self.heard: list[tuple[tuple[int, int], int]] = []  # (session, number of what was said)
+        self.heard_by_node: list[int] = []
+        self.taken = 0
+        self.said: list[int] = []  # by the node
         self.gateways = 0
         self.count = 0
         self.restart_node()
         self.restart_gateway()
-        self.old: list[bytes] = []
+        self.old: list[bytes] = []  # answers
+        self.questions: list[bytes] = []
 
     @initialize(key=st.sampled_from([b"", KEY]))
     def has_key(self, key):
@@ -361,12 +374,18 @@ class BadLine(RuleBasedStateMachine):
         self.restart_node()
         self.restart_gateway()
 
-    @rule()
+    @rule(how=st.sampled_from(["not"] * 5 + ["node", "gateway"]))
+    def something_restarts(self, how):
+        if how == "node":
+            self.restart_node()
+        elif how == "gateway":
+            self.restart_gateway()
+
     def restart_node(self):
         self.seed += 1
+        self.taken = 0
         self.node = Node(key=self.key, seed=self.seed)
 
-    @rule()
     def restart_gateway(self):
         self.seed += 1
         self.gateways += 1
@@ -375,26 +394,47 @@ class BadLine(RuleBasedStateMachine):
     @rule(size=st.integers(0, 700))
     def say(self, size):
         self.count += 1
+        self.said.append(self.count)
         self.node.end.say(uplink.STATUS, b"%d:" % self.count + b"x" * size)
 
+    @rule(count=st.integers(2, 6))
+    def all_is_well(self, count):
+        for _ in range(count):
+            self.say(9)
+            self.exchange("none", 0)
+
+    @rule(size=st.integers(0, 300))
+    def gateway_says(self, size):
+        self.count += 1
+        self.session.say(uplink.COMMAND, b"%d:" % self.count + b"x" * size)
+
     @rule(
-        fault=st.sampled_from(["none"] * 6 + ["question lost", "answer lost", "spoiled", "cut", "late"]),
+        fault=st.sampled_from(
+            ["none"] * 6
+            + ["question lost", "answer lost", "spoiled", "cut", "late", "old question first", "old answer first"]
+        ),
         at=st.integers(0, 300),
     )
     def exchange(self, fault, at):
         question = self.session.ask()
+        if fault == "old question first" and self.questions:
+            self.node.end.hear(self.questions[at % len(self.questions)])
+        self.questions.append(question)
         answer = b"" if fault == "question lost" else self.node.end.hear(question)
+        if answer:
+            self.old.append(answer)
+        if fault == "old answer first" and self.old:
+            answer = self.old[at % len(self.old)] + answer
         if fault == "spoiled" and answer:
             at %= len(answer)
             answer = answer[:at] + bytes((answer[at] ^ 0x10,)) + answer[at + 1 :]
         if fault in ("answer lost", "late"):
-            self.old.append(answer)
             answer = b""
         if fault == "cut":
             answer = answer[: at % (len(answer) + 1)]
         self.hear(answer)
 
-    @rule(at=st.integers(0, 20))
+    @rule(at=st.integers(0, 300))
     def an_old_answer_comes(self, at):
         if self.old:
             self.hear(self.old[at % len(self.old)])
@@ -411,8 +451,13 @@ class BadLine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_heard_is_in_order_and_once(self):
+        for payload in (payload for _, payload in self.node.heard[self.taken :]):
+            self.heard_by_node.append(int(payload.partition(b":")[0]))
+        self.taken = len(self.node.heard)
+        assert self.heard_by_node == sorted(set(self.heard_by_node))
         for (session, number), (next_session, next_number) in pairwise(self.heard):
-            assert next_number == number + 1 if session == next_session else next_number > number
+            between = self.said[self.said.index(number) : self.said.index(next_number) + 1]
+            assert len(between) == 2 if session == next_session else len(between) >= 2
 
     def teardown(self):
         for _ in range(2 * GIVE_UP_AFTER):
