@@ -26,6 +26,7 @@ PURPOSES = {
     "profile": "list, show and check register maps of Modbus meters",
     "gateway": "scan for devices; run, check, record, install a gateway",
     "kiosk": "run a kiosk's pages",
+    "node": "build what a node runs, as an image of its flash",
     "sim": "put simulated devices on real wires",
     "bench": "measure what the gateway must hold, beside a floor",
     "demo": "a city corner on this machine, no hardware",

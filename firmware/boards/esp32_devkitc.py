@@ -11,6 +11,8 @@ when the regulator of 3.3 V is chosen.
 """
 
 NAME = "ESP32-DevKitC"
+CHIP = "esp32"
+FLASH_MB = 4
 
 BUSES = {
     "uart1": {"kind": "uart", "id": 1, "tx": 33, "rx": 32},

@@ -19,7 +19,7 @@ from bega.ready import require_place, write_ready
 from bega_protocols.errors import ConfigError
 from bega_simulators.board.board import Board
 from bega_simulators.board.control import serve_control
-from bega_simulators.board.flash import find_micropython, firmware_files, put_on_flash
+from bega_simulators.board.flash import build_firmware, find_micropython, put_on_flash
 from bega_simulators.board.peripherals import USUAL_SENSORS, AirPeripherals
 from bega_simulators.town import Town, TownClock, town_speed
 
@@ -69,7 +69,7 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
         args.seed, lambda: town.readings(SITE, clock.town_s(wall_ms() / 1000)), args.sensor or USUAL_SENSORS
     )
     contents = [
-        *firmware_files(BOARD, [*peripherals.devices, *_drivers(config)]),
+        *await build_firmware(BOARD, [*peripherals.devices, *_drivers(config)], folder / "firmware"),
         (config_file, "/config.json"),
         *_more_files(args.put),
     ]

@@ -8,10 +8,8 @@ import os
 import platform
 import sys
 import tempfile
-from importlib.resources import files
 from pathlib import Path
 
-import bega_protocols
 from bega.extras import how_to_install
 from bega_protocols.errors import ConfigError
 
@@ -32,19 +30,21 @@ def find_micropython() -> Path:
     raise ConfigError(f"the virtual board needs MicroPython's Unix port, and {path} is not there: {remedy}")
 
 
-def firmware_files(board: str, drivers: list[str]) -> list[tuple[Path, str]]:
-    """Return (file here, path on the board) of everything that a node with these devices runs."""
-    node, boards = _firmware_folder("node"), _firmware_folder("boards")
-    protocols = Path(bega_protocols.__file__).parent
-    found = [(path, f"/{path.name}") for path in sorted(node.glob("*.py"))]
-    found.append((boards / f"{board}.py", "/board.py"))
-    found += [(path, f"/lib/bega_protocols/{path.name}") for path in sorted(protocols.glob("*.py"))]
-    found.append((protocols / "devices/__init__.py", "/lib/bega_protocols/devices/__init__.py"))
-    for driver in sorted(set(drivers)):
-        for path in sorted((protocols / "devices" / driver).glob("*.py")):
-            if path.name != "sim.py":
-                found.append((path, f"/lib/bega_protocols/devices/{driver}/{path.name}"))
-    return found
+async def build_firmware(board: str, drivers: list[str], folder: Path) -> list[tuple[Path, str]]:
+    """Return (file here, path on the board) of all that a node with these devices runs, as `bega node build` makes it.
+
+    What is made goes into `folder`. Raises ConfigError, with what the command said, if it cannot be made.
+    """
+    builder = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bega", "node", "build", "--board", board, "--out", str(folder), "--json"),
+        *(f"--device={driver}" for driver in sorted(set(drivers))),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    listing, complaint = await builder.communicate()
+    if builder.returncode != 0:
+        raise ConfigError(complaint.decode(errors="replace").strip())
+    return [(folder / "files" / entry["path"][1:], entry["path"]) for entry in json.loads(listing)["files"]]
 
 
 async def put_on_flash(micropython: Path, flash: Path, contents: list[tuple[Path, str]]) -> None:
@@ -66,9 +66,3 @@ async def put_on_flash(micropython: Path, flash: Path, contents: list[tuple[Path
         output, _ = await flasher.communicate()
     if flasher.returncode != 0:
         raise ConfigError(f"{flash} cannot be written: {output.decode(errors='replace').strip()}")
-
-
-def _firmware_folder(name: str) -> Path:
-    """Return firmware/node or firmware/boards: in the wheel they lie in bega_firmware, in the source tree beside it."""
-    package = Path(str(files("bega_firmware")))
-    return package / name if (package / name).is_dir() else package.parent / name

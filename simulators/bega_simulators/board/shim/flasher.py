@@ -32,6 +32,8 @@ if partition.is_blank():
 vfs.mount(vfs.VfsLfs2(partition), "/flash")
 for source, target in json.load(open(listing)):
     content = read(source)
+    if target.endswith(".mpy") and read("/flash" + target[:-4] + ".py") is not None:
+        os.remove("/flash" + target[:-4] + ".py")  # of an earlier start: it would be imported in place of this one
     if read("/flash" + target) != content:
         make_folders(target)
         with open("/flash" + target, "wb") as file:

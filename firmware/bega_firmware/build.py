@@ -1,0 +1,158 @@
+"""`bega node build`: everything that a node runs, as the bytes of its file system."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from bega import __version__
+from bega.devices import profile_names
+from bega_firmware.board import VFS_START, Board, board_names, read_board
+from bega_firmware.bytecode import VERSION, compile_source, compiler_version
+from bega_firmware.contents import PROFILES, STARTED_BY_NAME, node_devices, sources
+from bega_firmware.image import make_image
+from bega_protocols.errors import ConfigError
+
+PURPOSE = "compile what a node runs and make the image of its file system"
+IMAGE, LIST, FILES = "vfs.bin", "contents.json", "files"
+# Of a register map the node needs what its driver reads; these are for people.
+DEVICES_WITH_PROFILES = ("modbus_meter",)
+
+Progress = Callable[[int, int], None]  # (files done, files in all)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A node's file system."""
+
+    board: Board
+    devices: list[str]
+    contents: dict[str, bytes]  # by path on the board
+    image: bytes
+    facts: dict[str, Any] = field(default_factory=dict)  # the list of contents
+
+
+def add_to(verbs: Any) -> None:
+    """Add the verb to `bega node`."""
+    parser = verbs.add_parser("build", help=PURPOSE, description=PURPOSE)
+    parser.add_argument("--board", required=True, metavar="BOARD", help=f"one of {', '.join(board_names())}")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where it goes (default: build/node-BOARD)")
+    parser.add_argument(
+        "--device", action="append", default=[], metavar="NAME", help="a driver to take along (default: all it can run)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the list of contents instead of the table")
+    parser.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build, write, and say what came out; 1 after a sentence if it cannot be."""
+    folder = args.out or Path("build") / f"node-{args.board}"
+    require_own(folder)
+    built = build(read_board(args.board), args.device or node_devices(), show_progress if sys.stderr.isatty() else None)
+    write(built, folder)
+    print(json.dumps(built.facts) if args.json else table(built, folder))
+    return 0
+
+
+def build(board: Board, devices: list[str], progress: Progress | None = None) -> Built:
+    """Return the file system of a node on `board` with drivers for `devices`. Raises ConfigError."""
+    devices = sorted(set(devices))
+    contents: dict[str, bytes] = {}
+    found = sources(board, devices)
+    for done, source in enumerate(found):
+        if progress is not None:
+            progress(done, len(found))
+        text = source.path.read_text(encoding="utf-8")
+        if source.target == f"/{STARTED_BY_NAME}":
+            contents[source.target] = text.encode()
+        else:
+            contents[source.target.removesuffix(".py") + ".mpy"] = compile_source(
+                text, name_in_tracebacks(source.target)
+            )
+    if set(devices) & set(DEVICES_WITH_PROFILES):
+        contents |= frozen_profiles()
+    image = make_image(contents, board.vfs_bytes)
+    return Built(board, devices, contents, image, _facts(board, devices, contents, image))
+
+
+def frozen_profiles() -> dict[str, bytes]:
+    """Return the register maps as JSON: a node reads no TOML."""
+    found = {}
+    for name in profile_names():
+        text = files("bega_protocols").joinpath("profiles", f"{name}.toml").read_text(encoding="utf-8")
+        found[f"{PROFILES}/{name}.json"] = json.dumps(tomllib.loads(text), separators=(",", ":")).encode()
+    return found
+
+
+def name_in_tracebacks(target: str) -> str:
+    """Return what a traceback calls a file: short, since each module keeps it on the heap."""
+    return target.removeprefix("/lib/").removeprefix("bega_protocols/").removeprefix("devices/").removeprefix("/")
+
+
+def require_own(folder: Path) -> None:
+    """Raise ConfigError if `folder` holds what no build of ours made: it would be mixed with it."""
+    if folder.exists() and not (folder / LIST).is_file() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty, and holds no earlier build: name another with --out")
+
+
+def write(built: Built, folder: Path) -> None:
+    """Write image, list and files into `folder`, the list last: where it is, the rest is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LIST).unlink(missing_ok=True)
+    shutil.rmtree(folder / FILES, ignore_errors=True)
+    for path, content in built.contents.items():
+        place = folder / FILES / path.removeprefix("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    (folder / IMAGE).write_bytes(built.image)
+    part = folder / f"{LIST}.part"
+    part.write_text(json.dumps(built.facts, indent=1) + "\n", encoding="utf-8")
+    part.replace(folder / LIST)
+
+
+def table(built: Built, folder: Path) -> str:
+    """Return what came out, in a table with one row a folder on the board."""
+    rows: dict[str, list[int]] = {}
+    for path, content in built.contents.items():
+        rows.setdefault(path.rpartition("/")[0] or "/", []).append(len(content))
+    lines = [f"{place:44}{len(sizes):4} files{sum(sizes):9,} bytes" for place, sizes in sorted(rows.items())]
+    total = sum(len(content) for content in built.contents.values())
+    lines.append(f"{'in all':44}{len(built.contents):4} files{total:9,} bytes")
+    lines.append(
+        f"{folder / IMAGE}: {len(built.image) >> 10} kB for {built.board.name}, at 0x{VFS_START:x} of its flash"
+    )
+    return "\n".join([*lines, f"sha256 {built.facts['image']['sha256']}"])
+
+
+def show_progress(done: int, whole: int) -> None:
+    """Draw how far the compiling is, on a terminal."""
+    print(f"\rcompiling {done + 1} of {whole}", end="\n" if done + 1 == whole else "", file=sys.stderr, flush=True)
+
+
+def _facts(board: Board, devices: list[str], contents: dict[str, bytes], image: bytes) -> dict[str, Any]:
+    return {
+        "firmware": __version__,
+        "board": board.key,
+        "chip": board.chip,
+        "flash_mb": board.flash_mb,
+        "devices": devices,
+        "mpy": VERSION,
+        "compiler": compiler_version(),
+        "image": {"file": IMAGE, "at": VFS_START, "bytes": len(image), "sha256": _sha256(image)},
+        "files": [
+            {"path": path, "bytes": len(contents[path]), "sha256": _sha256(contents[path])} for path in sorted(contents)
+        ],
+    }
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

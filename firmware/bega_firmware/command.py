@@ -1,0 +1,18 @@
+"""`bega node`: what a technician does with a node."""
+
+from __future__ import annotations
+
+from bega.service import carry_out, command_line
+from bega_firmware import build
+
+DESCRIPTION = "Nodes, from their sources to a pole."
+EXAMPLES = """examples:
+  bega node build --board esp32_devkitc --out build/pole
+  bega node build --board esp32_c3 --device pms5003 --device sht4x --json"""
+
+
+def main(argv: list[str]) -> int:
+    """Return 0, or 1 after saying on standard error what is wrong and what to do."""
+    parser, verbs = command_line("bega node", DESCRIPTION, EXAMPLES)
+    build.add_to(verbs)
+    return carry_out(parser, argv)

@@ -1,0 +1,100 @@
+"""What a node carries: its application, and of the protocols and drivers what that imports, found by reading it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from bega.devices import device_names, driver_class, wire_of
+from bega_firmware.board import Board, firmware_folder
+from bega_protocols.errors import ConfigError
+
+NODE_WIRES = ("serial", "i2c")  # the kinds of line in firmware/node/wires.py
+PROTOCOLS = "bega_protocols"
+STARTED_BY_NAME = "main.py"  # MicroPython runs this file after a reset, and only as source
+PROFILES = "/lib/profiles"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file here, and where it goes on the board."""
+
+    path: Path
+    target: str  # "/app.py": as source; the build changes the ending of what it compiles
+
+
+def node_devices() -> list[str]:
+    """Return the names of all devices that a node can have on its wires."""
+    return [name for name in device_names() if wire_of(driver_class(name)) in NODE_WIRES]
+
+
+def sources(board: Board, devices: list[str]) -> list[Source]:
+    """Return the Python files of a node on `board` with drivers for `devices`, sorted by their place on it.
+
+    Raises ConfigError if a device is none that a node can have.
+    """
+    unknown = sorted(set(devices) - set(node_devices()))
+    if unknown:
+        raise ConfigError(f"a node has no device {', '.join(unknown)}; it can have {', '.join(node_devices())}")
+    found = {f"/{path.name}": path for path in firmware_folder("node").glob("*.py")}
+    found["/board.py"] = board.path
+    wanted = [f"{PROTOCOLS}.devices.{device}.driver" for device in devices]
+    wanted += [module for path in found.values() for module in imported(path)]
+    for path in _closure(wanted):
+        found[f"/lib/{PROTOCOLS}/{path.relative_to(_protocols()).as_posix()}"] = path
+    return [Source(found[target], target) for target in sorted(found)]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the modules of protocols that a file names: in an import that runs, or in a text ("bega_protocols.ring").
+
+    What stands under TYPE_CHECKING is for the type checker: the build leaves it out.
+    """
+    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            pending.extend(node.orelse)
+            continue
+        pending.extend(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if _is_ours(alias.name))
+        elif isinstance(node, ast.ImportFrom) and _is_ours(node.module or ""):
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _is_ours(node.value):
+            yield node.value
+
+
+def _closure(modules: list[str]) -> set[Path]:
+    """Return the files of `modules`, of the packages that hold them, and of all that these import in turn."""
+    found: set[Path] = set()
+    pending = set(modules)
+    while pending:
+        module = pending.pop()
+        parent = module.rpartition(".")[0]
+        for path in (_file_of(module), _file_of(parent) if parent else None):
+            if path is not None and path not in found:
+                found.add(path)
+                pending |= {parent, *imported(path)} - {""}
+    return found
+
+
+def _file_of(module: str) -> Path | None:
+    """Return the file behind a name; None for a name in a module, or a text that only looks like one."""
+    place = _protocols().joinpath(*module.split(".")[1:])
+    for path in (place / "__init__.py", place.with_suffix(".py")):
+        if path.is_file():
+            return path
+    return None
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] == PROTOCOLS and all(part.isidentifier() for part in module.split("."))
+
+
+def _protocols() -> Path:
+    return Path(str(files(PROTOCOLS)))

@@ -1,0 +1,215 @@
+"""Names of our own as a node carries them: each becomes a name that the interpreter has in its ROM already.
+
+A name that a .mpy file brings along lies on the heap: a row in the interpreter's table of names (7 bytes on an ESP32,
+11 on 64 bits; the table doubles when it is full) and its letters. A third of an air node's code was names. So the
+build gives our functions, arguments, attributes and globals the names of built-in functions that the same file does
+not use, and writes whole-number constants where they are used. Lines keep their numbers: a traceback still names file
+and line, and `names.json` beside the image says what its functions are called in the source.
+
+What is renamed is only what nobody outside can mean: no name that stands in a text anywhere (getattr, JSON, fields of
+a namedtuple), none that names an argument in a call, none of a module, none that an ESP32's own modules have, and
+nothing in `main.py` and `board.py`, which a technician may replace. Two names may become the same one only if no file
+has both.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import keyword
+import tokenize
+from collections.abc import Iterator, Mapping
+
+from bega_firmware.rom_names import ROM_NAMES, SPOKEN_OUTSIDE
+
+AS_THEY_ARE = ("/main.py", "/board.py")
+ROOTS = ("/lib/", "/")  # of sys.path, longest first
+LARGEST = 1 << 30  # an ESP32's small integers end here; a larger one would be an object at each use
+
+Edit = tuple[int, int, int, int, str]  # first line, column, last line, column, text in its place
+
+
+def shorten(texts: Mapping[str, str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return the sources of a whole node, by path on it, with short names; and by path {short: name in the source}."""
+    texts = without_constants(texts)
+    names = choose(texts)
+    shortened = {path: _renamed(text, names[path]) for path, text in texts.items()}
+    return shortened, {path: {short: name for name, short in found.items()} for path, found in names.items()}
+
+
+def choose(texts: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return by path what its names become."""
+    trees = {path: ast.parse(text) for path, text in texts.items()}
+    words = {path: _words(text) for path, text in texts.items()}
+    spoken = set(SPOKEN_OUTSIDE)
+    for path, tree in trees.items():
+        spoken |= _spoken(tree)
+        if path in AS_THEY_ARE:
+            spoken |= words[path]
+    defined = {name for tree in trees.values() for name in _defined(tree)}
+    renamed = {
+        name: [path for path in texts if name in words[path]]
+        for name in defined - spoken - set(ROM_NAMES)
+        if not name.startswith("__")
+    }
+    taken = {path: words[path] | spoken for path in texts}
+    chosen: dict[str, dict[str, str]] = {path: {} for path in texts}
+    for name in sorted(renamed, key=lambda name: (-len(renamed[name]), name)):
+        free = (short for short in ROM_NAMES if all(short not in taken[path] for path in renamed[name]))
+        short = next(free, name)
+        for path in renamed[name]:
+            taken[path].add(short)
+            chosen[path][name] = short
+    return chosen
+
+
+def without_constants(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the sources with each whole-number constant of a module written where it is used, also in other modules."""
+    trees = {path: ast.parse(text) for path, text in texts.items() if path not in AS_THEY_ARE}
+    reached = {node.attr for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    constants = {_module(path): _constants(tree, reached) for path, tree in trees.items()}
+    found = dict(texts)
+    for path, tree in trees.items():
+        found[path] = _without_constants(texts[path], tree, constants[_module(path)], constants)
+    return found
+
+
+def _constants(tree: ast.Module, reached: set[str]) -> dict[str, int]:
+    """Return the constants of a module: names in capitals, given a whole number once, and not reached as attributes."""
+    stores = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    found: dict[str, int] = {}
+    for statement in tree.body:
+        for name, value in _assigned(statement):
+            number = _whole(value, found)
+            if number is not None and name.isupper() and stores.count(name) == 1 and name not in reached:
+                found[name] = number
+    return found
+
+
+def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    """Yield (name, value) of `A = 1` and of `A, B = 1, 2`."""
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        return
+    target, value = statement.targets[0], statement.value
+    if isinstance(target, ast.Name):
+        yield target.id, value
+    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        yield from ((name.id, one) for name, one in zip(target.elts, value.elts, strict=True) if isinstance(name, ast.Name))
+
+
+def _whole(value: ast.expr, known: Mapping[str, int]) -> int | None:
+    """Return the number that an expression of whole numbers and known constants is, None if it is anything else."""
+    allowed = (ast.Constant, ast.Name, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Load)
+    nodes = list(ast.walk(value))
+    if not all(isinstance(node, allowed) for node in nodes):
+        return None
+    if any(isinstance(node, ast.Constant) and type(node.value) is not int for node in nodes):
+        return None
+    if any(isinstance(node, ast.Name) and node.id not in known for node in nodes):
+        return None
+    number = eval(compile(ast.Expression(value), "constant", "eval"), {"__builtins__": {}}, dict(known))  # noqa: S307
+    return number if type(number) is int and abs(number) < LARGEST else None
+
+
+def _without_constants(
+    text: str, tree: ast.Module, own: Mapping[str, int], of_modules: Mapping[str, Mapping[str, int]]
+) -> str:
+    edits: list[Edit] = []
+    values = dict(own)
+    for statement in tree.body:
+        names = [name for name, _ in _assigned(statement)]
+        if names and all(name in own for name in names):
+            edits.append(_instead(statement, ""))
+        elif isinstance(statement, ast.ImportFrom):
+            theirs = of_modules.get(statement.module or "", {})
+            values |= {alias.name: theirs[alias.name] for alias in statement.names if alias.name in theirs}
+            kept = [alias for alias in statement.names if alias.name not in theirs]
+            if len(kept) < len(statement.names):
+                rest = ast.unparse(ast.ImportFrom(statement.module, kept, statement.level)) if kept else ""
+                edits.append(_instead(statement, rest))
+    gone = [(edit[0], edit[2]) for edit in edits]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in values:
+            if not any(first <= node.lineno <= last for first, last in gone):
+                edits.append((node.lineno, node.col_offset, node.lineno, node.end_col_offset or 0, f"({values[node.id]})"))
+    return _edited(text, edits)
+
+
+def _instead(statement: ast.stmt, text: str) -> Edit:
+    """Return the edit that puts `text`, and as many ends of line as there were, in the place of a statement."""
+    last = statement.end_lineno or statement.lineno
+    lines = "\n" * (last - statement.lineno)
+    return statement.lineno, statement.col_offset, last, statement.end_col_offset or 0, text + lines
+
+
+def _edited(text: str, edits: list[Edit]) -> str:
+    """Apply `edits`; their columns count bytes, as those of `ast` do."""
+    lines = [line.encode() for line in text.splitlines(keepends=True)]
+    for first, column, last, end, instead in sorted(edits, reverse=True):
+        rest = lines[last - 1][end:]
+        lines[first - 1 : last] = [lines[first - 1][:column] + instead.encode() + rest]
+        lines[first - 1 : first] = lines[first - 1].splitlines(keepends=True)
+    return b"".join(lines).decode()
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    edits = [
+        (token.start[0], _in_bytes(token, token.start[1]), token.end[0], _in_bytes(token, token.end[1]), names[token.string])
+        for token in _tokens(text)
+        if token.type == tokenize.NAME and token.string in names
+    ]
+    return _edited(text, edits)
+
+
+def _in_bytes(token: tokenize.TokenInfo, column: int) -> int:
+    """Return the column in bytes; a token's counts characters, and its `line` begins with the token's first line."""
+    return len(token.line[:column].encode())
+
+
+def _words(text: str) -> set[str]:
+    return {token.string for token in _tokens(text) if token.type == tokenize.NAME} | set(keyword.kwlist)
+
+
+def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
+    return tokenize.generate_tokens(io.StringIO(text).readline)
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    """Yield what takes room by its name: functions, arguments, attributes, names of modules and classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        if isinstance(node, ast.Module | ast.ClassDef):
+            yield from (target.id for statement in node.body for target in _targets(statement))
+
+
+def _targets(statement: ast.stmt) -> Iterator[ast.Name]:
+    whole = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    for target in whole:
+        if target is not None:
+            yield from (node for node in ast.walk(target) if isinstance(node, ast.Name))
+
+
+def _spoken(tree: ast.Module) -> Iterator[str]:
+    """Yield what must keep its name: it stands in a text, names an argument in a call, a module, or an error."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from (node.value, *node.value.split(","))
+        elif isinstance(node, ast.keyword) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.Import):
+            yield from (part for alias in node.names for part in alias.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            yield from (node.module or "").split(".")
+        elif isinstance(node, ast.ClassDef) and node.bases:
+            yield node.name  # of an error: its name is printed
+
+
+def _module(path: str) -> str:
+    """Return how a file on the node is imported."""
+    root = next(root for root in ROOTS if path.startswith(root))
+    return path.removeprefix(root).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
