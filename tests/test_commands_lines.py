@@ -235,7 +235,7 @@ def test_a_node_that_does_not_answer_is_said_after_the_expiry(mosquitto):
             acts = Acts(OneNode(line), None, lambda: 1000 * NOW_S)
             ended = await acts.prepare(ordered("blink", node="air-1"))()
             assert ended.done == Done(False, "the node did not answer")
-            assert not line._awaited
+            assert not line.records._awaited
 
     asyncio.run(scene())
 

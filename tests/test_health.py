@@ -128,8 +128,8 @@ def test_a_log_holds_no_household_whatever_a_reload_says_of_it(air, caplog, tmp_
         for who in ground.health.watched:
             who.silent = False
         look(ground.health, air, 1)
-        parts[1].line._complained.clear()
-        parts[1].line._refuse("node-mueller", "no CBOR")
+        parts[1].line.records._complained.clear()
+        parts[1].line.records.refuse("node-mueller", "no CBOR")
         return caplog.text + station.said_name
 
     air.now_ms += 3_600_000

@@ -18,6 +18,7 @@ from bega.outbox.spool import HEADS_KEPT, Head, Spool
 from bega.outbox.spool_file import SpoolFile
 from bega.threads import UnwaitedThreads
 from bega_gateway.lines import mqtt as line_module
+from bega_gateway.lines import nodes as nodes_module
 from bega_gateway.lines.mqtt import NodeLine
 from bega_protocols import senml
 from bega_protocols.reading import Reading
@@ -199,11 +200,11 @@ def test_a_commit_with_room_for_some_of_a_nodes_records_goes_on_behind_them(path
         async with node_line(path, "", runs=False) as (line, spool, _):
             answers = asyncio.Queue()
             for seq in (1, 2, 3):
-                line._take_record(NODE, pack(seq), answers)
+                line.records.take_pack(NODE, pack(seq), answers.put_nowait)
             await answers.get()
             room = 3
             for seq in (2, 3):
-                line._take_record(NODE, pack(seq), answers)
+                line.records.take_pack(NODE, pack(seq), answers.put_nowait)
             await asyncio.wait_for(answers.get(), 5)
             await until(lambda: spool.depth == 3, "all are stored")
             assert (line.refused, await spool.heads()) == (0, {(NODE, BOOT): 3})
@@ -300,11 +301,11 @@ def test_a_line_that_lost_its_broker_goes_on_with_what_it_had_accepted(mosquitto
             gate = threading.Event()
             executor.submit(gate.wait, 20)
             await air.up(1, 2, 3)
-            await until(lambda: line._accepted.get((NODE, BOOT)) == 3, "accepted and not yet stored")
+            await until(lambda: line.records._accepted.get((NODE, BOOT)) == 3, "accepted and not yet stored")
             relay.reset()
             await asyncio.sleep(0.1)
             await air.up(4, 5)
-            await until(lambda: line._accepted.get((NODE, BOOT)) == 5, "the next ones are accepted")
+            await until(lambda: line.records._accepted.get((NODE, BOOT)) == 5, "the next ones are accepted")
             gate.set()
             await until(lambda: air.freed() == 5, "all is acknowledged on the new connection")
             assert await spooled(spool) == [1, 2, 3, 4, 5]
@@ -416,8 +417,8 @@ def test_an_acknowledgement_stays_small_however_often_a_node_boots(mosquitto, pa
             await until(lambda: air.freed(boot) == 1, "the last is acknowledged")
             assert max(len(json.dumps(pairs)) for pairs in air.acks) < 1000
             await air.status()
-            await until(lambda: len(line._accepted) == HEADS_KEPT, "old boots are forgotten")
-            assert set(line._stored) == set(line._accepted)
+            await until(lambda: len(line.records._accepted) == HEADS_KEPT, "old boots are forgotten")
+            assert set(line.records._stored) == set(line.records._accepted)
 
     run(work())
 
@@ -620,7 +621,7 @@ def test_no_lie_is_stored_as_a_record_of_another_nor_acknowledged_before_it_is_s
 
 
 def test_no_node_names_more_boots_than_it_can_hold(monkeypatch):
-    monkeypatch.setattr(line_module, "MOST_BOOTS", 50)
+    monkeypatch.setattr(nodes_module, "MOST_BOOTS", 50)
 
     async def work():
         waiting: list[asyncio.Future[None]] = []
@@ -633,14 +634,14 @@ def test_no_node_names_more_boots_than_it_can_hold(monkeypatch):
         queue: asyncio.Queue[str] = asyncio.Queue()
         for boot in range(1, 200):
             await line._take(Collecting(), mqtt.Message(f"node/{NODE}/up", pack(1, boot=boot)), queue)
-        assert len(line._accepted) == 50
+        assert len(line.records._accepted) == 50
         assert line.refused == 149
         await line._take(Collecting(), mqtt.Message(f"node/{NODE}/status", b"{}"), queue)
-        assert len(line._accepted) == 50, "what waits for its commit is not forgotten"
+        assert len(line.records._accepted) == 50, "what waits for its commit is not forgotten"
         for stored in waiting:
             stored.set_result(None)
         await asyncio.sleep(0)
         await line._take(Collecting(), mqtt.Message(f"node/{NODE}/status", b"{}"), queue)
-        assert len(line._accepted) == len(line._stored) == HEADS_KEPT
+        assert len(line.records._accepted) == len(line.records._stored) == HEADS_KEPT
 
     run(work())
