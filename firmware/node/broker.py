@@ -4,8 +4,8 @@ import asyncio
 
 import machine
 from config import table_in, word_in
-from link import until_first_ends
 from mqtt import Mqtt
+from together import until_first_ends
 from wifi import Wifi
 
 from bega_protocols.errors import ConfigError
@@ -61,6 +61,7 @@ class Way:
         await mqtt.subscribe(self._topics + "ack", 1)
         # QoS 0: a broker queues no time for a node that is away, to be told hours later.
         await mqtt.subscribe(self._topics + "time", 0)
+        await mqtt.subscribe(self._topics + "cmd/#", 0)  # nor a command, to be done hours later
 
     async def send(self, kind, payload):
         """Publish on the topic of that kind."""

@@ -17,6 +17,8 @@ import asyncio
 import json
 import random
 
+from together import until_first_ends
+
 from bega_protocols.errors import WireError
 from bega_protocols.ring import Window, read_acknowledgement
 from bega_protocols.timekeeping import read_time
@@ -32,8 +34,8 @@ ROWS_AT_MOST = 50  # of `holds` and of `dropped` in one status; the rest follows
 class Link:
     """Keeps the way to the gateway open while it can, and sends what the store holds."""
 
-    def __init__(self, way, store, patience, mono, report):
-        """report() returns what the status says beside holds and dropped."""
+    def __init__(self, way, store, patience, mono, report, commands, confirm):
+        """report() returns what the status says beside holds and dropped; confirm() is called at acknowledgements."""
         self.connects = 0
         self.malformed = 0  # messages from the gateway that made no sense
         self._way = way
@@ -41,6 +43,8 @@ class Link:
         self._patience = patience
         self._mono = mono
         self._report = report
+        self._commands = commands
+        self._confirm = confirm
         self._window = Window(store.ring, WINDOW, RESEND_MS)
         self._some = asyncio.Event()
         self._status_due = False
@@ -91,6 +95,9 @@ class Link:
             moved()
             self._way.check()
             await self._send_status()
+            while self._commands.results:
+                await self._way.send("result", json.dumps(self._commands.results[0]).encode())
+                self._commands.results.pop(0)
             if self._window.stalled(self._mono()):
                 self._window.resend(self._mono())
             await self._send_records()
@@ -133,6 +140,8 @@ class Link:
                 self._take_acknowledgement(read_acknowledgement(payload))
             elif kind == "time":
                 self._store.heard_time(read_time(payload))
+            elif kind[:4] == "cmd/":
+                self._commands.hear(kind[4:], payload)
         except (WireError, MemoryError):  # JSON can ask for a hundred times its own length
             self.malformed += 1
         self._some.set()
@@ -141,26 +150,6 @@ class Link:
         try:
             if self._window.acknowledged(pairs, self._mono()):
                 self._moved_ms = self._mono()
+            self._confirm()
         except OSError:
-            self._store.errors += 1  # a segment could not be removed; the next acknowledgement tries again
-
-
-async def until_first_ends(*works):
-    """Run `works` side by side; when one of them ends, end the others and raise what ended it."""
-    ended = asyncio.Event()
-    causes = []
-
-    async def watch(work):
-        try:
-            await work
-        except Exception as error:  # whatever it is, the others must not go on without this one
-            causes.append(error)
-        ended.set()
-
-    tasks = [asyncio.create_task(watch(work)) for work in works]
-    try:
-        await ended.wait()
-    finally:
-        for task in tasks:
-            task.cancel()
-    raise causes[0] if causes else OSError("the connection ended")
+            self._store.errors += 1  # a segment could not be removed, or a file written: the next one tries again

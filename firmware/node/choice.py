@@ -1,0 +1,115 @@
+"""Which configuration the node runs by: its own, a new one on trial, or the last good one.
+
+/config.new    put there over the cable or by a command; at the next start it becomes
+/config.trial  in use until the gateway acknowledges something, and becomes
+/config.json   the node's own; once acknowledged it is copied to
+/config.good   used where /config.json cannot be read.
+
+A trial that was not confirmed in ten minutes, or that a reset ended, is over:
+the node goes back to /config.json. Each step is one rename, so a power cut
+leaves one or the other.
+"""
+
+import json
+import os
+
+from config import read_config
+
+from bega_protocols.errors import ConfigError
+
+OWN, NEW, TRIAL, GOOD = "/config.json", "/config.new", "/config.trial", "/config.good"
+TRIAL_MS = 600000
+
+
+class Choice:
+    """values: the configuration; said: what was wrong with another one, "" if nothing was."""
+
+    def __init__(self, board):
+        """Raises ConfigError, naming what is wrong with the node's own, if none can be used."""
+        self.said = ""
+        self._path = OWN
+        self._is_confirmed = False
+        if _is_there(TRIAL):
+            _remove(TRIAL)
+            self.said = "the new configuration was not confirmed by the gateway; the former one is used"
+        if _is_there(NEW):
+            os.rename(NEW, TRIAL)
+            try:
+                self.values = read_config(TRIAL, board)
+                self._path = TRIAL
+                return
+            except ConfigError as error:
+                _remove(TRIAL)
+                self.said = "the new configuration is refused: %s" % error
+        try:
+            self.values = read_config(OWN, board)
+        except ConfigError as error:
+            self.values = _last_good(board, error)
+            self._path = GOOD
+            self.said = "the last good configuration is used: %s" % error
+
+    def is_trial(self):
+        """Return whether it waits to be confirmed."""
+        return self._path == TRIAL
+
+    def confirm(self):
+        """The gateway has acknowledged something: what brought us here is good. Raises OSError if flash fails."""
+        if self._is_confirmed:
+            return
+        if self._path == TRIAL:
+            os.rename(TRIAL, OWN)
+            self._path = OWN
+        if self._path == OWN and _content(OWN) != _content(GOOD):
+            put(GOOD, _content(OWN))
+        self._is_confirmed = True
+
+
+def take(wanted, used, board):
+    """Put `wanted` where the next start finds it, and return None; or return why it cannot be, and leave nothing."""
+    if not isinstance(wanted, dict):
+        return "configuration is no table"
+    if wanted.get("node") != used["node"]:
+        return "it is for another node"
+    put(NEW, json.dumps(wanted).encode())
+    try:
+        read_config(NEW, board)
+    except ConfigError as error:
+        os.remove(NEW)
+        return str(error)
+
+
+def put(path, content):
+    """Write a file whole or not at all. Raises OSError."""
+    with open(path + "~", "wb") as file:
+        file.write(content)
+    os.rename(path + "~", path)
+
+
+def _last_good(board, wrong):
+    try:
+        return read_config(GOOD, board)
+    except ConfigError:
+        raise wrong
+
+
+def _content(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _is_there(path):
+    try:
+        os.stat(path)
+        return True
+    except OSError:
+        return False
+
+
+def _remove(path):
+    try:
+        os.remove(path)
+    except OSError:
+        pass
