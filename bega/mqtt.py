@@ -31,6 +31,14 @@ class Message(NamedTuple):
 
     topic: str
     payload: bytes
+    is_retained: bool = False  # the broker had kept it, and sent it because of our subscription
+
+
+class Will(NamedTuple):
+    """What the broker publishes, and keeps, when our connection ends without a good-bye."""
+
+    topic: str
+    payload: bytes
 
 
 class Credentials(NamedTuple):
@@ -60,18 +68,23 @@ class Session:
         if refused:
             raise SessionLost(f"the broker refuses a subscription to {', '.join(refused)}: see its access list")
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """Publish at QoS 1 and return when the broker has acknowledged it."""
+    async def unsubscribe(self, topic: str) -> None:
+        """End a subscription."""
         with _heeding_cancellation():
-            await self._client.publish(topic, payload, qos=1, timeout=ANSWER_S)
+            await self._client.unsubscribe(topic)
 
-    def send(self, topic: str, payload: bytes, acknowledged: Callable[[], object]) -> None:
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish at QoS 1 and return when the broker has acknowledged it; retain: it keeps the newest of a topic."""
+        with _heeding_cancellation():
+            await self._client.publish(topic, payload, qos=1, retain=retain, timeout=ANSWER_S)
+
+    def send(self, topic: str, payload: bytes, acknowledged: Callable[[], object], *, retain: bool = False) -> None:
         """Publish at QoS 1 and call `acknowledged` when the broker has; for many messages at half of the cost.
 
         `publish` waits for each in a task and a time-out of its own (99 us a message, this 50). Whoever sends so
         watches the time himself. Raises SessionLost, and ValueError for a topic or payload that MQTT does not know.
         """
-        sent = self._paho.publish(topic, payload, 1)
+        sent = self._paho.publish(topic, payload, 1, retain)
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise SessionLost(f"could not publish ({sent.rc.name})")
         self._in_flight[sent.mid] = acknowledged
@@ -89,7 +102,8 @@ class Session:
         try:
             async for message in self._client.messages:
                 payload = message.payload
-                yield Message(str(message.topic), payload if isinstance(payload, bytes) else b"")
+                known = payload if isinstance(payload, bytes) else b""
+                yield Message(str(message.topic), known, message.retain)
         except aiomqtt.MqttError:
             raise SessionLost(
                 "the connection ended: the broker went, or (if again and again) another client has our name,"
@@ -99,7 +113,12 @@ class Session:
 
 @asynccontextmanager
 async def connect(
-    address: str, client_id: str, credentials: Credentials | None = None, *, keep: bool = True
+    address: str,
+    client_id: str,
+    credentials: Credentials | None = None,
+    *,
+    keep: bool = True,
+    will: Will | None = None,
 ) -> AsyncIterator[Session]:
     """Connect to `address` (mqtt://host:port, mqtts://host:port) as `client_id`.
 
@@ -113,6 +132,7 @@ async def connect(
         parts.port or (8883 if secure else 1883),
         identifier=client_id,
         clean_session=not keep,
+        will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=True) if will else None,
         keepalive=KEEPALIVE_S,
         timeout=ANSWER_S,
         # Not paho's own limit, which costs a look at each message under way for every PUBACK (17 us at a window of
