@@ -72,9 +72,9 @@ class GatewayDouble:
 
     def _take_status(self, status: dict[str, Any]) -> None:
         self.statuses.append(status)
-        for boot, first, _ in status["holds"]:
+        for boot, first, _ in status.get("holds", []):
             self.heads[boot] = max(self.heads.get(boot, 0), first - 1)
-        for boot, first, last in status["dropped"]:
+        for boot, first, last in status.get("dropped", []):
             if self.heads.get(boot, 0) >= first - 1:
                 self.heads[boot] = max(self.heads.get(boot, 0), last)
         if not self.timeless:
