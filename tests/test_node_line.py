@@ -423,6 +423,25 @@ def test_an_acknowledgement_stays_small_however_often_a_node_boots(mosquitto, pa
     run(work())
 
 
+def test_a_node_in_safe_mode_says_nothing_of_its_ring_and_no_head_is_forgotten(mosquitto, path):
+    """After safe mode it offers again what it could not know to be stored: without a head it would come twice."""
+
+    async def work():
+        async with node_line(path, mosquitto.url) as (line, _, _), node(mosquitto.url) as air:
+            await listening(air)
+            for boot in range(BOOT, BOOT + 2 * HEADS_KEPT):
+                await air.status(holds=[[BOOT, 1, 1], [boot, 1, 1]])
+                await air.up(1, boot=boot)
+            await until(lambda: air.freed(boot) == 1, "the last is acknowledged")
+            await air._session.publish(f"node/{NODE}/status", b'{"safe": "5 resets in a row", "up_s": 3}')
+            await air.up(1, boot=boot)
+            await until(lambda: line.records.refused == 0 and air.freed(BOOT) == 1, "the oldest is still known")
+            await asyncio.sleep(0.2)
+            assert (NODE, BOOT) in line.records._stored
+
+    run(work())
+
+
 # ------------------------------------------------------------------ who may say what
 
 

@@ -126,6 +126,8 @@ class NodeRecords:
         except (ValueError, TypeError, AttributeError, RecursionError):
             self.refuse(node, "no status")
             return
+        if "holds" not in status:  # a node in safe mode has not looked into its ring: it may hold anything
+            return
         self._spoken_of[node] = {row[0] for row in holds + dropped}
         self._forget_boots(node)
         lowest: dict[int, int] = {}
