@@ -6,58 +6,120 @@ import asyncio
 import contextlib
 import json
 import logging
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from bega.clock import mono_ms
-from bega_simulators.board.flash import SHIM, VFS_BLOCKS, VFS_START
+from bega_simulators.board.console import Console
+from bega_simulators.board.flash import SHIM, VFS_BLOCKS, VFS_START, is_blank
+from bega_simulators.board.line import SerialLine
 from bega_simulators.board.peripherals import HARD_RESET, PWRON_RESET, UART_PINS, WDT_RESET, AirPeripherals
+from bega_simulators.board.rom import DownloadMode
 
 log = logging.getLogger(__name__)
 
+SOFT_RESET = 5
 WATCH_EVERY_S = 0.05
 REST_AFTER_CRASH_S = 1.0
-WATCHDOG_BIT = 1 << 16  # no exit code
+RESET, WATCHDOG, ENDED = 1 << 16, 1 << 17, 1 << 18  # why a run was over; no exit codes
+# What an ESP32's ROM says first, as MicroPython's causes translate to its own.
+CAUSES = {PWRON_RESET: "0x1 (POWERON_RESET)", HARD_RESET: "0xc (SW_CPU_RESET)", WDT_RESET: "0x8 (TG1WDT_SYS_RESET)"}
+INTERPRETER = "MicroPython's Unix port, brought by the board; an interpreter's image in its flash is kept and not run"
 
 
 class Board:
-    """One board with power on."""
+    """One board with power on, and its one serial port."""
 
     def __init__(
-        self, micropython: Path, flash: Path, heap: str, peripherals: AirPeripherals, said: Callable[[str], None]
+        self,
+        micropython: Path,
+        flash: Path,
+        heap: str,
+        peripherals: AirPeripherals,
+        line: SerialLine,
+        said: Callable[[str], None],
     ) -> None:
         """said(line) receives each line of the firmware's console."""
         self.resets = 0
+        self.in_rom = False
         self._micropython = micropython
         self._flash = flash
         self._heap = heap
         self._peripherals = peripherals
+        self._line = line
         self._said = said
+        self._boot_held = self._en_pressed = False
 
-    async def run(self) -> int:
-        """Boot, and boot again after each reset, until cancelled; return the exit code if the program ends by itself.
+    async def run(self, ready: Callable[[], None], attended: bool) -> int:
+        """Boot, and boot again after each reset, until cancelled; ready() is called once the port answers.
 
-        A program that ends hands the console to a technician: there is none here.
+        A program that ends hands the console to a technician. If none is expected (`attended` is False) and nobody
+        ever typed anything, run ends too, and returns 1; so it does if the interpreter cannot even start.
         """
-        cause = PWRON_RESET
+        cause, in_raw_repl = PWRON_RESET, False
         while True:
-            self._peripherals.power_on(cause)
-            code = await self._boot()
-            if self._peripherals.reset_asked:
-                cause = HARD_RESET
-            elif code == WATCHDOG_BIT:
+            if self._boot_held or is_blank(self._flash):
+                await self._download(ready)
+                cause, in_raw_repl = PWRON_RESET, False
+                continue
+            console = Console(self._line, self._said)
+            try:
+                code = await self._boot(console, cause, in_raw_repl, ready, attended)
+            finally:
+                console.close()
+            in_raw_repl = False
+            if code == WATCHDOG:
                 cause = WDT_RESET
+            elif code == RESET:
+                cause = HARD_RESET
+            elif code == -signal.SIGINT or (code >= 0 and console.was_attended):
+                cause, in_raw_repl = SOFT_RESET, console.is_raw
+                await self._line.write(b"MPY: soft reboot\r\n")
+                continue
             elif code < 0:
                 log.warning("interpreter ended by signal=%d", -code)
                 cause = HARD_RESET
                 await asyncio.sleep(REST_AFTER_CRASH_S)
             else:
-                return code
+                return 1
             self.resets += 1
 
-    async def _boot(self) -> int:
-        """Run the interpreter until it ends or is reset; return its exit code, or WATCHDOG_BIT if that ended it."""
+    def hold_boot(self) -> None:
+        """Press BOOT and EN, and let go of EN first: the board is in its ROM until that is left or EN is pressed."""
+        self._boot_held = self._en_pressed = True
+
+    def press_en(self) -> None:
+        """Reset the chip."""
+        self._en_pressed = True
+
+    async def _download(self, ready: Callable[[], None]) -> None:
+        """Be in the ROM until its loader leaves it, or somebody presses EN."""
+        self._boot_held = self._en_pressed = False
+        self.in_rom = True
+        mode = DownloadMode(self._line, self._flash, bytes.fromhex(self._peripherals.answer({"op": "unique_id"})))
+        stay = asyncio.create_task(mode.run(ready))
+        try:
+            while not stay.done() and not self._en_pressed:
+                await asyncio.wait([stay], timeout=WATCH_EVERY_S)
+            if stay.done():
+                stay.result()
+            if is_blank(self._flash):
+                await self._line.write(b"invalid header: 0xffffffff\r\n")
+        finally:
+            stay.cancel()
+            await asyncio.gather(stay, return_exceptions=True)
+            self.in_rom = False
+
+    async def _boot(
+        self, console: Console, cause: int, in_raw_repl: bool, ready: Callable[[], None], attended: bool
+    ) -> int:
+        """Run the interpreter until it ends or is reset; return its exit code, or why it was ended."""
+        self._en_pressed = False
+        self._peripherals.power_on(cause)
+        if cause != SOFT_RESET:
+            await self._introduce(cause)
         control, control_end = socket.socketpair()
         wires = {uart: socket.socketpair() for uart in UART_PINS}
         ends = {"control": control_end.fileno(), **{uart: far.fileno() for uart, (_, far) in wires.items()}}
@@ -66,37 +128,50 @@ class Board:
             for _, far in wires.values():
                 far.setblocking(False)  # as a UART with timeout=0
                 theirs.enter_context(far)
+            # In our own process group: a power cut is one signal to all of it.
             interpreter = await asyncio.create_subprocess_exec(
-                *(str(self._micropython), "-X", f"heapsize={self._heap}", str(SHIM / "rom.py")),
-                *(str(self._flash), str(VFS_START), str(VFS_BLOCKS)),
+                *(str(self._micropython), "-i", "-X", f"heapsize={self._heap}", str(SHIM / "rom.py")),
+                *(str(self._flash), str(VFS_START), str(VFS_BLOCKS), "boot" if in_raw_repl else "main"),
                 env={"MICROPYPATH": f"{SHIM}:.frozen", "BEGA_BOARD_FDS": json.dumps(ends)},
                 pass_fds=list(ends.values()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdin=console.slave,
+                stdout=console.slave,
+                stderr=console.slave,
             )
-        assert interpreter.stdout is not None
+        talk = asyncio.create_task(console.run(interpreter.pid, in_raw_repl))
+        watch = asyncio.create_task(self._watch(console, attended))
         works = [
+            talk,
+            watch,
             asyncio.create_task(self._answer(control)),
-            asyncio.create_task(self._listen(interpreter.stdout)),
-            asyncio.create_task(self._watch(interpreter)),
             *(asyncio.create_task(self._peripherals.serial(uart, near)) for uart, (near, _) in wires.items()),
         ]
+        ending = asyncio.create_task(interpreter.wait())
         try:
-            code = await interpreter.wait()
-            bitten = works[2].done()
-            await asyncio.wait([works[1]], timeout=1)  # what it said last
-            return WATCHDOG_BIT if bitten and not self._peripherals.reset_asked else code
+            ready()
+            await asyncio.wait([ending, watch], return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                interpreter.kill()
+            code = await ending
+            await asyncio.wait([talk], timeout=1)  # what it said last
+            return watch.result() if watch.done() else code
         finally:
             if interpreter.returncode is None:
                 interpreter.kill()
                 await interpreter.wait()
             for work in works:
                 work.cancel()
-            await asyncio.gather(*works, return_exceptions=True)
+            await asyncio.gather(*works, ending, return_exceptions=True)
             control.close()
             for near, _ in wires.values():
                 near.close()
+
+    async def _introduce(self, cause: int) -> None:
+        """Say what the ROM says when it boots the flash, and that what follows is no ESP32's interpreter."""
+        rom = f"rst:{CAUSES.get(cause, hex(cause))},boot:0x13 (SPI_FAST_FLASH_BOOT)"
+        for line in (rom, f"bega: virtual board: {INTERPRETER}"):
+            self._said(line)
+            await self._line.write(line.encode() + b"\r\n")
 
     async def _answer(self, control: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=control)
@@ -104,18 +179,17 @@ class Board:
             try:
                 answer = {"ok": self._peripherals.answer(json.loads(line))}
             except OSError as error:
-                answer = {"errno": error.errno}
+                answer = {"errno": error.errno, "text": error.strerror}
             writer.write(json.dumps(answer).encode() + b"\n")
 
-    async def _listen(self, console: asyncio.StreamReader) -> None:
-        while line := await console.readline():
-            self._said(line.decode("utf-8", "replace").rstrip())
-
-    async def _watch(self, interpreter: asyncio.subprocess.Process) -> None:
-        """Pull the plug when the firmware asks for a reset, or when it no longer feeds the watchdog."""
+    async def _watch(self, console: Console, attended: bool) -> int:
+        """Return when the plug is to be pulled, and why: EN, the watchdog, or a program that ended unattended."""
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             due_ms = self._peripherals.watchdog_due_ms
-            if self._peripherals.reset_asked or (due_ms is not None and mono_ms() > due_ms):
-                interpreter.kill()
-                return
+            if self._en_pressed or self._peripherals.reset_asked:
+                return RESET
+            if due_ms is not None and mono_ms() > due_ms:
+                return WATCHDOG
+            if not attended and console.ended_by_itself:
+                return ENDED

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,12 @@ from bega.clock import wall_ms
 from bega.devices import device_names
 from bega.ready import require_place, write_ready
 from bega_protocols.errors import ConfigError
-from bega_simulators.board.board import Board
+from bega_simulators.board.board import INTERPRETER, Board
 from bega_simulators.board.control import serve_control
-from bega_simulators.board.flash import build_firmware, find_micropython, put_on_flash
+from bega_simulators.board.flash import build_firmware, check_flash, find_micropython, make_blank, put_on_flash
+from bega_simulators.board.line import SerialLine
 from bega_simulators.board.peripherals import USUAL_SENSORS, AirPeripherals
+from bega_simulators.board.scratch import scratch_folder
 from bega_simulators.town import Town, TownClock, town_speed
 
 DESCRIPTION = "An ESP32 as a process: its flash is a file, its program the node's own firmware on the real MicroPython."
@@ -35,11 +36,21 @@ node.json (made_s is filled in; firmware/boards/esp32_devkitc.py says what hangs
    "devices": {"pms": {"every_s": 10}, "sht": {"every_s": 10}}}
 
 The control socket that the ready file names takes a JSON object a line:
-  {"faults": {"pms": ["silent"], "sht": [], "wifi": ["away"]}}  {"air": {"pm2_5": 12}}  {"reset": true}  {}"""
+  {"faults": {"pms": ["silent"], "sht": [], "wifi": ["away"]}}  {"air": {"pm2_5": 12}}  {"reset": true}  {}
+  {"download": true} presses BOOT and EN: the port is then the ROM's, until the loader's `run` or a reset
+
+The port that it names as `serial` is the board's only one (docs/virtual-board.md):
+  bega sim board --blank --flash air-1.flash --ready-file board.json
+  esptool --port /dev/pts/5 --before no-reset --after no-reset-stub write-flash 0x200000 vfs.img
+  mpremote connect /dev/pts/5 fs ls"""
 
 BOARD = "esp32_devkitc"
 SITE = "pole"
-DEFAULT_DEVICES = {"pms": {"every_s": 10}, "sht": {"every_s": 10}}
+DEFAULT_DEVICES: dict[str, dict[str, Any]] = {
+    "air": {"pms": {"every_s": 10}, "sht": {"every_s": 10}},
+    "meter": {"p1": {"driver": "dsmr_p1", "bus": "uart2", "every_s": 10}},
+}
+SENSORS = {"air": USUAL_SENSORS, "meter": ("p1=dsmr_p1@uart2",)}
 
 
 def main(argv: list[str]) -> int:
@@ -48,8 +59,8 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         require_place(args.ready_file)
-        with tempfile.TemporaryDirectory(prefix="bega-board-") as folder:
-            return asyncio.run(_run(args, Path(folder)))
+        with scratch_folder() as folder:
+            return asyncio.run(_run(args, folder))
     except (ConfigError, OSError) as error:
         print(f"bega sim board: {error}", file=sys.stderr)
         return 1
@@ -60,50 +71,72 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     micropython = find_micropython()
-    config = _config(args.config, args.broker)
-    flash = args.flash or folder / "flash"
-    config_file = folder / "config.json"
-    config_file.write_text(json.dumps(config))
     clock, town = TownClock(args.epoch, args.speed), Town(args.seed)
     peripherals = AirPeripherals(
-        args.seed, lambda: town.readings(SITE, clock.town_s(wall_ms() / 1000)), args.sensor or USUAL_SENSORS
+        args.seed, lambda: town.readings(SITE, clock.town_s(wall_ms() / 1000)), args.sensor or SENSORS[args.kind]
     )
+    flash = args.flash or folder / "flash"
+    node = None if args.blank or args.as_is else await _prepare(args, micropython, flash, folder, peripherals)
+    if args.blank:
+        make_blank(flash)
+    check_flash(flash)
+    line = SerialLine()
+    await line.open()
+    control = folder / "control"
+    facts: dict[str, Any] = {"node": node} if node else {}
+    facts |= {"serial": line.port, "rom": line.url, "control": str(control), "flash": str(flash)}
+    facts |= {"interpreter": INTERPRETER, "pid": os.getpid()}
+
+    def ready() -> None:
+        if node is None:
+            write_ready(args.ready_file, facts)
+
+    def said(text: str) -> None:
+        if args.verbose:
+            print(f"{node or 'board'}: {text}", file=sys.stderr, flush=True)
+        if node and text.startswith(f"bega: node {node} runs"):
+            write_ready(args.ready_file, facts)
+        elif text.startswith("bega: configuration"):
+            print(f"bega sim board: {text}", file=sys.stderr)
+
+    board = Board(micropython, flash, args.heap, peripherals, line, said)
+    server = await serve_control(control, peripherals, board)
+    powered = asyncio.create_task(board.run(ready, attended=node is None))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([powered, stopping], return_when=asyncio.FIRST_COMPLETED)
+    server.close()
+    ended = powered.done()
+    for task in (powered, stopping):
+        task.cancel()
+    outcome, _ = await asyncio.gather(powered, stopping, return_exceptions=True)
+    await line.close()
+    if not ended:
+        return 0
+    if isinstance(outcome, BaseException):
+        raise outcome
+    print(f"bega sim board: the program of {node or 'the board'} ended by itself", file=sys.stderr)
+    return 1
+
+
+async def _prepare(
+    args: argparse.Namespace, micropython: Path, flash: Path, folder: Path, peripherals: AirPeripherals
+) -> str:
+    """Put the firmware and a configuration on the flash, as a technician does; return the node's name."""
+    config = _config(args.config, args.broker, args.kind)
+    config_file = folder / "config.json"
+    config_file.write_text(json.dumps(config))
     contents = [
         *await build_firmware(BOARD, [*peripherals.devices, *_drivers(config)], folder / "firmware"),
         (config_file, "/config.json"),
         *_more_files(args.put),
     ]
     await put_on_flash(micropython, flash, contents)
-    control = folder / "control"
-    facts = {"node": config["node"], "flash": str(flash), "control": str(control)}
-
-    def said(line: str) -> None:
-        if args.verbose:
-            print(f"{config['node']}: {line}", file=sys.stderr, flush=True)
-        if line.startswith(f"bega: node {config['node']} runs"):
-            write_ready(args.ready_file, {**facts, "pid": os.getpid()})
-        elif line.startswith("bega: configuration"):
-            print(f"bega sim board: {line}", file=sys.stderr)
-
-    board = Board(micropython, flash, args.heap, peripherals, said)
-    server = await serve_control(control, peripherals, board)
-    powered = asyncio.create_task(board.run())
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([powered, stopping], return_when=asyncio.FIRST_COMPLETED)
-    server.close()
-    if powered.done():
-        stopping.cancel()
-        print(f"bega sim board: the program of {config['node']} ended by itself", file=sys.stderr)
-        powered.result()
-        return 1
-    powered.cancel()
-    await asyncio.gather(powered, return_exceptions=True)
-    return 0
+    return str(config["node"])
 
 
-def _config(path: Path | None, broker: str | None) -> dict[str, Any]:
+def _config(path: Path | None, broker: str | None, kind: str) -> dict[str, Any]:
     """Return the node's configuration, completed; raises ConfigError if it cannot be read."""
-    config: dict[str, Any] = {"node": "air-1", "devices": DEFAULT_DEVICES}
+    config: dict[str, Any] = {"node": f"{kind}-1", "devices": DEFAULT_DEVICES[kind]}
     if path is not None:
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
@@ -146,19 +179,24 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--kind", choices=["air"], default="air", help="what the board is: an air node")
+    parser.add_argument("--kind", choices=["air", "meter"], default="air", help="what hangs on it (default: air)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the node's configuration (default: a node air-1)")
     parser.add_argument("--broker", metavar="HOST:PORT", help="where its gateway's broker is, above the configuration")
     parser.add_argument(
         "--flash", type=Path, metavar="FILE", help="its flash, made if missing; without, it is forgotten"
     )
+    contents = parser.add_mutually_exclusive_group()
+    contents.add_argument(
+        "--blank", action="store_true", help="as from the factory: the flash is erased, the board waits in its ROM"
+    )
+    contents.add_argument("--as-is", action="store_true", help="start what is on the flash, and put nothing on it")
     parser.add_argument("--put", action="append", default=[], metavar="FILE=/PATH", help="one more file for its flash")
     parser.add_argument(
         "--sensor",
         action="append",
         default=[],
         metavar="NAME=DEVICE@BUS[:0xADDRESS]",
-        help=f"what hangs on its wires (default: {' '.join(USUAL_SENSORS)})",
+        help=f"what hangs on its wires (default of an air node: {' '.join(USUAL_SENSORS)})",
     )
     parser.add_argument("--seed", type=int, default=1, help="the town that it breathes in (default 1)")
     parser.add_argument("--epoch", type=float, default=0.0, metavar="UNIX_S", help="when the town's day was set going")
@@ -169,7 +207,10 @@ def _parser() -> argparse.ArgumentParser:
         "--heap", default="120wk", help="MicroPython's heap (default 120wk: as many objects as 120 kB there)"
     )
     parser.add_argument(
-        "--ready-file", type=Path, metavar="PATH", help="written as JSON once the node's application runs"
+        "--ready-file",
+        type=Path,
+        metavar="PATH",
+        help="written as JSON once the node's application runs; with --blank or --as-is, once its port answers",
     )
     parser.add_argument("--verbose", action="store_true", help="print the node's console on standard error")
     return parser

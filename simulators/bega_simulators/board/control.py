@@ -17,8 +17,8 @@ async def serve_control(path: Path, peripherals: AirPeripherals, board: Board) -
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
             try:
-                _obey(json.loads(line), peripherals)
-                answer: dict[str, Any] = {"resets": board.resets, "cause": peripherals.cause}
+                _obey(json.loads(line), peripherals, board)
+                answer: dict[str, Any] = {"resets": board.resets, "cause": peripherals.cause, "rom": board.in_rom}
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 answer = {"error": repr(error)}
             writer.write(json.dumps(answer).encode() + b"\n")
@@ -28,12 +28,14 @@ async def serve_control(path: Path, peripherals: AirPeripherals, board: Board) -
     return await asyncio.start_unix_server(serve, path)
 
 
-def _obey(order: dict[str, Any], peripherals: AirPeripherals) -> None:
+def _obey(order: dict[str, Any], peripherals: AirPeripherals, board: Board) -> None:
     for device, faults in order.pop("faults", {}).items():
         peripherals.set_faults(device, faults)
     for quantity, value in order.pop("air", {}).items():
         peripherals.fix(quantity, value)
+    if order.pop("download", False):
+        board.hold_boot()
     if order.pop("reset", False):
-        peripherals.reset_asked = True
+        board.press_en()
     if order:
         raise KeyError(next(iter(order)))

@@ -14,6 +14,7 @@ from bega.extras import how_to_install
 from bega_protocols.errors import ConfigError
 
 FLASH_BYTES = 4 << 20
+BLANK = b"\xff" * FLASH_BYTES
 VFS_START, VFS_BLOCKS = 2 << 20, 512  # the partition `vfs` of ports/esp32/partitions-4MiB.csv: 2 MB from 0x200000 on
 SHIM = Path(__file__).parent / "shim"
 
@@ -47,12 +48,27 @@ async def build_firmware(board: str, drivers: list[str], folder: Path) -> list[t
     return [(folder / "files" / entry["path"][1:], entry["path"]) for entry in json.loads(listing)["files"]]
 
 
+def make_blank(flash: Path) -> None:
+    """Make the flash as it leaves the factory."""
+    flash.write_bytes(BLANK)
+
+
+def is_blank(flash: Path) -> bool:
+    """Return whether nothing is on the flash, so that an ESP32's ROM finds no program to start."""
+    return flash.read_bytes() == BLANK
+
+
+def check_flash(flash: Path) -> None:
+    """Raise ConfigError if this file is no flash of a board."""
+    if flash.stat().st_size != FLASH_BYTES:
+        raise ConfigError(f"{flash} is no flash of a board: it is not {FLASH_BYTES} bytes long")
+
+
 async def put_on_flash(micropython: Path, flash: Path, contents: list[tuple[Path, str]]) -> None:
     """Make the flash if there is none, and bring its files up to date; the rest on it stays. Raises ConfigError."""
     if not flash.exists():
-        flash.write_bytes(b"\xff" * FLASH_BYTES)
-    elif flash.stat().st_size != FLASH_BYTES:
-        raise ConfigError(f"{flash} is no flash of a board: it is not {FLASH_BYTES} bytes long")
+        make_blank(flash)
+    check_flash(flash)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "files.json"
         listing.write_text(json.dumps([[str(source), target] for source, target in contents]))

@@ -1,5 +1,5 @@
 # The board's way from power to main.py: mount the flash as / and see nothing else of the host.
-# Run as: micropython rom.py FLASH START BLOCKS
+# Run as: micropython -i rom.py FLASH START BLOCKS boot|main; `boot` runs boot.py alone, as before a raw REPL.
 import os
 import sys
 
@@ -14,5 +14,8 @@ vfs.umount("/")
 vfs.mount(vfs.VfsLfs2(partition), "/")
 os.chdir("/")
 sys.path[:] = ["", ".frozen", "/lib"]
+programs = ("boot", "main") if sys.argv[4] == "main" else ("boot",)
 sys.argv[:] = [""]
-import main  # noqa: F401
+for program in programs:
+    if program + ".py" in os.listdir("/"):  # a board runs these two, and no .mpy in their place
+        __import__(program)
