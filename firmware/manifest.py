@@ -1,8 +1,7 @@
-# What an air node carries, for MicroPython's own image build: make BOARD=ESP32_GENERIC FROZEN_MANIFEST=this file.
+# What an interpreter image for Bega's nodes freezes: make BOARD=ESP32_GENERIC FROZEN_MANIFEST=this file.
+# The node's own program is not among it: `bega node build` puts that on the file system, where updates can change it.
 # ruff: noqa: F821
-# `require` names micropython-lib packages by version; the air node needs none beyond what every ESP32 image freezes.
-include("$(MPY_DIR)/extmod/asyncio")
-package("bega_protocols", base_path="../protocols")
-for part in ("app", "config", "flash", "health", "link", "main", "mqtt", "sensor", "store", "wifi", "wires"):
-    module(part + ".py", base_path="node")
-module("esp32_devkitc.py", base_path="boards")
+include("$(PORT_DIR)/boards/manifest.py")  # all that a stock image has: asyncio, ssl, what mounts the file system
+
+# micropython-lib beyond that. A stock image lacks it: `bega node build --micropython-lib DIR` takes it from a copy.
+require("aioble", version="0.6.0")

@@ -20,6 +20,8 @@ from bega_firmware.board import VFS_START, Board, board_names, read_board
 from bega_firmware.bytecode import VERSION, compile_source, compiler_version
 from bega_firmware.contents import PROFILES, STARTED_BY_NAME, node_devices, sources
 from bega_firmware.image import make_image
+from bega_firmware.library import library_files, wanted_packages
+from bega_firmware.pins import wiring_problems
 from bega_protocols.errors import ConfigError
 
 PURPOSE = "compile what a node runs and make the image of its file system"
@@ -49,6 +51,9 @@ def add_to(verbs: Any) -> None:
     parser.add_argument(
         "--device", action="append", default=[], metavar="NAME", help="a driver to take along (default: all it can run)"
     )
+    parser.add_argument(
+        "--micropython-lib", type=Path, metavar="DIR", help="a copy of micropython-lib, to take its packages from"
+    )
     parser.add_argument("--json", action="store_true", help="print the list of contents instead of the table")
     parser.set_defaults(command=run)
 
@@ -57,31 +62,41 @@ def run(args: argparse.Namespace) -> int:
     """Build, write, and say what came out; 1 after a sentence if it cannot be."""
     folder = args.out or Path("build") / f"node-{args.board}"
     require_own(folder)
-    built = build(read_board(args.board), args.device or node_devices(), show_progress if sys.stderr.isatty() else None)
+    progress = show_progress if sys.stderr.isatty() else None
+    built = build(read_board(args.board), args.device or node_devices(), args.micropython_lib, progress)
     write(built, folder)
     print(json.dumps(built.facts) if args.json else table(built, folder))
     return 0
 
 
-def build(board: Board, devices: list[str], progress: Progress | None = None) -> Built:
-    """Return the file system of a node on `board` with drivers for `devices`. Raises ConfigError."""
+def build(
+    board: Board, devices: list[str], micropython_lib: Path | None = None, progress: Progress | None = None
+) -> Built:
+    """Return the file system of a node on `board` with drivers for `devices`.
+
+    micropython_lib: a copy of it, to take along what our manifest names. Raises ConfigError.
+    """
+    problems = wiring_problems(board)
+    if problems:
+        raise ConfigError("\n".join([f"{board.path}:", *problems]))
     devices = sorted(set(devices))
+    found = {source.target: source.path for source in sources(board, devices)}
+    if micropython_lib is not None:
+        found |= library_files(micropython_lib)
     contents: dict[str, bytes] = {}
-    found = sources(board, devices)
-    for done, source in enumerate(found):
+    for done, target in enumerate(sorted(found)):
         if progress is not None:
             progress(done, len(found))
-        text = source.path.read_text(encoding="utf-8")
-        if source.target == f"/{STARTED_BY_NAME}":
-            contents[source.target] = text.encode()
+        text = found[target].read_text(encoding="utf-8")
+        if target == f"/{STARTED_BY_NAME}":
+            contents[target] = text.encode()
         else:
-            contents[source.target.removesuffix(".py") + ".mpy"] = compile_source(
-                text, name_in_tracebacks(source.target)
-            )
+            contents[target.removesuffix(".py") + ".mpy"] = compile_source(text, name_in_tracebacks(target))
     if set(devices) & set(DEVICES_WITH_PROFILES):
         contents |= frozen_profiles()
     image = make_image(contents, board.vfs_bytes)
-    return Built(board, devices, contents, image, _facts(board, devices, contents, image))
+    taken = wanted_packages() if micropython_lib is not None else {}
+    return Built(board, devices, contents, image, _facts(board, devices, taken, contents, image))
 
 
 def frozen_profiles() -> dict[str, bytes]:
@@ -130,6 +145,9 @@ def table(built: Built, folder: Path) -> str:
     lines.append(
         f"{folder / IMAGE}: {len(built.image) >> 10} kB for {built.board.name}, at 0x{VFS_START:x} of its flash"
     )
+    if not built.facts["micropython_lib"]:
+        missing = ", ".join(f"{package} {version}" for package, version in wanted_packages().items())
+        lines.append(f"without {missing}, which no driver here needs: --micropython-lib DIR takes it from a local copy")
     return "\n".join([*lines, f"sha256 {built.facts['image']['sha256']}"])
 
 
@@ -138,13 +156,16 @@ def show_progress(done: int, whole: int) -> None:
     print(f"\rcompiling {done + 1} of {whole}", end="\n" if done + 1 == whole else "", file=sys.stderr, flush=True)
 
 
-def _facts(board: Board, devices: list[str], contents: dict[str, bytes], image: bytes) -> dict[str, Any]:
+def _facts(
+    board: Board, devices: list[str], taken: dict[str, str], contents: dict[str, bytes], image: bytes
+) -> dict[str, Any]:
     return {
         "firmware": __version__,
         "board": board.key,
         "chip": board.chip,
         "flash_mb": board.flash_mb,
         "devices": devices,
+        "micropython_lib": taken,
         "mpy": VERSION,
         "compiler": compiler_version(),
         "image": {"file": IMAGE, "at": VFS_START, "bytes": len(image), "sha256": _sha256(image)},

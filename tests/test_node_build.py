@@ -1,0 +1,300 @@
+"""`bega node build`: the same sources give the same bytes, the real MicroPython runs them, and none grows unseen."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bega.devices import device_names
+from bega_firmware.board import MIB, Board, board_names, read_board
+from bega_firmware.build import Built, build
+from bega_firmware.bytecode import check_head, compile_source, without_types
+from bega_firmware.contents import NODE_WIRES, node_devices, sources
+from bega_firmware.image import make_image, read_image
+from bega_firmware.library import library_files, wanted_packages
+from bega_firmware.pins import CHIPS, wiring_problems
+from bega_protocols.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+MICROPYTHON = Path(os.environ.get("BEGA_MICROPYTHON", Path(sys.executable).with_name("micropython")))
+SHIM = ROOT / "simulators/bega_simulators/board/shim"
+SIZES = tomllib.loads((ROOT / "firmware/sizes.toml").read_text(encoding="utf-8"))
+AIR = "esp32_devkitc"
+
+needs_micropython = pytest.mark.skipif(not MICROPYTHON.exists(), reason="no MicroPython for this machine")
+
+
+@pytest.fixture(scope="module")
+def air_node() -> Built:
+    board = read_board(AIR)
+    return build(board, [device["driver"] for device in board.devices.values()])
+
+
+def node(*arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bega", "node", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=60)
+
+
+def small(folder: Path, *more: object, **where: Any) -> subprocess.CompletedProcess[str]:
+    return node("build", "--board", AIR, "--device", "sht4x", "--out", folder, *more, **where)
+
+
+def test_same_sources_give_the_same_bytes_wherever_and_whenever(tmp_path):
+    """Once in the tree; once in a copy of it with other times, another working folder, another seed of hashes."""
+    for package in ("bega", "protocols/bega_protocols", "firmware"):
+        shutil.copytree(ROOT / package, tmp_path / "copy" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (tmp_path / "copy").rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    copy = os.pathsep.join(str(tmp_path / "copy" / folder) for folder in (".", "protocols", "firmware"))
+    here = small(tmp_path / "one", PYTHONHASHSEED="1")
+    there = small(
+        tmp_path / "two", cwd=tmp_path, PYTHONPATH=copy, PYTHONHASHSEED="2", TZ="Pacific/Auckland", LC_ALL="C"
+    )
+    assert (here.returncode, there.returncode) == (0, 0), here.stderr + there.stderr
+    for name in ("vfs.bin", "contents.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_list_of_contents_is_true(tmp_path):
+    outcome = small(tmp_path / "out", "--json")
+    facts = json.loads(outcome.stdout)
+    assert facts == json.loads((tmp_path / "out/contents.json").read_text())
+    image = (tmp_path / "out/vfs.bin").read_bytes()
+    assert facts["image"]["sha256"] == hashlib.sha256(image).hexdigest()
+    assert (facts["chip"], facts["flash_mb"], facts["devices"]) == ("esp32", 4, ["sht4x"])
+    found = read_image(image)
+    assert sorted(found) == [entry["path"] for entry in facts["files"]]
+    for entry in facts["files"]:
+        content = (tmp_path / "out/files" / entry["path"][1:]).read_bytes()
+        assert content == found[entry["path"]]
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["bytes"], entry["sha256"])
+
+
+@needs_micropython
+def test_micropython_mounts_the_image_and_loads_its_bytecode(tmp_path, air_node):
+    (tmp_path / "image").write_bytes(air_node.image)
+    blocks = len(air_node.image) // 4096
+    modules = ["bega_protocols.ring", "bega_protocols.senml", "store", "mqtt"]
+    modules += [f"bega_protocols.devices.{device}.driver" for device in air_node.devices]
+    outcome = subprocess.run(
+        [
+            *(MICROPYTHON, "-X", "heapsize=240wk", ROOT / "tests/micropython/image_contents.py"),
+            *(tmp_path / "image", str(blocks), *modules),
+        ],
+        env={"MICROPYPATH": f"{SHIM}:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    told = json.loads(outcome.stdout)
+    assert told["files"] == {entry["path"]: entry["sha256"] for entry in air_node.facts["files"]}
+    assert told["loaded"] == modules
+
+
+def test_only_what_micropython_starts_by_name_is_source(air_node):
+    sources_left = [path for path in air_node.contents if not path.endswith(".mpy")]
+    assert sources_left == ["/main.py"]
+    assert len(air_node.contents["/main.py"]) < 2048, "it is compiled on the chip at each start: keep it tiny"
+
+
+def test_bytecode_runs_on_every_chip(air_node):
+    for path, content in air_node.contents.items():
+        if path.endswith(".mpy"):
+            check_head(content, path)
+    with pytest.raises(ConfigError, match="heads no bytecode"):
+        check_head(b"M\x05\x00\x1f", "old.mpy")
+
+
+def test_native_code_is_refused():
+    native = "import micropython\n@micropython.native\ndef f(x):\n    return x\n"
+    with pytest.raises(ConfigError, match=r"fast\.py"):
+        compile_source(native, "fast.py")
+
+
+def test_source_that_does_not_compile_is_named():
+    with pytest.raises(ConfigError, match=r"broken\.py does not compile"):
+        compile_source("def f(:\n", "broken.py")
+
+
+def test_what_only_the_type_checker_reads_is_left_out_and_lines_keep_their_numbers():
+    text = "TYPE_CHECKING = False  # why\nif TYPE_CHECKING:\n    from typing import Any\nelse:\n    Any = 1\n"
+    assert without_types(text).splitlines()[1] == "if False:"
+    assert len(without_types(text).splitlines()) == len(text.splitlines())
+    assert b"typing" not in compile_source(text, "t.py")
+
+
+def test_node_carries_what_it_imports_and_no_simulator(air_node):
+    paths = set(air_node.contents)
+    assert {"/app.mpy", "/board.mpy", "/lib/bega_protocols/ring.mpy"} <= paths
+    assert "/lib/bega_protocols/devices/pms5003/driver.mpy" in paths
+    assert not [path for path in paths if path.endswith("/sim.mpy") or "mbus" in path or "bthome" in path]
+
+
+def test_air_node_fits_its_budget(air_node):
+    """An air node has the devices of its board file. Who lets a file grow says so in firmware/sizes.toml."""
+    bytecode = {path: len(content) for path, content in air_node.contents.items() if path.endswith(".mpy")}
+    named = SIZES["files"]
+    grown = {
+        path: f"{size} of {named.get(path, SIZES['other_files'])}"
+        for path, size in bytecode.items()
+        if size > named.get(path, SIZES["other_files"])
+    }
+    assert not grown, "more bytes than firmware/sizes.toml allows"
+    others = SIZES["not_in_an_air_node"]
+    assert sum(size for path, size in bytecode.items() if path not in others) <= SIZES["air_node"]
+
+
+def test_budget_names_no_file_that_is_gone(air_node):
+    assert not set(SIZES["files"]) - set(air_node.contents)
+    assert not set(SIZES["not_in_an_air_node"]) - set(air_node.contents)
+
+
+def test_every_device_on_a_wire_that_a_node_has_can_be_built():
+    wires = (ROOT / "firmware/node/wires.py").read_text(encoding="utf-8")
+    assert all(f'"{wire}": (' in wires for wire in NODE_WIRES), "the node's own table of wires"
+    assert {"pms5003", "scd41", "dsmr_p1"} <= set(node_devices()) < set(device_names())
+    targets = [source.target for source in sources(read_board(AIR), node_devices())]
+    assert targets == sorted(set(targets))
+
+
+def test_unknown_board_and_device_are_said(tmp_path):
+    outcome = node("build", "--board", "esp8266", "--out", tmp_path / "out")
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert "there is no board 'esp8266'; Bega knows" in outcome.stderr
+    outcome = small(tmp_path / "out", "--device", "bthome")
+    assert outcome.returncode == 1
+    assert "a node has no device bthome" in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_folder_with_other_things_in_it_is_left_alone(tmp_path):
+    (tmp_path / "photos.jpg").write_text("mine")
+    outcome = small(tmp_path)
+    assert outcome.returncode == 1
+    assert "is not empty" in outcome.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["photos.jpg"]
+
+
+def test_second_build_into_the_same_folder_leaves_nothing_of_the_first(tmp_path):
+    assert node("build", "--board", AIR, "--device", "scd41", "--out", tmp_path).returncode == 0
+    assert small(tmp_path).returncode == 0
+    assert not (tmp_path / "files/lib/bega_protocols/devices/scd41").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["contents.json", "files", "vfs.bin"]
+
+
+def test_image_that_is_too_large_is_said():
+    with pytest.raises(ConfigError, match="do not fit into 64 kB"):
+        make_image({"/large": bytes(80_000)}, 65_536)
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_wiring_of_every_board_can_work(name):
+    board = read_board(name)
+    assert not wiring_problems(board)
+    assert board.vfs_bytes == board.flash_mb * MIB - 2 * MIB
+    assert board.devices, "a board file says what hangs on it usually"
+
+
+def test_every_chip_of_the_issue_has_a_board():
+    assert {read_board(name).chip for name in board_names()} == set(CHIPS)
+
+
+def rewired(bus: dict[str, Any], **more: Any) -> Board:
+    board = read_board(AIR)
+    buses = {"uart2": bus}
+    return replace(board, buses=buses, devices={}, tables={"BUSES": buses}, **more)
+
+
+@pytest.mark.parametrize(
+    ("bus", "chip", "complaint"),
+    [
+        ({"kind": "uart", "id": 2, "tx": 12, "rx": 16}, "esp32", "pin 12 is for strapping"),
+        ({"kind": "uart", "id": 2, "tx": 17, "rx": 9}, "esp32", "pin 9 is for flash"),
+        ({"kind": "uart", "id": 2, "tx": 34, "rx": 16}, "esp32", "pin 34 is an input only"),
+        ({"kind": "uart", "id": 2, "tx": 24, "rx": 16}, "esp32", "esp32 has no pin 24"),
+        ({"kind": "uart", "id": 2, "tx": 17, "rx": 17}, "esp32", "pin 17 is that of BUSES.uart2.tx"),
+        ({"kind": "uart", "id": 0, "tx": 17, "rx": 16}, "esp32", "uart 1 to 2 to give, not 0"),
+        ({"kind": "uart", "id": 2, "tx": 7, "rx": 6}, "esp32c3", "uart 1 to 1 to give, not 2"),
+        ({"kind": "i2c", "id": 1, "scl": 5, "sda": 4}, "esp32c3", "i2c 0 to 0 to give, not 1"),
+        ({"kind": "i2c", "id": 0, "scl": 8, "sda": 19}, "esp32c3", "pin 19 is for USB"),
+        ({"kind": "i2c", "id": 0, "scl": 35, "sda": 4}, "esp32s3", "pin 35 is for flash"),
+        ({"kind": "i2c", "id": 0, "scl": 5}, "esp32s3", "sda names no pin"),
+        ({"kind": "can", "id": 0}, "esp32", "kind is 'can'"),
+        ({"kind": "uart", "id": 1, "tx": 17, "rx": 16}, "esp8266", "CHIP is 'esp8266'"),
+    ],
+)
+def test_wiring_that_cannot_work_is_said(bus, chip, complaint):
+    assert any(complaint in problem for problem in wiring_problems(rewired(bus, chip=chip)))
+
+
+def test_input_only_pin_may_listen():
+    assert not wiring_problems(rewired({"kind": "uart", "id": 2, "tx": 17, "rx": 34}))
+
+
+def test_device_on_a_bus_of_another_kind_is_said():
+    board = read_board(AIR)
+    board = replace(board, devices={"sht": {"driver": "sht4x", "bus": "uart2"}})
+    assert wiring_problems(board) == ["DEVICES.sht: sht4x does not hang on uart"]
+
+
+def make_library(folder: Path, version: str = "") -> Path:
+    """Write a copy of micropython-lib that holds an aioble of two packages, laid out as the real one."""
+    version = version or wanted_packages()["aioble"]
+    bluetooth = folder / "micropython/bluetooth"
+    for package, manifest in {
+        "aioble": f'metadata(version="{version}")\nrequire("aioble-core")\n',
+        "aioble-core": 'metadata(version="0.4.0")\npackage(\n    "aioble",\n'
+        '    files=("__init__.py", "core.py"),\n    base_path="../aioble",\n)\n',
+    }.items():
+        (bluetooth / package).mkdir(parents=True)
+        (bluetooth / package / "manifest.py").write_text(manifest)
+    (bluetooth / "aioble/aioble").mkdir()
+    (bluetooth / "aioble/aioble/__init__.py").write_text("from .core import log\n")
+    (bluetooth / "aioble/aioble/core.py").write_text("def log(*words):\n    print(*words)\n")
+    return folder
+
+
+def test_micropython_lib_is_taken_from_a_copy(tmp_path):
+    outcome = small(tmp_path / "out", "--json", "--micropython-lib", make_library(tmp_path / "lib"))
+    assert outcome.returncode == 0, outcome.stderr
+    facts = json.loads(outcome.stdout)
+    assert facts["micropython_lib"] == wanted_packages()
+    assert {"/lib/aioble/__init__.mpy", "/lib/aioble/core.mpy"} <= {entry["path"] for entry in facts["files"]}
+
+
+def test_image_without_micropython_lib_says_so(tmp_path):
+    outcome = small(tmp_path / "out")
+    assert "without aioble" in outcome.stdout
+    assert "--micropython-lib DIR" in outcome.stdout
+
+
+def test_copy_of_micropython_lib_that_cannot_be_is_said(tmp_path):
+    with pytest.raises(ConfigError, match="is no folder"):
+        library_files(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="has no package aioble"):
+        library_files(tmp_path)
+    with pytest.raises(ConfigError, match=r"is version 0\.1\.0, and"):
+        library_files(make_library(tmp_path / "old", "0.1.0"))
+
+
+def test_manifest_of_a_package_is_read_and_never_run(tmp_path):
+    library = make_library(tmp_path)
+    manifest = library / "micropython/bluetooth/aioble-core/manifest.py"
+    manifest.write_text('metadata(version=open("/etc/passwd").read())\n')
+    with pytest.raises(ConfigError, match="cannot be read as a manifest"):
+        library_files(library)
+    manifest.write_text('metadata(version="0.4.0")\nmodule("passwd", base_path="../../../../../../../../etc")\n')
+    with pytest.raises(ConfigError, match="is not in this copy"):
+        library_files(library)
+    manifest.write_text('metadata(version="0.4.0")\nrequire("aioble")\n')
+    with pytest.raises(ConfigError, match="without end"):
+        library_files(library)
