@@ -23,13 +23,13 @@ from bega_gateway.page.attempts import FORGOTTEN_AFTER_MS, FREE, LONGEST_PAUSE_M
 from bega_gateway.page.hour import HOUR_MS, hour_svg
 from bega_gateway.page.listening import Listening
 from bega_gateway.page.password import hashed, is_hash, is_password
-from bega_gateway.page.recent import STEP_MS, Recent, Series
+from bega_gateway.page.recent import STEP_MS, Recent, Sample, Series
 from bega_gateway.page.sessions import IDLE_MS, LONGEST_MS, MOST, Sessions
 from bega_protocols import senml
 from bega_protocols.devices.pms5003.driver import Driver as Pms5003
 from bega_protocols.devices.pms5003.sim import Sim
 from bega_protocols.errors import ConfigError
-from bega_protocols.reading import Reading
+from bega_protocols.reading import GOOD, SUSPECT, Reading
 from bega_protocols.record import SYNCHRONISED, Record
 
 NOW_MS = 1_795_000_000_000
@@ -148,6 +148,45 @@ def test_failures_from_everywhere_make_everybody_wait_and_not_long():
     assert attempts.wait_ms("192.168.1.1", 60_000) == 0
 
 
+def test_a_host_with_a_whole_network_is_one_stranger():
+    """An IPv6 host has 2**64 addresses: counted one by one each gave it five guesses more."""
+    attempts = Attempts()
+    for number in range(FREE):
+        attempts.failed(f"2001:db8:7:1::{number}", 0)
+    assert attempts.wait_ms("2001:db8:7:1:ffff::1", 0) == 30_000
+    assert attempts.wait_ms("2001:db8:7:2::1", 0) == 2_000, "the neighbour waits as all do"
+    assert attempts.wait_ms("fe80::1%eth0", 0) == 2_000
+
+
+def test_addresses_of_ipv4_on_a_socket_of_ipv6_are_not_one_network():
+    attempts = Attempts()
+    for _ in range(FREE):
+        attempts.failed("::ffff:10.0.0.1", 0)
+    assert attempts.wait_ms("::ffff:10.0.0.1", 0) == attempts.wait_ms("10.0.0.1", 0) == 30_000
+    assert attempts.wait_ms("::ffff:10.0.0.2", 0) == 2_000
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_strangers_keep_nobody_out_who_comes_by_a_tunnel(address):
+    attempts = Attempts()
+    for number in range(100):
+        attempts.failed(f"10.0.0.{number}", 0)
+    assert attempts.wait_ms("192.168.1.1", 0) > 0 == attempts.wait_ms(address, 0)
+    for _ in range(FREE):
+        attempts.failed(address, 0)
+    assert attempts.wait_ms(address, 0) == 30_000, "his own failures count"
+
+
+@given(st.text(max_size=50))
+def test_any_address_can_be_counted(address):
+    attempts = Attempts()
+    for _ in range(FREE):
+        attempts.failed(address, 0)
+    assert attempts.wait_ms(address, 0) == 30_000
+    attempts.succeeded(address)
+    assert attempts.wait_ms(address, 0) == 0
+
+
 def test_success_and_a_quiet_time_forgive():
     attempts = Attempts()
     for _ in range(FREE - 1):
@@ -180,6 +219,14 @@ def test_a_session_rests_and_ends():
     for now_ms in range(0, LONGEST_MS + 1, IDLE_MS):
         assert sessions.is_open(cookie, now_ms)
     assert not sessions.is_open(cookie, LONGEST_MS + 1), "who never rests logs in again after twelve hours"
+
+
+def test_a_page_that_only_refreshes_itself_is_not_used():
+    sessions = Sessions()
+    cookie = sessions.begin(0)
+    for now_ms in range(0, IDLE_MS + 1, 4_000):
+        assert sessions.is_open(cookie, now_ms, is_used=False)
+    assert not sessions.is_open(cookie, IDLE_MS + 1, is_used=False)
 
 
 def test_the_session_that_rests_longest_makes_room():
@@ -217,7 +264,8 @@ def test_an_hour_holds_the_last_value_of_each_half_minute(samples, later_ms):
         steps[(NOW_MS + time_ms) // STEP_MS] = value
     now_ms = NOW_MS + (samples[-1][0] if samples else 0) + later_ms
     oldest = now_ms // STEP_MS - recent.STEPS
-    assert series.points(now_ms) == [(step * STEP_MS, value) for step, value in steps.items() if step > oldest]
+    found = [(point.time_ms, point.value) for point in series.points(now_ms)]
+    assert found == [(step * STEP_MS, value) for step, value in steps.items() if step > oldest]
 
 
 @given(times=st.lists(st.integers(0, 10**15), max_size=50))
@@ -226,7 +274,7 @@ def test_a_clock_that_leaps_costs_points_and_nothing_else(times):
     for time_ms in times:
         series.add(time_ms, 1.0)
         points = series.points(time_ms)
-        assert points[-1] == (time_ms // STEP_MS * STEP_MS, 1.0)
+        assert points[-1] == (time_ms // STEP_MS * STEP_MS, 1.0, False)
         assert len(points) <= recent.STEPS
 
 
@@ -255,7 +303,37 @@ def test_an_older_record_replaces_nothing_but_is_in_the_hour():
     seen.take(record("air", Reading("pm1", 7)), NOW_MS, False)
     seen.take(record("air", Reading("pm1", 3), time_ms=NOW_MS - 600_000), NOW_MS, False)
     assert seen.last(("gw", "air"))[0].reading.value == 7
-    assert [value for _, value in seen.points(("gw", "air"), "pm1", "", NOW_MS)] == [3.0, 7.0]
+    assert [point.value for point in seen.points(("gw", "air"), "pm1", "", NOW_MS)] == [3.0, 7.0]
+
+
+def test_a_backlog_of_yesterday_leaves_the_hour_as_it_is():
+    """It was taken for a clock that was set back, and the hour began anew."""
+    seen = Recent()
+    seen.take(record("air", Reading("pm1", 7)), NOW_MS, False)
+    seen.take(record("air", Reading("pm1", 3), time_ms=NOW_MS - 86_400_000), NOW_MS, False)
+    assert [point.value for point in seen.points(("gw", "air"), "pm1", "", NOW_MS)] == [7.0]
+    earlier_ms = NOW_MS - 86_400_000
+    seen.take(record("air", Reading("pm1", 4), time_ms=earlier_ms), earlier_ms, False)
+    assert [point.value for point in seen.points(("gw", "air"), "pm1", "", earlier_ms)] == [4.0], "here it was"
+
+
+def test_a_doubtful_value_is_a_ring_and_is_said():
+    seen = Recent()
+    for minute in range(10):
+        quality = SUSPECT if minute in (3, 4) else GOOD
+        time_ms = NOW_MS - 60_000 * (10 - minute)
+        seen.take(record("air", Reading("pm1", minute, 0, "", quality), time_ms=time_ms), time_ms, False)
+    picture = hour_svg(seen.points(("gw", "air"), "pm1", "", NOW_MS), NOW_MS, "pm1", "", 180_000)
+    assert picture.count('class="doubtful"') == 2
+    assert "2 of 10 values are doubtful" in picture
+
+
+@pytest.mark.parametrize(("gap_ms", "lines"), [(30_000, 2), (300_000, 1)])
+def test_the_line_is_broken_where_a_device_was_not_heard(gap_ms, lines):
+    """Five minutes of silence of a device that is asked each ten seconds; of one on change they are none."""
+    minutes = [*range(60, 40, -1), *range(35, 0, -1)]
+    points = [Sample(NOW_MS - minute * 60_000 + shift_ms, 1.0) for minute in minutes for shift_ms in (0, 30_000)]
+    assert hour_svg(points, NOW_MS, "pm1", "", gap_ms).count("<polyline") == lines
 
 
 @given(
@@ -263,9 +341,9 @@ def test_an_older_record_replaces_nothing_but_is_in_the_hour():
     part=st.sampled_from(["", "l1", "<b>&\"'"]),
 )
 def test_any_hour_can_be_drawn(points, part):
-    points = [(NOW_MS - time_ms, value) for time_ms, value in points]
-    picture = hour_svg(points, NOW_MS, "active_power", part)
-    if not any(time_ms >= NOW_MS - HOUR_MS for time_ms, _ in points):
+    points = [Sample(NOW_MS - time_ms, value, time_ms % 2 == 1) for time_ms, value in points]
+    picture = hour_svg(points, NOW_MS, "active_power", part, 60_000)
+    if not any(point.time_ms >= NOW_MS - HOUR_MS for point in points):
         assert picture == ""
         return
     root = ElementTree.fromstring(picture)
@@ -276,8 +354,8 @@ def test_any_hour_can_be_drawn(points, part):
 
 def test_an_axis_of_small_changes_shows_them():
     """A register that counted from 123456 to 123457 would be a flat line on an axis that begins at 0."""
-    points = [(NOW_MS - minutes * 60_000, 123456 + (60 - minutes) / 60) for minutes in range(60, 0, -1)]
-    root = ElementTree.fromstring(hour_svg(points, NOW_MS, "active_energy_import", ""))
+    points = [Sample(NOW_MS - minutes * 60_000, 123456 + (60 - minutes) / 60) for minutes in range(60, 0, -1)]
+    root = ElementTree.fromstring(hour_svg(points, NOW_MS, "active_energy_import", "", 60_000))
     values = [
         float(text.text) for text in root.iter("{http://www.w3.org/2000/svg}text") if text.text[0] in "0123456789"
     ]

@@ -245,7 +245,7 @@ def lively(corner):
             corner.say("air-1", Reading("pm2_5", 9, 0, "", SUSPECT), Reading("pm10", 7, 0, "", STALE))
         corner.say("bme280", Reading("temperature", -52 + minute, -1), Reading("humidity", 61), source="node-1")
         corner.pass_by(60_000)
-    corner.say("air-0", Reading("pm2_5", 61), Reading("pm10", 70), Reading("pm1", 5))
+    corner.say("air-0", Reading("pm2_5", 61), Reading("pm10", 70), Reading("pm1", 5, 0, "", STALE))
     corner.health._look(corner.health.watched[1])
     corner.health._look(corner.health.watched[2])
 
@@ -370,6 +370,54 @@ def test_fragments_change_and_the_focus_stays(browser, corner):
         page.wait_for_function("document.querySelector('#devices').innerText.includes('heard 3 s ago')")
         assert page.evaluate("window.mine"), "the page was loaded again"
         assert page.evaluate("document.activeElement.id") == "device-gw-corner-air-0"
+
+
+def test_bytes_that_are_marked_stay_until_they_are_copied(browser, corner):
+    with opened(browser) as page:
+        page.clock.install()
+        log_in(page, corner)
+        page.goto(corner.address + "/lines/pms-0")
+        press(page, "Listen")
+        corner.hear("air-0", Sim({}, seed=1).tick(0))
+        page.clock.fast_forward(5000)
+        page.wait_for_selector("#bytes code")
+        page.evaluate("getSelection().selectAllChildren(document.querySelector('#bytes code'))")
+        corner.hear("air-0", b"\xff\xff")
+        corner.pass_by(3000)
+        page.clock.fast_forward(5000)
+        page.wait_for_selector("#devices:has-text('heard 3 s ago')")
+        assert page.evaluate("getSelection().toString()").startswith("42 4d")
+        page.evaluate("getSelection().removeAllRanges()")
+        page.clock.fast_forward(5000)
+        page.wait_for_selector("#bytes:has-text('ff ff')")
+        press(page, "End listening")
+
+
+def test_who_is_silent_is_not_called_good(browser, tmp_path):
+    """Nor are the values of then shown as if they were of now."""
+    with Corner(tmp_path) as corner, opened(browser) as page:
+        corner.say("air-0", Reading("pm2_5", 9))
+        corner.say("bme280", Reading("temperature", 21), source="node-1")
+        page.goto(corner.address)
+        assert page.locator(".state.good").count() == 2
+        corner.pass_by(3_600_000)
+        page.reload()
+        text = page.locator("#lines").inner_text()
+        assert page.locator(".state.good").count() == 0
+        assert text.count("silent for 60 min") == 2, "the node speaks, and its sensor does not"
+        assert text.count("The last:") == 2
+
+
+def test_every_value_of_a_meter_is_shown(browser, tmp_path):
+    """Those behind the fortieth had no place at all."""
+    with Corner(tmp_path) as corner, opened(browser) as page:
+        corner.say("air-0", *[Reading("voltage", 230 + part, 0, f"l{part}") for part in range(53)])
+        page.goto(corner.address + "/devices/gw-corner/air-0")
+        assert page.locator(".plot").count() == 40
+        text = page.locator("main").inner_text()
+        assert all(f"{230 + part} V" in text for part in range(53))
+        page.get_by_role("link", name="How to find it").click()
+        assert page.url.endswith("#find-name")
 
 
 def test_the_page_says_so_when_the_gateway_is_gone(browser, tmp_path):
@@ -529,6 +577,34 @@ def test_the_cookie_after_the_login_is_a_new_one_and_no_script_reads_it(corner):
     after = headers["Set-Cookie"]
     assert before not in after
     assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(after.split("; "))
+
+
+def test_a_page_that_nobody_looks_at_logs_out(browser, tmp_path):
+    """What its script asks every four seconds is no use of it."""
+    with Corner(tmp_path, password_hash=HASH) as corner, opened(browser) as page:
+        page.clock.install()
+        log_in(page, corner)
+        for _ in range(4):
+            corner.pass_by(600_000)
+            page.clock.fast_forward(5000)
+            page.wait_for_timeout(300)
+        page.wait_for_url("**/login")
+
+
+def test_two_gateways_by_tunnels_on_one_machine_are_logged_in_to_both(browser, tmp_path):
+    """Cookies know no port: the login at one ended that at the other."""
+    other = tables()
+    other["gateway"]["name"] = "gw-cellar"
+    (tmp_path / "other").mkdir()
+    with (
+        Corner(tmp_path, password_hash=HASH) as corner,
+        Corner(tmp_path / "other", other, HASH) as cellar,
+        opened(browser) as page,
+    ):
+        log_in(page, corner)
+        log_in(page, cellar)
+        page.goto(corner.address)
+        assert page.url == corner.address + "/"
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/nothing", "/static/page.js", "/look/look.css", "/lines/none"])

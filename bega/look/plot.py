@@ -15,11 +15,15 @@ LINE_HEIGHT = 1.2
 
 @dataclass(frozen=True)
 class Point:
-    """A value at a moment; None where there is none. `is_simulated`: nobody measured it."""
+    """A value at a moment; None where there is none.
+
+    is_simulated: nobody measured it. is_doubtful: a ring is drawn around it.
+    """
 
     time_ms: int
     value: float | None
     is_simulated: bool = False
+    is_doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,11 @@ def _lines(points: Sequence[Point], inside: _Inside) -> list[str]:
         else:
             stretches[-1].append(point)
     drawn = [_line(stretch, inside) for stretch in stretches]
+    drawn += [
+        f'<circle class="doubtful" cx="{inside.x(point.time_ms):.1f}" cy="{inside.y(point.value or 0.0):.1f}" r="2.5"/>'
+        for point in within
+        if point.is_doubtful
+    ]
     if within:
         last = within[-1]
         drawn.append(

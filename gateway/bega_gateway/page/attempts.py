@@ -2,17 +2,22 @@
 
 Pure: the time is passed in. While a pause lasts nothing is tried, not even the right password, and asking does not make
 it longer. The pause for all is short: it bounds who guesses from many addresses, and keeps no technician out for long.
+Who comes from this machine, by a tunnel that has asked for a key of its own, waits for nobody's failures but his own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from bega.listen import is_this_machine
 
 FREE = 5  # failures without a pause
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 30_000, 3_600_000  # for one address
 FIRST_PAUSE_OF_ALL_MS, LONGEST_PAUSE_OF_ALL_MS = 2_000, 60_000
 FORGOTTEN_AFTER_MS = 6 * 3_600_000  # since the last failure
 MOST_ADDRESSES = 1_000
+NETWORK_BITS = 64  # the least that an IPv6 network has (RFC 4291, section 2.5.1)
 
 
 @dataclass
@@ -39,20 +44,33 @@ class Attempts:
 
     def wait_ms(self, address: str, now_ms: int) -> int:
         """Return how long `address` must wait before it may try; 0 if it may now. now_ms: a clock that only rises."""
-        own = self._of.get(address)
-        until_ms = max(self._of_all.until_ms, own.until_ms if own else 0)
-        return max(0, until_ms - now_ms)
+        whose = _whose(address)
+        own = self._of.get(whose)
+        of_all_ms = 0 if is_this_machine(whose) else self._of_all.until_ms
+        return max(0, max(of_all_ms, own.until_ms if own else 0) - now_ms)
 
     def failed(self, address: str, now_ms: int) -> None:
         """Count a wrong password."""
-        own = self._of.pop(address, None) or _Failures()
+        whose = _whose(address)
+        own = self._of.pop(whose, None) or _Failures()
         own.add(now_ms, FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
         self._of_all.add(now_ms, FIRST_PAUSE_OF_ALL_MS, LONGEST_PAUSE_OF_ALL_MS)
-        self._of[address] = own
+        self._of[whose] = own
         if len(self._of) > MOST_ADDRESSES:
             del self._of[next(iter(self._of))]
 
     def succeeded(self, address: str) -> None:
         """Forget the failures of `address`, and those of all."""
-        self._of.pop(address, None)
+        self._of.pop(_whose(address), None)
         self._of_all = _Failures()
+
+
+def _whose(address: str) -> str:
+    """Return what stands for whoever asks from `address`: of IPv6 its network, of which one host has every address."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(found, IPv6Address) or found.is_loopback:
+        return str(found)
+    return str(found.ipv4_mapped or ip_network((found, NETWORK_BITS), strict=False))

@@ -7,7 +7,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bega_protocols.reading import Reading
+from bega_protocols.reading import SUSPECT, Reading
 from bega_protocols.record import Record
 
 STEP_MS = 30_000
@@ -27,14 +27,23 @@ class Last(NamedTuple):
     is_simulated: bool
 
 
+class Sample(NamedTuple):
+    """The last value of half a minute."""
+
+    time_ms: int
+    value: float
+    is_doubtful: bool = False
+
+
 class Series:
     """The last hour of one quantity: the last value of each half minute."""
 
     def __init__(self) -> None:
         self._values = array("d", [math.nan] * STEPS)
+        self._doubts = bytearray(STEPS)
         self._newest: int | None = None  # number of the newest step
 
-    def add(self, time_ms: int, value: float) -> None:
+    def add(self, time_ms: int, value: float, is_doubtful: bool = False) -> None:
         """Take a value; one of more than an hour before the newest means that the clock was set back."""
         step = time_ms // STEP_MS
         if self._newest is None or not -STEPS < step - self._newest < STEPS:
@@ -44,15 +53,20 @@ class Series:
             self._values[passed % STEPS] = math.nan
         self._newest = max(self._newest, step)
         self._values[step % STEPS] = value
+        self._doubts[step % STEPS] = is_doubtful
 
-    def points(self, now_ms: int) -> list[tuple[int, float]]:
-        """Return (time, value) of the hour before `now_ms`, oldest first."""
+    def points(self, now_ms: int) -> list[Sample]:
+        """Return the hour before `now_ms`, oldest first."""
         if self._newest is None:
             return []
         first = max(self._newest - STEPS + 1, now_ms // STEP_MS - STEPS + 1)
         steps = range(first, min(self._newest, now_ms // STEP_MS) + 1)
-        found = [(step * STEP_MS, self._values[step % STEPS]) for step in steps]
-        return [(time_ms, value) for time_ms, value in found if not math.isnan(value)]
+        found = [(step * STEP_MS, step % STEPS) for step in steps]
+        return [
+            Sample(time_ms, self._values[at], bool(self._doubts[at]))
+            for time_ms, at in found
+            if not math.isnan(self._values[at])
+        ]
 
 
 @dataclass
@@ -84,7 +98,8 @@ class Recent:
                 continue
             if before is None or time_ms >= before.time_ms or before.time_ms > arrival_ms:
                 known.last[key] = Last(reading, time_ms, simulated)
-            self._plot(known, key, time_ms, reading)
+            if time_ms > arrival_ms - STEPS * STEP_MS:  # a backlog is no part of the hour, and no clock set back
+                self._plot(known, key, time_ms, reading)
 
     def forget(self, device: Device) -> None:
         """Keep nothing of `device` any longer."""
@@ -100,8 +115,8 @@ class Recent:
         known = self._devices.get(device)
         return list(known.last.values()) if known else []
 
-    def points(self, device: Device, quantity: str, part: str, now_ms: int) -> list[tuple[int, float]]:
-        """Return (time, value) of the last hour."""
+    def points(self, device: Device, quantity: str, part: str, now_ms: int) -> list[Sample]:
+        """Return the last hour."""
         known = self._devices.get(device)
         series = known.series.get((quantity, part)) if known else None
         return series.points(now_ms) if series else []
@@ -115,7 +130,7 @@ class Recent:
             self._series += 1
         value = as_float(reading)
         if value is not None and reading.quality < 2:  # a stale one was not measured
-            series.add(time_ms, value)
+            series.add(time_ms, value, reading.quality == SUSPECT)
 
 
 def as_float(reading: Reading) -> float | None:

@@ -35,16 +35,17 @@ class Sessions:
             self.end(next(iter(self._seen_ms)))
         return cookie
 
-    def is_open(self, cookie: str, now_ms: int) -> bool:
-        """Return whether `cookie` is of a session that goes on; being asked keeps it from resting."""
+    def is_open(self, cookie: str, now_ms: int, is_used: bool = True) -> bool:
+        """Return whether `cookie` is of a session that goes on. is_used: somebody asks, and so it does not rest."""
         seen_ms = self._seen_ms.get(cookie)
         if seen_ms is None:
             return False
         if now_ms - seen_ms > IDLE_MS or now_ms - self._began_ms[cookie] > LONGEST_MS:
             self.end(cookie)
             return False
-        del self._seen_ms[cookie]
-        self._seen_ms[cookie] = now_ms
+        if is_used:
+            del self._seen_ms[cookie]
+            self._seen_ms[cookie] = now_ms
         return True
 
     def end(self, cookie: str) -> None:

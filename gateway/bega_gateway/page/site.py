@@ -48,7 +48,10 @@ from bega_protocols.record import Record
 
 log = logging.getLogger("bega.gateway.page")
 
-COOKIE = "bega_page"
+COOKIE = (
+    "bega_page_"  # with the gateway's name: browsers keep ports apart for nothing else, and tunnels end on one machine
+)
+REFRESH = "x-refresh"  # on what the script asks by itself: nobody has used the page
 STATIC = Path(__file__).parent / "static"
 TICK_S = 2.0
 DRAIN_OVER_TICKS = 30  # a minute
@@ -90,6 +93,7 @@ class Site:
         self._seen = seen
         self._clocks = seen.ground.clocks
         self._password_hash = table.password_hash
+        self._cookie = COOKIE + seen.config().gateway.name
         self._sessions = Sessions()
         self._attempts = Attempts()
         self._trying = asyncio.Lock()
@@ -204,7 +208,7 @@ class Site:
             row = self._view.device(device)
         except KeyError:
             raise HTTPException(404, "There is no such device, or it is not shown.") from None
-        return self._page(request, "device.html", device=row, plots=self._plots(device), where=self._view.where(device))
+        return self._page(request, "device.html", device=row, where=self._view.where(device), **self._values(device))
 
     async def acknowledge(self, request: Request) -> Response:
         """Note that somebody knows of an alarm."""
@@ -238,12 +242,12 @@ class Site:
                 return self._page(request, "login.html", 403, problem="This is not the password.")
             self._attempts.succeeded(who)
         log.info("logged in from=%s", who)
-        self._sessions.end(request.cookies.get(COOKIE, ""))
-        return _with_cookie(_see("/"), self._sessions.begin(self._clocks.mono_ms()))
+        self._sessions.end(request.cookies.get(self._cookie, ""))
+        return self._with_cookie(_see("/"), self._sessions.begin(self._clocks.mono_ms()))
 
     async def log_out(self, request: Request) -> Response:
         """End the session."""
-        self._sessions.end(request.cookies.get(COOKIE, ""))
+        self._sessions.end(request.cookies.get(self._cookie, ""))
         return _see("/login")
 
     async def refused(self, request: Request, error: Exception) -> Response:
@@ -278,7 +282,8 @@ class Site:
     def _is_in(self, request: Request) -> bool:
         if not self._password_hash:
             return True
-        return self._sessions.is_open(request.cookies.get(COOKIE, ""), self._clocks.mono_ms())
+        cookie = request.cookies.get(self._cookie, "")
+        return self._sessions.is_open(cookie, self._clocks.mono_ms(), is_used=REFRESH not in request.headers)
 
     async def _form(self, request: Request) -> dict[str, str]:
         """Return the fields of a form of ours; raises HTTPException for any other."""
@@ -292,12 +297,12 @@ class Site:
             fields = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=8))
         except (TimeoutError, ClientDisconnect, ValueError):
             raise HTTPException(400, "This is no form of ours.") from None
-        if not self._sessions.is_token(request.cookies.get(COOKIE, ""), fields.get("token", "")):
+        if not self._sessions.is_token(request.cookies.get(self._cookie, ""), fields.get("token", "")):
             raise HTTPException(403, "This form is too old, or was not made here. Go back, load the page, try again.")
         return fields
 
     def _page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
-        cookie = request.cookies.get(COOKIE, "")
+        cookie = request.cookies.get(self._cookie, "")
         is_new = not cookie
         cookie = cookie or self._sessions.new_cookie()
         text = (
@@ -313,7 +318,11 @@ class Site:
             )
         )
         answer = HTMLResponse(text, status, headers={"Cache-Control": "no-store"})
-        return _with_cookie(answer, cookie) if is_new else answer
+        return self._with_cookie(answer, cookie) if is_new else answer
+
+    def _with_cookie(self, answer: Response, cookie: str) -> Response:
+        answer.set_cookie(self._cookie, cookie, httponly=True, samesite="strict", path="/")
+        return answer
 
     def _take(self, record: Record, arrival_ms: int, simulated: bool) -> None:
         if self._view.is_shown((record.source, record.device)):
@@ -369,10 +378,11 @@ class Site:
         left = f", {words.lasting(1000 * depth / per_s)} for all of it" if per_s > 0 and depth > 2 * per_s else ""
         return f"; {60 * per_s:.0f} a minute are sent{left}"
 
-    def _plots(self, device: Device) -> list[dict[str, Any]]:
+    def _values(self, device: Device) -> dict[str, Any]:
         now_ms = self._clocks.wall_ms()
+        last = self._recent.last(device)
         plots = []
-        for reading, time_ms, is_simulated in self._recent.last(device)[:MOST_PLOTS]:
+        for reading, time_ms, is_simulated in last[:MOST_PLOTS]:
             points = self._recent.points(device, reading.quantity, reading.part, now_ms)
             plots.append(
                 {
@@ -382,10 +392,19 @@ class Site:
                     "quality": words.QUALITIES.get(reading.quality, "stale"),
                     "is_simulated": is_simulated,
                     # Its texts are escaped where it is drawn.
-                    "picture": Markup(hour_svg(points, now_ms, reading.quantity, reading.part)),  # noqa: S704
+                    "picture": Markup(  # noqa: S704
+                        hour_svg(
+                            points,
+                            now_ms,
+                            reading.quantity,
+                            reading.part,
+                            self._view.gap_ms(device, reading.quantity),
+                        )
+                    ),
+                    "has_doubts": any(point.is_doubtful for point in points),
                 }
             )
-        return plots
+        return {"plots": plots, "further": [said(each.reading) for each in last[MOST_PLOTS:]]}
 
     def _listen(self, name: str) -> None:
         """Begin to copy a line's bytes; raises ConfigError if that cannot be."""
@@ -460,11 +479,6 @@ def _host(scope: Scope) -> str:
 
 def _see(address: str) -> Response:
     return RedirectResponse(address, status_code=303, headers={"Cache-Control": "no-store"})
-
-
-def _with_cookie(answer: Response, cookie: str) -> Response:
-    answer.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
-    return answer
 
 
 @cache

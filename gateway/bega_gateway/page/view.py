@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from bega_gateway import config as settings
 from bega_gateway.doctor.finding import Finding
-from bega_gateway.health import quiet_after_s
+from bega_gateway.edge.tables import Band
+from bega_gateway.health import NODE_SILENCE_S, quiet_after_s
 from bega_gateway.lines.station import PERSONAL
 from bega_gateway.page import words
 from bega_gateway.page.recent import Device, Recent
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bega_protocols.reading import Reading
 
 MOST_VALUES = 4  # of a device in the overview
+COMPUTED_GAP_MS = 300_000  # what is computed comes when it does; what is farther apart is drawn as dots
 SETTINGS_TOLD = ("address", "secondary_address", "unit", "profile", "baud")  # what tells one device from its neighbours
 
 
@@ -69,6 +71,7 @@ class LineRow:
     can_listen: bool = False
     can_restart: bool = False
     why_not: str = ""
+    hidden: int = 0  # devices that are not shown
 
 
 class AlarmRow(NamedTuple):
@@ -137,7 +140,8 @@ class View:
         if len(shown) < len(stations):
             why_not = "A household's device is on this line: its bytes are shown only after a login."
         can_listen = bool(stations) and len(shown) == len(stations)
-        return LineRow(name, how(table), rows, can_listen, bool(stations) or is_node_line, why_not)
+        can_restart = bool(stations) or is_node_line
+        return LineRow(name, how(table), rows, can_listen, can_restart, why_not, len(stations) - len(shown))
 
     def computed(self) -> list[DeviceRow]:
         """Return what the gateway computes, alarms left out."""
@@ -177,6 +181,22 @@ class View:
             return self._recorded_row(device, name if source == config.gateway.name else f"{source}/{name}")
         raise KeyError(name)
 
+    def gap_ms(self, device: Device, quantity: str) -> int:
+        """Return for how long nothing may come of a quantity while all is well."""
+        config = self._seen.config()
+        source, name = device
+        bands = [table for rows in config.edge.values() for table in rows.values() if isinstance(table, Band)]
+        on_change = [
+            band.longest_s for band in bands if (config.input_of(band.input), band.quantity) == (device, quantity)
+        ]
+        if source != config.gateway.name:
+            quiet_s = NODE_SILENCE_S
+        elif name in config.devices:
+            quiet_s = quiet_after_s(config.devices[name].every_s)
+        else:
+            return COMPUTED_GAP_MS
+        return int(1000 * max([quiet_s, *on_change]))
+
     def where(self, device: Device) -> list[tuple[str, str]]:
         """Return how to find `device`: no driver can have its device blink, so its place and its signs must do."""
         config = self._seen.config()
@@ -208,8 +228,17 @@ class View:
         device = own, station.name
         row = self._row(device, station.name, station.heard_mono_ms, 1000 * quiet_after_s(station.every_s))
         counters = station.counters
-        counted = f"{counters.records} readings groups, {counters.asked} questions, {counters.silent} without answer"
-        row.counted = f"{counted}, {counters.damaged} damaged, {counters.refused} refused, {counters.skipped} left out"
+        asked = f"asked {counters.asked} times, {counters.silent} of them in vain; " if counters.asked else ""
+        more = [
+            f"{number} {of}"
+            for number, of in (
+                (counters.damaged, "frames damaged"),
+                (counters.refused, "answers of another device, or too late"),
+                (counters.skipped, "times not asked, since the line had no time or the device was silent"),
+            )
+            if number
+        ]
+        row.counted = "; ".join([f"{asked}{counters.records} records made", *more])
         return row
 
     def _node_rows(self, line: str) -> Iterator[DeviceRow]:
@@ -233,8 +262,11 @@ class View:
         newest_ms = max((last.time_ms for last in readings), default=None)
         row = self._row(device, name, None, 0)
         if newest_ms is not None:
-            row.words = f"{words.lasting(self._seen.ground.clocks.wall_ms() - newest_ms)} ago"
-            row.kind = "heard"
+            age_ms = self._seen.ground.clocks.wall_ms() - newest_ms
+            is_silent = device[0] in self._seen.config().nodes and age_ms > 1000 * NODE_SILENCE_S
+            row.words = f"silent for {words.lasting(age_ms)}" if is_silent else f"{words.lasting(age_ms)} ago"
+            row.kind = "silent" if is_silent else "heard"
+            row.quality = "" if is_silent else row.quality
         return row
 
     def _row(self, device: Device, name: str, heard_ms: int | None, quiet_after_ms: float) -> DeviceRow:
@@ -254,7 +286,7 @@ class View:
             address(device),
             state,
             kind,
-            words.quality(readings),
+            "" if kind == "silent" else words.quality(readings),  # what was good then says nothing of now
             config.label_of(*device),
             config.audience_of(*device) == PERSONAL,
             [said(last.reading) for last in readings[:MOST_VALUES]],

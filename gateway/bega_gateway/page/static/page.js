@@ -11,7 +11,7 @@ async function refresh() {
   if (isFetching || document.visibilityState !== "visible" || !document.querySelector("[data-live]")) return;
   isFetching = true;
   try {
-    const answer = await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(15000) });
+    const answer = await fetch(location.pathname, { cache: "no-store", headers: { "X-Refresh": "1" }, signal: AbortSignal.timeout(15000) });
     if (answer.redirected) location.assign(answer.url); // the session is over
     else if (answer.ok) {
       put(new DOMParser().parseFromString(await answer.text(), "text/html"));
@@ -31,12 +31,17 @@ function put(page) {
   const [left, top] = scrolled ? [scrolled.scrollLeft, scrolled.scrollTop] : [0, 0];
   for (const old of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(old.id);
-    if (fresh && old.innerHTML !== fresh.innerHTML) old.replaceChildren(...document.adoptNode(fresh).childNodes);
+    if (fresh && old.innerHTML !== fresh.innerHTML && !isMarked(old)) old.replaceChildren(...document.adoptNode(fresh).childNodes);
   }
   const again = held && document.getElementById(held);
   if (again && again !== document.activeElement) again.focus({ preventScroll: true });
   const box = document.getElementById("bytes-scrolled");
   if (box) box.scrollTo(left, top);
+}
+
+function isMarked(part) { // bytes that somebody has marked to copy them are not taken away
+  const marked = getSelection();
+  return !marked.isCollapsed && marked.rangeCount > 0 && marked.getRangeAt(0).intersectsNode(part);
 }
 
 if (location.search) history.replaceState(null, "", location.pathname); // what was done is said once
