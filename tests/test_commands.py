@@ -106,6 +106,7 @@ class City:
         self.classes: list[str] = []
         self.life = Life()
         self.facts: dict = {}  # what each command finds
+        self.counted: Counter[tuple[str, str]] = Counter()
 
     def desk(self) -> tuple[Desk, MortalLedger]:
         ledger = MortalLedger(self.path, self.life)
@@ -150,6 +151,7 @@ class City:
         running.cancel()
         await asyncio.wait([running])
         ledger.close()
+        self.counted += desk.counted
         return self.results[before:]
 
     def answers(self, *messages: Message) -> list[dict]:
@@ -200,6 +202,22 @@ def test_what_may_not_be_done_is_refused_with_its_reason(city, message, status, 
     assert why in answer["reason"]
     assert not city.done
     assert city.classes == ["routine"]
+
+
+def test_refusals_are_counted_by_their_reason(city, seal):
+    city.answers(command("a"), command("b", device="other"), command("a", expires=NOW_S + 61), command("x y"))
+    city.answers(command("far", expires=NOW_S + LONGEST_AHEAD_S + 1), command("late", expires=NOW_S), command("a"))
+    city.now_ms = 5000
+    city.answers(command("c"))
+    city.seal = seal
+    city.answers(command("d"))
+    kinds = ("not_allowed", "id_used", "malformed", "too_far_ahead", "no_time", "unsigned")
+    assert city.counted == {
+        ("done", ""): 1,
+        ("expired", ""): 1,
+        ("repeated", ""): 1,
+        **{("refused", kind): 1 for kind in kinds},
+    }
 
 
 def test_without_the_time_nothing_is_done(city):

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from bega_gateway.edge import tables
 from bega_gateway.edge.balance import Metered, balance
 from bega_gateway.edge.correction import barkjohn_2021, calibrated, kappa_koehler
-from bega_gateway.edge.derive import IntervalMeans
+from bega_gateway.edge.derive import (
+    MOST_OPEN,
+    EnergyEfficiency,
+    IntervalMeans,
+    IntervalTotals,
+    MinimumNightFlow,
+    NetworkBalance,
+)
 from bega_gateway.edge.efficiency import efficiency, joules
 from bega_gateway.edge.night_flow import QUARTER_MS, minimum_night_flow, net_night_flow, night_of
 from bega_gateway.edge.rules import Alarm, Deadband, Threshold
@@ -137,6 +144,29 @@ def test_more_than_the_meters_can_explain_comes_out_of_no_pipe():
     put_in = [Metered(Fraction(1000), Fraction(2))]
     little, much = (efficiency(put_in, [Metered(Fraction(amount), Fraction(2))]) for amount in (1020, 1050))
     assert little and much and not little.is_more_than_whole and much.is_more_than_whole
+
+
+def test_what_a_calculation_could_not_use_is_counted():
+    utc = ZoneInfo("UTC")
+
+    def late(calculation):
+        for time_ms in (0, 3_600_000, 1_800_000):
+            list(calculation.take(("gw", "a"), [Reading("heat_energy", 1)], time_ms, ""))
+        return calculation.left_out
+
+    assert late(IntervalTotals(tables.Totals(input="a", quantities=["heat_energy"]), utc)) == 1
+    assert late(IntervalMeans(tables.Means(input="a", quantities=["heat_energy"]), utc)) == 1
+    meters = [("gw", "a")], [("gw", "b")]
+    network = NetworkBalance(tables.Balance(feeds=["a"], consumers=["b"], quantity="x"), *meters, [Fraction(1)] * 2)
+    heat = EnergyEfficiency(tables.Efficiency(produced=["a"], delivered=["b"], quantity="x"), *meters)
+    for calculation in (network, heat):
+        for hour in range(MOST_OPEN + 3):
+            assert not list(calculation.take(("gw", "a"), [Reading("x", 1)], 3_600_000 * hour, ""))
+        assert calculation.left_out == 3
+    night = MinimumNightFlow(tables.NightFlow(input="a"), utc)
+    for day in range(3):  # one quarter-hour of each night
+        list(night.take(("gw", "a"), [Reading("water_volume_15min", 1)], day * 86_400_000 + 3 * 3_600_000, ""))
+    assert night.left_out == 2
 
 
 def test_a_network_with_a_hole_has_no_loss():

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bega_gateway import metrics
 from bega_gateway.lines.ble_counters import BleCounters
 from bega_gateway.lines.station import Station
-from bega_gateway.metrics import Family, _of_adapters, _of_devices, response, text
+from bega_gateway.metrics import Family, _of_adapters, _of_calculations, _of_commands, _of_devices, response, text
 from bega_protocols.devices.pms5003.driver import Driver as Pms5003
 
 CONFIGURATION = """
@@ -45,6 +45,10 @@ port = "/dev/null/2"
 line = "second"
 driver = "pms5003"
 audience = "personal"
+[totals.flat-12-1h]
+input = "flat-12"
+quantities = ["laser_time"]
+[commands]
 """
 
 
@@ -114,6 +118,28 @@ def test_each_bluetooth_adapter_has_its_counters():
     assert text(_of_adapters([])) == "\n"
 
 
+def test_what_came_of_commands_is_counted_with_the_reason_of_refusals():
+    said = text(_of_commands({("done", ""): 3, ("refused", "unsigned"): 2, ("refused", "busy"): 1}))
+    values = parsed(said)
+    assert values["bega_gateway_commands_total", (("outcome", "done"),)] == 3
+    assert values["bega_gateway_commands_total", (("outcome", "failed"),)] == 0, "there before the first one fails"
+    assert values["bega_gateway_commands_refused_total", (("reason", "unsigned"),)] == 2
+    assert values["bega_gateway_commands_refused_total", (("reason", "busy"),)] == 1
+    assert text(_of_commands(None)) == "\n"
+
+
+def test_what_calculations_could_not_use_is_counted_without_the_name_of_a_household():
+    rows = [("totals.flat-12", 2, "personal"), ("totals.flat-13", 3, "personal"), ("balances.zone", 4, "operator")]
+    said = text(_of_calculations(rows))
+    assert "flat" not in said
+    left_out = "bega_gateway_calculation_left_out_total"
+    assert parsed(said) == {
+        (left_out, (("name", "personal"), ("table", "totals"))): 5,
+        (left_out, (("name", "zone"), ("table", "balances"))): 4,
+    }
+    assert text(_of_calculations([])) == "\n"
+
+
 # ------------------------------------------------------------------ the answer
 
 
@@ -169,6 +195,8 @@ def test_a_gateway_counts_what_it_does_and_names_no_household(sensor, mosquitto,
     air = (("device", "roadside-air"), ("line", "pms"))
     assert values["bega_gateway_device_readings_groups_total", air] > 10
     assert values["bega_gateway_device_since_heard_seconds", air] < 5
+    assert values["bega_gateway_commands_total", (("outcome", "done"),)] == 0
+    assert values["bega_gateway_calculation_left_out_total", (("name", "personal"), ("table", "totals"))] == 0
     later = parsed(ask(metrics_of(process))[1])
     assert all(later[key] >= value for key, value in values.items() if key[0].endswith("_total")), "counters only rise"
     assert process.stop() == 0

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -305,6 +305,16 @@ class Gateway:
     def adapters(self) -> list[tuple[str, BleCounters]]:
         """Return what is counted of each Bluetooth adapter, with the name of its line."""
         return self._parts.adapters()
+
+    def left_out(self) -> list[tuple[str, int, str]]:
+        """Return the place of each calculation, what it could not use, and who may see it."""
+        source, config = self._config.gateway.name, self._config
+        found = self._parts.calculations()
+        return [(place, each.left_out, config.audience_of(source, place.partition(".")[2])) for place, each in found]
+
+    def commanded(self) -> Mapping[tuple[str, str], int] | None:
+        """Return how many commands came to what end, a refusal with its kind; None where none are taken."""
+        return self._desk.counted if self._desk else None
 
     def heard(self) -> tuple[int, int]:
         """Return how many devices and nodes are heard, and of how many."""

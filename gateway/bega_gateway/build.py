@@ -32,7 +32,7 @@ from bega_protocols.reading import Reading
 from bega_protocols.record import Record
 
 if TYPE_CHECKING:
-    from bega_gateway.edge.derive import ThresholdAlarm
+    from bega_gateway.edge.derive import Calculation, ThresholdAlarm
     from bega_gateway.lines.asked import Wire
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -83,6 +83,7 @@ class Part:
     patience_s: float = LINE_PATIENCE_S  # so long may it do nothing
     let_go: Callable[[], None] = lambda: None  # called when all of its works have ended
     alarm: ThresholdAlarm | None = None  # what it watches, for whoever acknowledges it
+    calculation: Calculation | None = None  # what it computes, for whoever counts what could not be used
 
     def sight(self, place: str) -> Sight | None:
         """Return how far it is with what must be asked; None for what waits to be spoken to, as a radio does."""

@@ -114,7 +114,7 @@ def _calculated(
                 )
 
     inputs = [config.input_of(given) for given in tables.inputs_of(table)]
-    return Part([(name, give)], let_go=recorder.listen(take, inputs), alarm=alarm)
+    return Part([(name, give)], let_go=recorder.listen(take, inputs), alarm=alarm, calculation=calculation)
 
 
 class _Kept:

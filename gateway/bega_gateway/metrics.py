@@ -38,6 +38,7 @@ class Family(NamedTuple):
 
 
 Device = tuple[str, Station, str]  # its line, what is counted of it, and who may see it
+OUTCOMES = ("done", "failed", "expired", "repeated", "unknown")  # of commands that were not refused
 
 
 class Seen(Protocol):
@@ -48,6 +49,12 @@ class Seen(Protocol):
 
     def adapters(self) -> Iterable[tuple[str, BleCounters]]:
         """Return what is counted of each Bluetooth adapter, with the name of its line."""
+
+    def left_out(self) -> Iterable[tuple[str, int, str]]:
+        """Return the place of each calculation, what it could not use, and who may see it."""
+
+    def commanded(self) -> Mapping[tuple[str, str], int] | None:
+        """Return how many commands came to what end, a refusal with its kind; None where none are taken."""
 
     def heard(self) -> tuple[int, int]:
         """Return how many devices and nodes are heard, and of how many."""
@@ -74,6 +81,8 @@ def families(seen: Seen, spool: Spool, publisher: Publisher, mono_ms: Clock) -> 
     yield _one("bega_gateway_loop_lag_seconds", "gauge", "How late the loop was at worst, last minute.", seen.lag_s())
     yield from _of_devices(list(seen.devices()), mono_ms())
     yield from _of_adapters(list(seen.adapters()))
+    yield from _of_calculations(seen.left_out())
+    yield from _of_commands(seen.commanded())
     yield from _of_spool(spool)
     yield from _of_uplink(publisher)
     yield from _of_process()
@@ -176,6 +185,29 @@ def _of_adapters(adapters: list[tuple[str, BleCounters]]) -> Iterator[Family]:
     ]
     meaning = "Advertisements heard: of configured sensors, and of all others."
     yield Family("bega_gateway_ble_advertisements_total", "counter", meaning, heard)
+
+
+def _of_calculations(left_out: Iterable[tuple[str, int, str]]) -> Iterator[Family]:
+    """Yield what calculations could not use; of those from households one row a table, without a name."""
+    rows: dict[tuple[str, str], int] = {}
+    for place, count, audience in left_out:
+        table, _, name = place.partition(".")
+        key = table, PERSONAL if audience == "personal" else name
+        rows[key] = rows.get(key, 0) + count
+    if rows:
+        meaning = "Readings that came too late, intervals without every meter's total, nights without a whole hour."
+        samples = [({"table": table, "name": name}, count) for (table, name), count in rows.items()]
+        yield Family("bega_gateway_calculation_left_out_total", "counter", meaning, samples)
+
+
+def _of_commands(counted: Mapping[tuple[str, str], int] | None) -> Iterator[Family]:
+    """Yield what came of commands; nothing where none are taken."""
+    if counted is None:
+        return
+    ends = [({"outcome": outcome}, counted.get((outcome, ""), 0)) for outcome in OUTCOMES]
+    yield Family("bega_gateway_commands_total", "counter", "Commands by what came of them, but for refusals.", ends)
+    refused = [({"reason": kind}, count) for (status, kind), count in sorted(counted.items()) if status == "refused"]
+    yield Family("bega_gateway_commands_refused_total", "counter", "Commands of which nothing was done.", refused)
 
 
 def _of_spool(spool: Spool) -> Iterator[Family]:

@@ -18,7 +18,7 @@ from bega_gateway.progress import Sight
 from bega_gateway.reload import Plan, parts
 
 if TYPE_CHECKING:
-    from bega_gateway.edge.derive import ThresholdAlarm
+    from bega_gateway.edge.derive import Calculation, ThresholdAlarm
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,12 @@ class Parts:
             for place, running in self._running.items()
             if running.part.alarm
         }
+
+    def calculations(self) -> list[tuple[str, Calculation]]:
+        """Return every calculation by its place."""
+        return [
+            (place, running.part.calculation) for place, running in self._running.items() if running.part.calculation
+        ]
 
     def sights(self) -> list[Sight]:
         """Return how far each line is with what it must ask."""

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 MOST_WAITING = 100  # commands that came and were not looked at yet
 MOST_IN_HAND = 100  # that were begun and have not ended: a node may take until its command expires
+BUSY = "busy"  # the kind of a refusal that may be sent again
 MOST_TURNED_AWAY = 10  # answers "busy" between two looks; beyond, it is only counted
 
 Result = TypeVar("Result")
@@ -93,7 +94,8 @@ class Desk:
         self._in_hand: dict[str, asyncio.Task[None]] = {}
         self._unwritten: dict[str, str] = {}  # results that the disk did not take yet, by id
         self._turned_away = 0  # since the last look
-        self.counted: Counter[str] = Counter()  # by what came of them, since the start
+        # By what came of them since the start: status, and for a refusal its kind.
+        self.counted: Counter[tuple[str, str]] = Counter()
 
     def hear(self, message: Message) -> None:
         """Take a command in; one too many is turned away. Of one that is too long only so much is kept as shows it."""
@@ -101,7 +103,7 @@ class Desk:
         if not self._waiting.full():
             self._waiting.put_nowait(message)
             return
-        self.counted["busy"] += 1
+        self.counted["refused", BUSY] += 1
         if self._turned_away == 0:
             log.warning("commands come faster than they are done, some are refused")
         self._turned_away += 1
@@ -133,18 +135,19 @@ class Desk:
             else:
                 why = "the gateway was restarted while doing it; look whether it was done"
                 log.warning("command unknown id=%s verb=%s", begun.id, begun.verb)
+                self.counted["unknown", ""] += 1
                 await self._end(begun.id, self._result(begun.id, begun.verb, "unknown", why))
 
     async def _take(self, message: Message, tasks: asyncio.TaskGroup) -> None:
         try:
             order = understand(f"{self._root}cmd/", message.topic, message.payload)
             if self._seal and not self._seal.fits(order.signature, order.canonical):
-                raise Refused("it is not signed by whoever may command")
+                raise Refused("it is not signed by whoever may command", kind="unsigned")
             if await self._is_repeated(order):
                 return
             work = await self._begun(order)
         except Refused as error:
-            self.counted[error.status] += 1
+            self.counted[error.status, error.kind if error.status == "refused" else ""] += 1
             id_, verb = id_of(message.payload), self._verb(message)
             log.warning("command %s id=%s verb=%s why=%s", error.status, id_ or "-", verb or "-", error.why)
             self._say(id_, verb, error.status, error.why)
@@ -157,12 +160,12 @@ class Desk:
         try:
             begun = await self._in_thread(lambda: self._ledger.find(order.id))
         except sqlite3.Error:
-            raise Refused("it could not be noted: the disk takes nothing") from None
+            raise Refused("it could not be noted: the disk takes nothing", kind="disk") from None
         if begun is None:
             return False
         if begun.digest != order.digest:
-            raise Refused("its id was that of another command")
-        self.counted["repeated"] += 1
+            raise Refused("its id was that of another command", kind="id_used")
+        self.counted["repeated", ""] += 1
         if begun.result:
             first = {**json.loads(begun.result), "repeated": True}
             self._answer(_encoded(first))
@@ -174,28 +177,33 @@ class Desk:
         """Commit that it is begun, and return what does it; raises Refused."""
         now_ms = self._wall_ms()
         if now_ms < CLOCK_FLOOR_MS:
-            raise Refused("the gateway does not know the time, and cannot tell whether it has expired")
+            why = "the gateway does not know the time, and cannot tell whether it has expired"
+            raise Refused(why, kind="no_time")
         now_s = now_ms // 1000
         if order.expires_s <= now_s:
             raise Refused("it came too late", "expired")
         if order.expires_s > now_s + LONGEST_AHEAD_S:
-            raise Refused("it expires more than 24 hours ahead")
-        work = self._prepare(order)
+            raise Refused("it expires more than 24 hours ahead", kind="too_far_ahead")
+        try:
+            work = self._prepare(order)
+        except Refused as error:
+            raise Refused(error.why, kind="not_allowed") from None
         if len(self._in_hand) >= MOST_IN_HAND:
-            raise Refused("busy: send it again later")
+            raise Refused("busy: send it again later", kind=BUSY)
         begun = Begun(order.id, order.verb, order.digest, "")
 
         def note() -> None:
             if order.expires_s <= self._ledger.floor_s(now_s):
-                raise Refused("one like it may have been done, and is no longer known: send it with a later expiry")
+                why = "one like it may have been done, and is no longer known: send it with a later expiry"
+                raise Refused(why, kind="forgotten")
             self._ledger.begin(begun, order.said(), order.expires_s, now_ms)
 
         try:
             await self._in_thread(note)
         except LedgerFull:
-            raise Refused("too many commands have not expired yet") from None
+            raise Refused("too many commands have not expired yet", kind="full") from None
         except sqlite3.Error:
-            raise Refused("it could not be noted: the disk takes nothing") from None
+            raise Refused("it could not be noted: the disk takes nothing", kind="disk") from None
         return work
 
     async def _carry_out(self, order: Order, work: Work) -> None:
@@ -207,7 +215,7 @@ class Desk:
             done = Done(False, "a defect; see the log of the gateway")
             result = self._outcome(order, done, {})
         status = _status(done)
-        self.counted[status] += 1
+        self.counted[status, ""] += 1
         log.log(
             logging.INFO if done.well else logging.WARNING, "command %s id=%s verb=%s", status, order.id, order.verb
         )

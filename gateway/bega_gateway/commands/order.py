@@ -87,10 +87,12 @@ VERBS: dict[str, type[Verb]] = {
 class Refused(Exception):
     """A command that is not done, with the reason in words and without any name of a device."""
 
-    def __init__(self, why: str, status: str = "refused") -> None:
+    def __init__(self, why: str, status: str = "refused", kind: str = "malformed") -> None:
+        """kind: one of a few words, by which refusals are counted."""
         super().__init__(why)
         self.why = why
         self.status = status
+        self.kind = kind
 
 
 class Order(NamedTuple):

@@ -61,6 +61,10 @@ class Calculation(Protocol):
 
     at_once: bool  # its records are for somebody who waits
 
+    @property
+    def left_out(self) -> int:
+        """Return how many readings, or of intervals of several meters how many of these, it could not use."""
+
     def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
         """Take a record of an input; serial: its meter's number, '' if it tells none."""
 
@@ -78,6 +82,11 @@ class IntervalTotals:
         self._zone = zone
         self._registers: dict[tuple[str, str], RegisterTotals] = {}
         self._kept = _decoded(state, dict[str, bytes], {})
+
+    @property
+    def left_out(self) -> int:
+        """Return how many readings were not later than the one before."""
+        return sum(register.ignored for register in self._registers.values())
 
     def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
         """Give a record for each interval that ended, of all registers that were read together."""
@@ -127,6 +136,7 @@ class IntervalMeans:
         self._zone = zone
         self._start_ms: int | None = None
         self._samples: dict[tuple[str, str], _Samples] = {}
+        self.left_out = 0  # readings that came when their interval was over
 
     def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
         """Give the record of the interval that ended, if a later one has begun; what comes late for it is left out."""
@@ -136,6 +146,7 @@ class IntervalMeans:
         if self._start_ms is None or start_ms > self._start_ms:
             self._start_ms, self._samples = start_ms, {}
         if start_ms < self._start_ms:
+            self.left_out += sum(reading.quantity in self._table.quantities for reading in readings)
             return
         for reading in readings:
             if reading.quantity in self._table.quantities and reading.quality == GOOD:
@@ -247,7 +258,7 @@ class NetworkBalance:
         self._together = _Together(dict.fromkeys(feeds + consumers, table.quantity))
 
     @property
-    def given_up(self) -> int:
+    def left_out(self) -> int:
         """Return of how many intervals some total never came."""
         return self._together.given_up
 
@@ -299,7 +310,7 @@ class EnergyEfficiency:
         self._together = _Together(dict(zip(produced + delivered, self._quantities, strict=True)))
 
     @property
-    def given_up(self) -> int:
+    def left_out(self) -> int:
         """Return of how many intervals some total never came."""
         return self._together.given_up
 
@@ -345,6 +356,7 @@ class MinimumNightFlow:
         self._table = table
         self._zone = zone
         self._night: date | None = None
+        self.left_out = 0  # nights without a whole hour
         self._quarters: dict[int, Fraction] = {}
 
     def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
@@ -371,6 +383,7 @@ class MinimumNightFlow:
         self._night, self._quarters = None, {}
         minimum = minimum_night_flow(quarters)
         if minimum is None:
+            self.left_out += 1
             return
         net = net_night_flow(minimum, exact(self._table.legitimate_m3_per_hour))
         yield Given(
@@ -396,6 +409,7 @@ class ThresholdAlarm:
 
     def __init__(self, table: Alarm, state: bytes = b"") -> None:
         self._table = table
+        self.left_out = 0  # an alarm takes every value that is good
         kept = _decoded(state, _Raised, _Raised(False))
         self._alarm = rules.Alarm(threshold(table), kept.is_raised)
         self.is_acknowledged = kept.is_raised and kept.is_acknowledged
