@@ -73,7 +73,7 @@ class Board:
             if code == WATCHDOG:
                 cause = WDT_RESET
             elif code == RESET:
-                cause = HARD_RESET
+                cause = await self._peripherals.rest()
             elif code == -signal.SIGINT or (code >= 0 and console.was_attended):
                 cause, in_raw_repl = SOFT_RESET, console.is_raw
                 await self._line.write(b"MPY: soft reboot\r\n")
@@ -122,9 +122,12 @@ class Board:
             await self._introduce(cause)
         control, control_end = socket.socketpair()
         wires = {uart: socket.socketpair() for uart in UART_PINS}
-        ends = {"control": control_end.fileno(), **{uart: far.fileno() for uart, (_, far) in wires.items()}}
+        interrupts = self._peripherals.listen()
+        ends = {"control": control_end.fileno(), "interrupts": interrupts.fileno()}
+        ends |= {uart: far.fileno() for uart, (_, far) in wires.items()}
         with contextlib.ExitStack() as theirs:
             theirs.enter_context(control_end)
+            theirs.enter_context(interrupts)
             for _, far in wires.values():
                 far.setblocking(False)  # as a UART with timeout=0
                 theirs.enter_context(far)

@@ -18,7 +18,7 @@ async def serve_control(path: Path, peripherals: AirPeripherals, board: Board) -
         while line := await reader.readline():
             try:
                 _obey(json.loads(line), peripherals, board)
-                answer: dict[str, Any] = {"resets": board.resets, "cause": peripherals.cause, "rom": board.in_rom}
+                answer: dict[str, Any] = {"resets": board.resets, "rom": board.in_rom, **peripherals.state()}
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 answer = {"error": repr(error)}
             writer.write(json.dumps(answer).encode() + b"\n")
@@ -29,13 +29,8 @@ async def serve_control(path: Path, peripherals: AirPeripherals, board: Board) -
 
 
 def _obey(order: dict[str, Any], peripherals: AirPeripherals, board: Board) -> None:
-    for device, faults in order.pop("faults", {}).items():
-        peripherals.set_faults(device, faults)
-    for quantity, value in order.pop("air", {}).items():
-        peripherals.fix(quantity, value)
     if order.pop("download", False):
         board.hold_boot()
     if order.pop("reset", False):
         board.press_en()
-    if order:
-        raise KeyError(next(iter(order)))
+    peripherals.obey(order)

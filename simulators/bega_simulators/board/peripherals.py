@@ -1,82 +1,39 @@
-"""What hangs on an air node's pins, and the chip's own parts: answers the shims, one request a line."""
+"""The chip's own parts and what hangs on its pins: answers the shims, one request a line, and obeys the bench."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import re
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from decimal import Decimal
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from bega.clock import mono_ms
-from bega.devices import driver_class
 from bega_protocols.errors import ConfigError
+from bega_simulators.board.chip import DEEPSLEEP_RESET, HARD_RESET, PIN_WAKE, PWRON_RESET, WDT_RESET, Chip
+from bega_simulators.board.pins import Pins, Pulses
+from bega_simulators.board.radio import Bluetooth, Wifi
+from bega_simulators.board.sensors import I2C_PINS, UART_PINS, Form, Sensor, Values, hang
 from bega_simulators.hosts.i2c import I2cBus, NotAcknowledged
 
-PWRON_RESET, HARD_RESET, WDT_RESET = 1, 2, 3
-IDLE, CONNECTING, GOT_IP, NO_AP_FOUND = 1000, 1001, 1010, 201
-NO_SUCH_DEVICE = 19  # errno of an address that nobody acknowledges
-JOINING_MS = 200
+__all__ = ["HARD_RESET", "PWRON_RESET", "UART_PINS", "USUAL_SENSORS", "WDT_RESET", "AirPeripherals"]
+
+NO_SUCH_DEVICE, TIMED_OUT = 19, 116  # errnos of the ESP32's I2C: nobody acknowledges; a line is held down
 BREATHE_EVERY_MS = 1000
-# The wiring of the simulated board, stated here and not read from the firmware: a wrong board file must fail.
-UART_PINS = {"uart1": (33, 32), "uart2": (17, 16)}  # tx, rx of the board
-I2C_PINS = {"i2c0": (22, 21)}  # scl, sda
 FASTEST_I2C_HZ = 100_000  # of the slowest of them, an SCD41
-PARITIES = {"N": None, "E": 0, "O": 1}
 BITS_A_BYTE = 10  # start, eight, stop
+INVERTS_RX = 4  # machine.UART.INV_RX
+RX, RX_IDLE = 1, 4096  # interrupts of a UART
+INTERRUPT_BYTES = 16  # each, since MicroPython reads on until it has what it asked for
 USUAL_SENSORS = ("pms=pms5003@uart2", "sht=sht4x@i2c0")
-SENSOR = re.compile(r"(?P<name>[A-Za-z0-9_-]+)=(?P<device>[a-z0-9_]+)@(?P<bus>[a-z0-9]+)(:(?P<address>0x[0-9a-f]{2}))?")
-
-Values = dict[tuple[str, str], float]
-Form = tuple[int, int, int | None, int]  # baud, bits, parity, stop bits
-
-
-class Sensor(NamedTuple):
-    """One device made of code on one of the board's buses."""
-
-    name: str
-    device: str  # its folder under devices
-    bus: str
-    address: int  # 0 on a serial line
-    form: Form  # of a serial line
-    sim: Any
-
-
-def hang(text: str, seed: int) -> Sensor:
-    """Return what NAME=DEVICE@BUS says, or NAME=DEVICE@BUS:0xADDRESS. Raises ConfigError if it cannot be."""
-    found = SENSOR.fullmatch(text)
-    if not found:
-        raise ConfigError(f"sensor {text}: write it as NAME=DEVICE@BUS or NAME=DEVICE@BUS:0x44")
-    kind, *usual = driver_class(found["device"]).line.split()
-    if found["bus"] not in {"serial": UART_PINS, "i2c": I2C_PINS}.get(kind, ()):
-        raise ConfigError(
-            f"sensor {text}: {found['device']} is for {kind}; here are {', '.join((*UART_PINS, *I2C_PINS))}"
-        )
-    sim = import_module(f"bega_protocols.devices.{found['device']}.sim").Sim({}, seed)
-    if kind == "serial":
-        baud, form = usual
-        return Sensor(
-            found["name"],
-            found["device"],
-            found["bus"],
-            0,
-            (int(baud), int(form[0]), PARITIES[form[1]], int(form[2])),
-            sim,
-        )
-    address = int(found["address"], 16) if found["address"] else getattr(sim, "address", None)
-    if address is None:
-        raise ConfigError(f"sensor {text}: say its address, as {text}:0x44")
-    return Sensor(found["name"], found["device"], found["bus"], address, (0, 0, None, 0), sim)
 
 
 class AirPeripherals:
-    """The peripherals of one air node from power-on to power-off.
+    """The peripherals of one node from power-on to power-off.
 
-    faults: {"pms": {...}, "sht": {...}, "wifi": {"away"}}, with the names that the devices' simulators give them.
+    faults: {"pms": {...}, "sht": {...}, "wifi": {"away"}, "i2c0": {"nak", "held"}, "uart2": {"noise"}}, those of the
+    sensors with the names that the devices' simulators give them.
     """
 
     def __init__(self, seed: int, air: Callable[[], Values], sensors: Iterable[str] = USUAL_SENSORS) -> None:
@@ -84,65 +41,113 @@ class AirPeripherals:
 
         Raises ConfigError if a sensor cannot be, or two are in each other's way.
         """
-        self.cause = PWRON_RESET
-        self.watchdog_due_ms: int | None = None
-        self.reset_asked = False
+        self.chip = Chip(seed)
+        self.pins = Pins(self._interrupt)
+        self.wifi = Wifi()
+        self.bluetooth = Bluetooth(self.chip.address(2), lambda: None)
+        self._parts: list[Any] = [self, self.chip, self.pins, self.wifi, self.bluetooth]
         self._sensors = {sensor.name: sensor for sensor in (hang(text, seed) for text in sensors)}
         places = [(sensor.bus, sensor.address) for sensor in self._sensors.values()]
         if len(set(places)) < len(places):
             raise ConfigError("two sensors on one serial line, or at one address")
+        self.pins.moved.append(self._moved)
         self._seed = seed
         self._air = air
         self._fixed: Values = {}
-        self._watchdog_ms = 0
-        self._wifi_on = False
-        self._wifi_since_ms: int | None = None
-        self._wifi_faults: set[str] = set()
-        shared = {sensor.address: sensor.sim for sensor in self._sensors.values() if sensor.bus in I2C_PINS}
-        self._i2c = I2cBus(shared, mono_us)
+        self._i2c = I2cBus({s.address: s for s in self._sensors.values() if s.bus in I2C_PINS}, mono_us)
         self._i2c_wired = False
         self._uart_forms: dict[str, Form] = {}
+        self._uart_irqs: dict[str, int] = {}
+        self._uart_bytes: dict[str, int] = {}  # sent to the board since its boot
+        self._wire_faults: dict[str, set[str]] = {wire: set() for wire in (*UART_PINS, *I2C_PINS)}
+        self._wake_on: dict[int, int] = {}
+        self._events: socket.socket | None = None
         self._breathed_ms = mono_ms() - BREATHE_EVERY_MS
-        self._pins: dict[int, int] = {}
-        self._rtc = [2000, 1, 1, 5, 0, 0, 0, 0]  # what the chip shows after power-on, until somebody sets it
 
     @property
     def devices(self) -> list[str]:
         """Return which devices hang here, by their folders' names."""
         return [sensor.device for sensor in self._sensors.values()]
 
-    def power_on(self, cause: int) -> None:
-        """Forget what a reset forgets; `cause` is what the firmware will read."""
-        self.cause = cause
-        self.watchdog_due_ms = None
-        self.reset_asked = False
-        self._wifi_on = False
-        self._wifi_since_ms = None
-        self._uart_forms.clear()
-        self._i2c_wired = False
+    @property
+    def cause(self) -> int:
+        """Return why the chip booted last."""
+        return self.chip.cause
 
-    def set_faults(self, device: str, faults: list[str]) -> None:
-        """Let a device fail in these ways and no other; raises KeyError if there is no such device."""
-        found: set[str] = self._wifi_faults if device == "wifi" else self._sensors[device].sim.faults
-        found.clear()
-        found.update(faults)
+    @property
+    def reset_asked(self) -> bool:
+        """Return whether the power, or the reset, is to end the interpreter."""
+        return self.chip.reset_asked
+
+    @reset_asked.setter
+    def reset_asked(self, asked: bool) -> None:
+        self.chip.reset_asked = asked
 
     def fix(self, quantity: str, value: float) -> None:
         """Let the air have this value from now on, whatever the town says."""
         self._fixed[quantity, ""] = value
         self.breathe()
 
+    @property
+    def watchdog_due_ms(self) -> int | None:
+        """Return when the watchdog bites, None while it is not started."""
+        return self.chip.watchdog_due_ms
+
+    def power_on(self, cause: int) -> None:
+        """Forget what a reset forgets; `cause` is what the firmware will read."""
+        if cause != DEEPSLEEP_RESET:  # there `rest` did it, and some pins hold their level
+            self.pins.reset(after_sleep=False, wakers=())
+        self.chip.power_on(cause)
+        self.wifi.reset()
+        self.bluetooth.reset()
+        self._uart_forms.clear()
+        self._uart_irqs.clear()
+        self._uart_bytes.clear()
+        self._i2c_wired = False
+        self._wake_on.clear()
+
+    def listen(self) -> socket.socket:
+        """Return the end of a new wire on which interrupts come, sixteen bytes each."""
+        if self._events is not None:
+            self._events.close()
+        self._events, theirs = socket.socketpair()
+        self._events.setblocking(False)
+        theirs.setblocking(False)
+        return theirs
+
+    async def rest(self) -> int:
+        """Let go of the pins, sleep if the firmware asked for that, and return the cause of the next boot."""
+        self.pins.reset(self.chip.asleep, self._wake_on)
+        return await self.chip.rest()
+
+    def state(self) -> dict[str, Any]:
+        """Return what the bench shows of the board."""
+        return {
+            "cause": self.chip.cause,
+            "asleep": self.chip.asleep,
+            "advertises": self.bluetooth.advertises,
+            "powered": {sensor.name: sensor.powered for sensor in self._sensors.values() if sensor.pin is not None},
+        }
+
+    def obey(self, order: dict[str, Any]) -> None:
+        """Do what the bench says; docs/firmware.md lists its words. Raises KeyError, TypeError or ValueError."""
+        for word, facts in order.items():
+            obeyed: Callable[[Any], None] | None = getattr(self, "_order_" + word, None)
+            if obeyed is None:
+                raise KeyError(word)
+            obeyed(facts)
+
     def breathe(self) -> None:
         """Bring the air to the sensors."""
         self._breathed_ms = mono_ms()
-        for (quantity, part), value in {**self._air(), **self._fixed}.items():
-            for sensor in self._sensors.values():
-                with suppress(KeyError):  # it does not measure that
-                    sensor.sim.set(quantity, part, Decimal(str(value)))
+        air = {**self._air(), **self._fixed}
+        for sensor in self._sensors.values():
+            sensor.breathe(air)
 
     def answer(self, request: dict[str, Any]) -> Any:
         """Return what a shim asked for; raises OSError with the errno that the firmware shall see."""
-        asked: Callable[..., Any] = getattr(self, "_do_" + request.pop("op"))
+        name = "do_" + request.pop("op")
+        asked: Callable[..., Any] = next(getattr(part, name) for part in self._parts if hasattr(part, name))
         return asked(**request)
 
     async def serial(self, uart: str, wire: socket.socket) -> None:
@@ -163,7 +168,7 @@ class AirPeripherals:
         chance = random.Random(self._seed)
         while True:
             self._breathe_now_and_then()
-            await self._say(sensor, sensor.sim.tick(mono_ms()), writer, chance)
+            await self._say(sensor, sensor.tick(mono_ms()), writer, chance)
             await asyncio.sleep(0.1)
 
     async def _obey(self, sensor: Sensor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -171,10 +176,11 @@ class AirPeripherals:
         chance = random.Random(self._seed + 1)
         while command := await reader.read(256):
             if self._uart_forms.get(sensor.bus) == sensor.form:
-                await self._say(sensor, sensor.sim.answer(command) or b"", writer, chance)
+                await self._say(sensor, sensor.answer(command) or b"", writer, chance)
 
     async def _say(self, sensor: Sensor, said: bytes, writer: asyncio.StreamWriter, chance: random.Random) -> None:
         """Send it in pieces, in the time that they take; who listens with another form hears something else."""
+        whole = said
         while said:
             piece = said[: chance.randint(1, 12)]
             said = said[len(piece) :]
@@ -182,58 +188,119 @@ class AirPeripherals:
             form = self._uart_forms.get(sensor.bus)
             if form is None:
                 continue  # nobody listens yet: lost
-            if form != sensor.form:
+            if form != sensor.form or "noise" in self._wire_faults[sensor.bus]:
                 piece = chance.randbytes(max(1, len(piece) * form[0] // sensor.form[0]))
             writer.write(piece)
+            self._uart_bytes[sensor.bus] = self._uart_bytes.get(sensor.bus, 0) + len(piece)
+            self._uart_event(sensor.bus, RX)
             await writer.drain()
+        if whole:
+            self._uart_event(sensor.bus, RX_IDLE)
 
     def _breathe_now_and_then(self) -> None:
         if mono_ms() - self._breathed_ms >= BREATHE_EVERY_MS:
             self.breathe()
 
+    def _interrupt(self, name: str) -> None:
+        """Let the interpreter know; one that does not listen for long misses it, as the chip's queue overflows."""
+        if self._events is not None:
+            with suppress(OSError):
+                self._events.send(name.encode().ljust(INTERRUPT_BYTES))
+
+    def _uart_event(self, uart: str, kind: int) -> None:
+        if self._uart_irqs.get(uart, 0) & kind:
+            self._interrupt(f"{uart} {kind}")
+
+    def _moved(self, pin: int, level: int) -> None:
+        for sensor in self._sensors.values():
+            if sensor.pin == pin:
+                sensor.supply(bool(level))
+        if self._wake_on.get(pin) == level:
+            self.chip.wake(PIN_WAKE)
+
+    # What the bench orders, named after its word.
+
+    def _order_faults(self, faults: dict[str, list[str]]) -> None:
+        for device, named in faults.items():
+            self.set_faults(device, named)
+
+    def set_faults(self, device: str, faults: list[str]) -> None:
+        """Let a device, a wire or "wifi" fail in these ways and no other; raises KeyError if there is none such."""
+        if device in self._sensors:
+            self._sensors[device].fail(faults)
+            return
+        found = self.wifi.faults if device == "wifi" else self._wire_faults[device]
+        found.clear()
+        found.update(faults)
+
+    def _order_hung(self, faults: dict[str, list[str]]) -> None:
+        for device, named in faults.items():
+            self._sensors[device].hang_up(named)
+
+    def _order_air(self, air: dict[str, float]) -> None:
+        for quantity, value in air.items():
+            self.fix(quantity, value)
+
+    def _order_reset(self, asked: bool) -> None:
+        if asked:
+            self.chip.reset()
+
+    def _order_brownout(self, asked: bool) -> None:
+        if asked:
+            self.chip.reset(PWRON_RESET, memory_stays=True)
+
+    def _order_power_cut(self, asked: bool) -> None:
+        if asked:
+            self.chip.reset(PWRON_RESET)
+
+    def _order_pins(self, levels: dict[str, int | None]) -> None:
+        for pin, level in levels.items():
+            self.pins.drive(int(pin), level)
+
+    def _order_pulses(self, pulses: dict[str, dict[str, Any]]) -> None:
+        for pin, facts in pulses.items():
+            self.pins.pulse(int(pin), Pulses(**facts))
+
+    def _order_volts(self, volts: dict[str, float]) -> None:
+        for pin, value in volts.items():
+            self.pins.set_voltage(int(pin), value)
+
+    def _order_wifi(self, order: dict[str, Any]) -> None:
+        self.wifi.obey(order)
+
+    def _order_idf_heap(self, facts: dict[str, int]) -> None:
+        self.chip.set_idf_heap(**facts)
+
     # What the shims ask, named after their `op`.
 
-    def _do_reset_cause(self) -> int:
-        return self.cause
+    def do_wake_on(self, pins: list[int], level: int) -> None:
+        self._wake_on = dict.fromkeys(pins, level)
 
-    def _do_unique_id(self) -> str:
-        return (0x24_0A_C4_00_00_00 + self._seed % 2**24).to_bytes(6, "big").hex()
-
-    def _do_reset(self) -> None:
-        self.reset_asked = True
-
-    def _do_rtc(self, datetime: list[int] | None) -> list[int]:
-        if datetime is not None:
-            self._rtc = datetime
-        return self._rtc
-
-    def _do_wdt(self, timeout_ms: int) -> None:
-        self._watchdog_ms = timeout_ms
-        self._do_wdt_feed()
-
-    def _do_wdt_feed(self) -> None:
-        self.watchdog_due_ms = mono_ms() + self._watchdog_ms
-
-    def _do_pin_get(self, pin: int) -> int:
-        return self._pins.get(pin, 0)
-
-    def _do_pin_set(self, pin: int, value: int) -> None:
-        self._pins[pin] = value
-
-    def _do_uart_init(self, uart: int, baud: int, bits: int, parity: int | None, stop: int, tx: int, rx: int) -> None:
+    def do_uart_init(
+        self, uart: int, baud: int, bits: int, parity: int | None, stop: int, tx: int, rx: int, invert: int = 0
+    ) -> None:
         name = f"uart{uart}"
         self._uart_forms.pop(name, None)
         if UART_PINS.get(name) == (tx, rx):
-            self._uart_forms[name] = (baud, bits, parity, stop)
+            self._uart_forms[name] = (baud, bits, parity, -stop if invert & INVERTS_RX else stop)
 
-    def _do_i2c_init(self, bus: int, scl: int, sda: int, freq: int) -> None:
+    def do_uart_end(self, uart: int) -> None:
+        self._uart_forms.pop(f"uart{uart}", None)
+
+    def do_uart_any(self, uart: int) -> int:
+        return self._uart_bytes.get(f"uart{uart}", 0)
+
+    def do_uart_irq(self, uart: int, trigger: int) -> None:
+        self._uart_irqs[f"uart{uart}"] = trigger
+
+    def do_i2c_init(self, bus: int, scl: int, sda: int, freq: int) -> None:
         self._i2c_wired = I2C_PINS.get(f"i2c{bus}") == (scl, sda) and freq <= FASTEST_I2C_HZ
 
-    def _do_i2c_scan(self, bus: int) -> list[int]:
-        return self._i2c.scan() if self._i2c_wired else []
+    def do_i2c_scan(self, bus: int) -> list[int]:
+        return self._i2c.scan() if self._i2c_wired and not self._wire_faults[f"i2c{bus}"] else []
 
-    def _do_i2c_write(self, bus: int, address: int, data: str) -> int:
-        self._check_bus()
+    def do_i2c_write(self, bus: int, address: int, data: str) -> int:
+        self._check_bus(bus)
         self._breathe_now_and_then()
         try:
             self._i2c.write(address, bytes.fromhex(data))
@@ -241,36 +308,17 @@ class AirPeripherals:
             raise OSError(NO_SUCH_DEVICE, "no acknowledgement") from None
         return len(data) // 2
 
-    def _do_i2c_read(self, bus: int, address: int, size: int) -> str:
-        self._check_bus()
+    def do_i2c_read(self, bus: int, address: int, size: int) -> str:
+        self._check_bus(bus)
         try:
             return self._i2c.read(address, size).hex()
         except NotAcknowledged:
             raise OSError(NO_SUCH_DEVICE, "no acknowledgement") from None
 
-    def _do_wlan_active(self, on: bool | None) -> bool:
-        if on is not None:
-            self._wifi_on = on
-            if not on:
-                self._wifi_since_ms = None
-        return self._wifi_on
-
-    def _do_wlan_connect(self, ssid: str | None, key: str | None) -> None:
-        if self._wifi_on:
-            self._wifi_since_ms = mono_ms()
-
-    def _do_wlan_disconnect(self) -> None:
-        self._wifi_since_ms = None
-
-    def _do_wlan_status(self) -> int:
-        if self._wifi_since_ms is None:
-            return IDLE
-        if "away" in self._wifi_faults:
-            return NO_AP_FOUND
-        return GOT_IP if mono_ms() - self._wifi_since_ms >= JOINING_MS else CONNECTING
-
-    def _check_bus(self) -> None:
-        if not self._i2c_wired:
+    def _check_bus(self, bus: int) -> None:
+        if "held" in self._wire_faults.get(f"i2c{bus}", ()):
+            raise OSError(TIMED_OUT, "a line is held down")
+        if not self._i2c_wired or "nak" in self._wire_faults[f"i2c{bus}"]:
             raise OSError(NO_SUCH_DEVICE, "nothing on these pins")
 
 

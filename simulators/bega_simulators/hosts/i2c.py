@@ -10,7 +10,9 @@ from bega.clock import Clock
 class Addressed(Protocol):
     """What a device's Sim offers to a bus."""
 
-    faults: set[str]
+    @property
+    def faults(self) -> set[str]:
+        """Return in what ways it fails."""
 
     def tick(self, now_ms: int) -> bytes:
         """Let it be `now_ms`."""

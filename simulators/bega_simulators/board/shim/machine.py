@@ -1,4 +1,5 @@
 # The board's `machine`: names, arguments and errors of MicroPython's ESP32 port, answered by the simulator.
+# Only what every program needs is here; the classes are loaded when they are first named.
 import sys
 
 _path = sys.path
@@ -8,21 +9,38 @@ try:
 finally:
     sys.path = _path
 
-import io
-
-from _board import call, serial_file
+import _board
+from _board import call
 
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
+PIN_WAKE, EXT0_WAKE, EXT1_WAKE, TIMER_WAKE, TOUCHPAD_WAKE, ULP_WAKE = 2, 2, 3, 4, 5, 6
+SLEEP, DEEPSLEEP = 2, 4
+_PARTS = {"Pin": "_pin", "Counter": "_counter", "I2C": "_i2c", "SoftI2C": "_i2c", "UART": "_uart", "ADC": "_adc"}
+_PARTS["SPI"] = "_spi"
 
-_FILE_DESCRIPTOR = 10  # MP_STREAM_GET_FILENO: asyncio polls what this ioctl names
+
+def __getattr__(name):
+    if name not in _PARTS:
+        raise AttributeError(name)
+    part = getattr(_board.load(_PARTS[name]), name)
+    globals()[name] = part
+    return part
 
 
 def reset_cause():
     return call("reset_cause")
 
 
+def wake_reason():
+    return call("wake_reason")
+
+
 def unique_id():
     return bytes.fromhex(call("unique_id"))
+
+
+def freq(hz=None):
+    return call("freq", hz=hz) if hz is None else call("freq", hz=hz) and None
 
 
 def reset():
@@ -31,75 +49,43 @@ def reset():
         call("reset_cause")
 
 
-class Pin:
-    IN, OUT, OPEN_DRAIN = 1, 3, 7
-    PULL_DOWN, PULL_UP = 1, 2
-
-    def __init__(self, id, mode=-1, pull=-1, *, value=None):
-        self._id = id
-        if value is not None:
-            self.value(value)
-
-    def value(self, x=None):
-        if x is None:
-            return call("pin_get", pin=self._id)
-        call("pin_set", pin=self._id, value=int(x))
-
-    def on(self):
-        self.value(1)
-
-    def off(self):
-        self.value(0)
-
-    def __int__(self):
-        return self._id
+def deepsleep(time_ms=0):
+    call("deepsleep", ms=time_ms)
+    while True:
+        call("reset_cause")
 
 
-class I2C:
-    def __init__(self, id, *, scl, sda, freq=400000, timeout=50000):
-        self._bus = id
-        call("i2c_init", bus=id, scl=int(scl), sda=int(sda), freq=freq)
+def lightsleep(time_ms=0):
+    import time
 
-    def scan(self):
-        return call("i2c_scan", bus=self._bus)
-
-    def writeto(self, addr, buf, stop=True):
-        return call("i2c_write", bus=self._bus, address=addr, data=bytes(buf).hex())
-
-    def readfrom(self, addr, nbytes, stop=True):
-        return bytes.fromhex(call("i2c_read", bus=self._bus, address=addr, size=nbytes))
-
-    def readfrom_into(self, addr, buf, stop=True):
-        buf[:] = self.readfrom(addr, len(buf))
+    time.sleep_ms(time_ms)
 
 
-class UART(io.IOBase):
-    INV_TX, INV_RX = 8, 4
+def disable_irq():
+    before, _board.masked = _board.masked, 1
+    return before
 
-    def __init__(self, id, baudrate=115200, bits=8, parity=None, stop=1, **more):
-        self._id = id
-        self._file = serial_file(id)
-        self.init(baudrate, bits, parity, stop, **more)
 
-    def init(self, baudrate=115200, bits=8, parity=None, stop=1, *, tx=-1, rx=-1, rxbuf=256, txbuf=256, timeout=0):
-        call("uart_init", uart=self._id, baud=baudrate, bits=bits, parity=parity, stop=stop, tx=int(tx), rx=int(rx))
-
-    def ioctl(self, request, argument):
-        return self._file.fileno() if request == _FILE_DESCRIPTOR else 0
-
-    def read(self, nbytes=-1):
-        return self._file.read(nbytes)
-
-    def readinto(self, buf, nbytes=-1):
-        return self._file.readinto(buf)
-
-    def write(self, buf):
-        return self._file.write(buf)
+def enable_irq(state):
+    _board.masked = state
+    if _board._interrupts:
+        _board.drain()
 
 
 class RTC:
+    def __init__(self, id=0):
+        pass
+
     def datetime(self, datetimetuple=None):
-        return call("rtc", datetime=datetimetuple)
+        now = call("rtc", datetime=datetimetuple)
+        return tuple(now) if datetimetuple is None else None
+
+    def memory(self, data=None):
+        if data is None:
+            return bytes.fromhex(call("rtc_memory", data=None))
+        if len(data) > 2048:
+            raise ValueError("buffer too long")
+        call("rtc_memory", data=bytes(data).hex())
 
 
 class WDT:
