@@ -419,12 +419,12 @@ def test_a_line_on_which_all_are_silent_is_one_finding():
 def test_one_silent_device_among_living_ones_is_named():
     everyone = [watched("m1", "cellar", True), watched("m2", "cellar", False, 1000)]
     (finding,) = wrong.silent(everyone, {}, 61_000)
-    assert finding.what == "m1 is silent" and "never" in finding.evidence and "Others" in finding.remedy
+    assert finding.what == "m1 is silent" and "never" in finding.evidence and "others" in finding.remedy
 
 
 def test_a_gateway_says_what_it_lacks():
     found = list(wrong.of_gateway(True, 7, False, False, 9, 0))
-    assert [finding.stops_readings for finding in found] == [True, False, False]
+    assert [finding.stops_readings for finding in found] == [True, False, True], "what waits does not arrive"
     assert list(wrong.of_gateway(False, 0, False, True, 0, NOW_MS)) == [], "a start is given its time"
 
 

@@ -27,7 +27,7 @@ from bega.web import bind, serve
 from bega_gateway.build import Clocks, Ground
 from bega_gateway.config import Page as PageTable
 from bega_gateway.config import examine
-from bega_gateway.doctor.finding import Finding
+from bega_gateway.doctor.finding import PORT, Finding
 from bega_gateway.edge.derive import ThresholdAlarm
 from bega_gateway.health import Health, Watched
 from bega_gateway.lines.station import Station
@@ -97,6 +97,7 @@ class Corner:
         self.wall_ms = NOW_MS
         self.restarted = []
         self.found = []
+        self.ports = []
         self._folder = folder
         self._password_hash = password_hash
         self._listener = bind("page.listen", "127.0.0.1:0")
@@ -181,6 +182,7 @@ class Corner:
                 restart_line=self._restart,
                 acknowledge=self._acknowledge,
                 examine=self._examine,
+                ports=lambda config: self.ports,
             )
             self.health = health
             self.site = Site(PageTable(listen="127.0.0.1:0", password_hash=self._password_hash), seen)
@@ -486,12 +488,48 @@ def test_an_examination_is_shown_and_names_no_household(browser, tmp_path):
         press(page, "Examine")
         page.wait_for_selector("text=Examined 0 s ago")
         text = page.locator("#wrong").inner_text()
-        assert "the broker refuses" in text and EVIL in text
+        assert "The broker refuses" in text and EVIL in text
         assert "unit 7" not in text and "a line is silent" not in text
         assert violations(page) == []
         corner.pass_by(901_000)
         page.reload()
-        assert "the broker refuses" not in page.locator("#wrong").inner_text()
+        assert "The broker refuses" not in page.locator("#wrong").inner_text()
+
+
+def test_one_cause_is_said_once(browser, tmp_path):
+    """What is silent, and why the examination says it is, were two cards; a port that is gone was none for minutes."""
+    with Corner(tmp_path) as corner, opened(browser) as page:
+        for station in corner.stations:
+            corner.say(station.name, Reading("pm2_5", 9))
+        corner.pass_by(60_000)
+        for who in corner.health.watched:
+            corner.health._look(who)
+        corner.found = [Finding("silent", "air-1 says nothing", "devices.air-1", "seen", "look", True)]
+        corner.ports = [Finding("gone", "the adapter is gone", "lines.pms-2.port", "missing", "plug it in", True, PORT)]
+        corner.do(corner.site._causes.look())
+        page.goto(corner.address)
+        assert page.locator("#wrong h3").all_inner_texts() == [
+            "The adapter is gone",
+            "air-0 is silent",
+            "air-1 is silent",
+        ]
+        press(page, "Examine")
+        titles = page.locator("#wrong h3").all_inner_texts()
+        assert titles == [
+            "The adapter is gone", "air-0 is silent", "Examined 0 s ago: what was so then", "air-1 says nothing"
+        ]  # fmt: skip
+        corner.pass_by(1000)
+        corner.say("air-1", Reading("pm2_5", 9))
+        corner.pass_by(60_000)
+        page.reload()
+        assert "air-1 is silent" in page.locator("#wrong").inner_text(), "again: what was found then explains nothing"
+
+
+def test_a_start_is_not_called_good(browser, tmp_path):
+    with Corner(tmp_path) as corner, opened(browser) as page:
+        page.goto(corner.address)
+        assert "Nothing yet; 3 devices or nodes have not been heard" in page.locator("#wrong").inner_text()
+        assert page.locator("#wrong .good").count() == 0
 
 
 def test_a_line_is_begun_anew(browser, tmp_path):
@@ -715,7 +753,7 @@ def test_a_gateway_shows_listens_restarts_and_keeps_what_was_acknowledged(sensor
     eventually(lambda: "Acknowledge" in ask(page)[2], "the alarm can be acknowledged")
     cookie, token = cookie_and_token(page)
     assert ask(page, "/examine", {"token": token}, cookie)[0] == 303
-    assert "nothing listens" in ask(page)[2].partition("Examined")[2]
+    assert "Nothing listens" in ask(page)[2].partition("Examined")[2]
     assert ask(page, "/lines/pms/listen", {"token": token}, cookie)[0] == 303
     eventually(lambda: "<code><span>42 4d" in ask(page, "/lines/pms")[2], "bytes are shown")
     assert ask(page, "/lines/pms/restart", {"token": token}, cookie)[0] == 303

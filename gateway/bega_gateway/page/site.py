@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -34,15 +35,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bega import look
 from bega.listen import is_this_machine
 from bega_gateway import config as settings
-from bega_gateway.doctor.finding import Finding, in_order
 from bega_gateway.edge import tables
-from bega_gateway.page import password, words, wrong
+from bega_gateway.page import password, words
 from bega_gateway.page.attempts import Attempts
+from bega_gateway.page.causes import Causes
 from bega_gateway.page.hour import hour_svg
 from bega_gateway.page.listening import Listening
 from bega_gateway.page.recent import Device, Recent
 from bega_gateway.page.sessions import Sessions
-from bega_gateway.page.view import Seen, View, how, said
+from bega_gateway.page.view import Seen, View, said
 from bega_protocols.errors import ConfigError
 from bega_protocols.record import Record
 
@@ -55,14 +56,11 @@ REFRESH = "x-refresh"  # on what the script asks by itself: nobody has used the 
 STATIC = Path(__file__).parent / "static"
 TICK_S = 2.0
 DRAIN_OVER_TICKS = 30  # a minute
+PORTS_EVERY_TICKS = 5
 MOST_FORM = 4_096  # bytes
 FORM_WITHIN_S = 5.0
 MOST_LISTENING = 4  # lines at once
-MOST_FINDINGS = 12  # shown
 MOST_PLOTS = 40  # of one device
-EXAMINES_FOR_S = 120.0
-EXAMINED_FOR_MS = 900_000  # so long is what was found shown
-NEW_FOR_MS = 15_000  # so long after the start nobody is missed
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -101,9 +99,7 @@ class Site:
         self._view = View(seen, self._recent, shows_personal=bool(table.password_hash))
         self._listening: dict[str, Listening] = {}
         self._drain: deque[tuple[int, int]] = deque(maxlen=DRAIN_OVER_TICKS)  # (when, acknowledged)
-        self._began_ms = self._clocks.mono_ms()
-        self._examining = asyncio.Lock()
-        self._examined: tuple[int, list[Finding]] | None = None  # when, and what was found
+        self._causes = Causes(seen, self._view)
         seen.ground.recorder.listen(self._take)
 
     def app(self) -> ASGIApp:
@@ -127,9 +123,11 @@ class Site:
         return _Guarded(Starlette(routes=routes, exception_handlers=handlers), not self._password_hash)
 
     async def run(self) -> None:
-        """End what has lasted long enough, and see how the spool drains, until cancelled."""
+        """End what has lasted long enough, see how the spool drains and whether ports are there, until cancelled."""
         try:
-            while True:
+            for tick in count():
+                if tick % PORTS_EVERY_TICKS == 0:
+                    await self._causes.look()
                 self._drain.append((self._clocks.mono_ms(), self._seen.publisher.acknowledged))
                 for name, listening in list(self._listening.items()):
                     if self._clocks.mono_ms() >= listening.ends_ms or not self._is_current(name, listening):
@@ -144,13 +142,10 @@ class Site:
 
     async def overview(self, request: Request) -> Response:
         """Return the first page."""
-        found = self._findings()
         return self._page(
             request,
             "overview.html",
-            findings=found[:MOST_FINDINGS],
-            more_findings=max(0, len(found) - MOST_FINDINGS),
-            examined=self._lately(),
+            **self._causes.shown(),
             alarms=self._view.alarms(),
             facts=self._facts(),
             lines=self._view.lines(),
@@ -160,11 +155,7 @@ class Site:
 
     async def examine(self, request: Request) -> Response:
         """Look closer: at brokers, ports, disk and clock, as `bega gateway doctor` does. One at a time."""
-        if self._examining.locked():
-            raise ConfigError("Somebody has it look already; wait a minute.")
-        async with self._examining, asyncio.timeout(EXAMINES_FOR_S):
-            found = await self._seen.examine()
-        self._examined = self._clocks.mono_ms(), found
+        await self._causes.examine()
         return _see("/?done=examined")
 
     async def line(self, request: Request) -> Response:
@@ -328,34 +319,6 @@ class Site:
         if self._view.is_shown((record.source, record.device)):
             self._recent.take(record, arrival_ms, simulated)
 
-    def _findings(self) -> list[Finding]:
-        ground, config, publisher = self._seen.ground, self._seen.config(), self._seen.publisher
-        now_ms = self._clocks.mono_ms()
-        is_new = now_ms - self._began_ms < NEW_FOR_MS
-        is_connected = publisher.connected_to is not None
-        spool = ground.spool
-        found = list(
-            wrong.of_gateway(spool.failing, spool.waiting, is_connected, is_new, spool.depth, self._clocks.wall_ms())
-        )
-        own = config.gateway.name
-        watched = [
-            who
-            for who in ground.health.watched
-            if self._view.is_shown((own, who.name) if who.kind == "device" else (who.name, ""))
-        ]
-        ways = {name: how(line) for name, line in config.lines.items()}
-        found += wrong.silent(watched, ways, now_ms)
-        return in_order(found)
-
-    def _lately(self) -> dict[str, Any] | None:
-        """Return what the last examination found, None where that is long ago."""
-        if self._examined is None:
-            return None
-        examined_ms, found = self._examined
-        age_ms = self._clocks.mono_ms() - examined_ms
-        shown = self._view.of_shown(found)[:MOST_FINDINGS]
-        return {"ago": words.lasting(age_ms), "findings": shown} if age_ms < EXAMINED_FOR_MS else None
-
     def _facts(self) -> list[tuple[str, str]]:
         spool, publisher = self._seen.ground.spool, self._seen.publisher
         uplink = f"connected to {publisher.connected_to}" if publisher.connected_to else "not connected"
@@ -366,7 +329,7 @@ class Site:
             ("Waiting to be sent", f"{spool.depth} messages{self._drains(spool.depth)}"),
             ("Spool", f"{spool.used_bytes / 1e6:.1f} of {spool.quota_bytes / 1e6:.0f} MB"),
             ("Not yet on the disk", f"{spool.waiting} messages"),
-            ("Running for", words.lasting(self._clocks.mono_ms() - self._began_ms)),
+            ("Running for", words.lasting(self._clocks.mono_ms() - self._causes.began_ms)),
         ]
 
     def _drains(self, depth: int) -> str:

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 from bega_gateway import config as settings
 from bega_gateway.doctor.finding import Finding
+from bega_gateway.doctor.look import Look
+from bega_gateway.doctor.ports import of_ports
 from bega_gateway.edge.tables import Band
 from bega_gateway.health import NODE_SILENCE_S, quiet_after_s
 from bega_gateway.lines.station import PERSONAL
@@ -30,6 +32,10 @@ COMPUTED_GAP_MS = 300_000  # what is computed comes when it does; what is farthe
 SETTINGS_TOLD = ("address", "secondary_address", "unit", "profile", "baud")  # what tells one device from its neighbours
 
 
+def _ports_now(config: Config) -> Iterable[Finding]:
+    return of_ports(config, Look())
+
+
 @dataclass(frozen=True)
 class Seen:
     """The gateway, as the page needs it."""
@@ -42,6 +48,7 @@ class Seen:
     restart_line: Callable[[str], Awaitable[bool]]  # whether it runs; raises ConfigError where nothing was done
     acknowledge: Callable[[str], Awaitable[None]]  # raises ConfigError if there is nothing to know
     examine: Callable[[], Awaitable[list[Finding]]]  # what `bega gateway doctor` finds; it may take a minute
+    ports: Callable[[Config], Iterable[Finding]] = _ports_now  # what is wrong with them; quick
 
 
 @dataclass
@@ -98,6 +105,15 @@ class View:
         """Return whether what `device` says may be on the page: a household's only where there is a password."""
         return self._shows_personal or self._seen.config().audience_of(*device) != PERSONAL
 
+    def watched(self) -> list[Watched]:
+        """Return who should be heard and is shown."""
+        own = self._seen.config().gateway.name
+        return [
+            who
+            for who in self._seen.ground.health.watched
+            if self.is_shown((own, who.name) if who.kind == "device" else (who.name, ""))
+        ]
+
     def hidden(self) -> int:
         """Return how many devices and nodes are not shown."""
         config = self._seen.config()
@@ -135,8 +151,8 @@ class View:
         own = self._seen.config().gateway.name
         shown = [station for station in stations if self.is_shown((own, station.name))]
         rows = [self._station_row(station) for station in shown] + list(self._node_rows(name))
-        is_node_line = isinstance(table, settings.MqttLine)
-        why_not = "Nodes come over a broker: there are no bytes to show." if is_node_line else "No device is read here."
+        is_node_line = isinstance(table, settings.MqttLine | settings.UplinkLine)
+        why_not = "Nodes bring records: there are no bytes to show." if is_node_line else "No device is read here."
         if len(shown) < len(stations):
             why_not = "A household's device is on this line: its bytes are shown only after a login."
         can_listen = bool(stations) and len(shown) == len(stations)
@@ -313,6 +329,8 @@ def how(table: settings.Line) -> str:
         return f"I2C bus /dev/i2c-{table.bus}"
     if isinstance(table, settings.BleLine):
         return f"Bluetooth adapter {table.adapter}"
+    if isinstance(table, settings.UplinkLine):
+        return f"our nodes on {table.port}, {table.baud} 8N1"
     return f"our nodes, by {table.broker}"
 
 

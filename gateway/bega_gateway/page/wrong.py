@@ -23,18 +23,19 @@ def silent(watched: Iterable[Watched], names: dict[str, str], now_ms: int) -> It
         if len(quiet) == len(members) and len(members) > 1:
             since_ms = now_ms - max(_heard_ms(who) for who in members)
             evidence = f"none of its {len(members)} devices was heard for {words.lasting(since_ms)}"
-            remedy = f"Look at {names.get(line, line)}: the adapter, the supply, the wires of the whole line."
-            what = f"Line {line} is silent"
+            remedy = f"look at {names.get(line, line)}: the adapter, the supply, the wires of the whole line"
+            what = f"the whole line {line} is silent"
             yield Finding("line silent", what, f"lines.{line}", evidence, remedy, True, LINE)
             continue
         for who in quiet:
-            never = "never, since the start" if who.heard_mono_ms() is None else "until then it was heard"
-            evidence = f"silent for {words.lasting(now_ms - _heard_ms(who))}; {never}; {who.damaged()} damaged frames"
+            lasts = words.lasting(now_ms - _heard_ms(who))
+            evidence = f"never heard, waited for {lasts}" if who.heard_mono_ms() is None else f"last heard {lasts} ago"
+            evidence += f"; {who.damaged()} damaged frames" if who.damaged() else "; not one damaged frame"
             others = len(members) - len(quiet)
             remedy = (
-                "Others on this line are heard: look at the device itself, its supply and its address."
+                "others on this line are heard: look at the device itself, its supply and its address"
                 if others
-                else f"Look at {names.get(line, line)}, then at the device's supply and its wires."
+                else f"look at {names.get(line, line)}, then at the device's supply and its wires"
             )
             where = f"{who.kind}s.{who.name}"
             yield Finding(f"{who.kind} silent", f"{who.name} is silent", where, evidence, remedy, True, DEVICE)
@@ -47,16 +48,16 @@ def of_gateway(
     if disk_fails:
         evidence = f"{in_memory} records wait in memory, and a power cut would lose them"
         remedy = "df -h; is the card full, or read-only?"
-        what = "The disk takes nothing"
+        what = "the disk takes nothing"
         yield Finding("disk takes nothing", what, "gateway.state_dir", evidence, remedy, True, DISK)
     if wall_ms < CLOCK_FLOOR_MS:
-        remedy = "timedatectl; records go without a time until the clock is right."
+        remedy = "timedatectl; records go without a time until the clock is right"
         seen = "it shows a time before this release"
-        yield Finding("clock not set", "The clock is wrong", "this machine", seen, remedy, False, CLOCK_UNSET)
+        yield Finding("clock not set", "the clock is wrong", "this machine", seen, remedy, False, CLOCK_UNSET)
     if not is_connected and not is_new:
-        remedy = "Nothing is lost: records wait here. The log says why: journalctl -u bega-gateway"
-        seen = f"{depth} messages wait in the spool"
-        yield Finding("uplink down", "No broker can be reached", "uplink", seen, remedy, False, UPLINK)
+        remedy = "Examine says why, and so does the log: journalctl -u bega-gateway -n 50"
+        seen = f"{depth} messages wait on the disk, and none is lost"
+        yield Finding("uplink down", "no broker can be reached", "uplink", seen, remedy, True, UPLINK)
 
 
 def _heard_ms(who: Watched) -> int:
