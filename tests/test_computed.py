@@ -539,6 +539,42 @@ def test_a_sensor_that_is_read_every_five_minutes_has_a_whole_hour(tmp_path):
     assert broken[:2] == [Reading("coverage", 40), Reading("pm2_5_mean_1h", 8000, -3, "", SUSPECT)]
 
 
+@pytest.mark.parametrize(
+    ("device", "table", "every_min", "coverage"),
+    [
+        ("every_s = 600", "", 10, 60),
+        ("every_s = 60", "sample_every_s = 600", 10, 60),
+        ("every_s = 90", "", 1.5, 60),
+        ("every_s = 600", "", 15, 40),  # as slow as that, and called a ten-minute sensor: a third is missing
+        ("every_s = 3600", "", 30, 30),  # a sample stands for a quarter of an hour at most
+        ("every_s = 60", "", 10, 6),
+    ],
+)
+def test_the_index_of_a_slow_sensor_rests_on_what_its_samples_stand_for(tmp_path, device, table, every_min, coverage):
+    text = FILE.replace('driver = "pms5003"', f'driver = "pms5003"\n{device}')
+    index = f'[air_index.air]\ninputs = ["street"]\nus_aqi = true\nevery_s = 0.01\n{table}\n'
+    (tmp_path / "gateway.toml").write_text(text + index)
+    config, problems = settings.examine(tmp_path / "gateway.toml")
+    assert not problems
+
+    async def read():
+        async with running(tmp_path, config) as (recorder, records):
+            for step in range(round(180 / every_min)):
+                time_ms = START_MS - round(step * every_min * 60_000)
+                await recorder.record("street", [[Reading("pm2_5", 8)]], time_ms)
+            await asyncio.sleep(0.1)
+            return {reading.quantity: reading.value for reading in readings_of(records, "air")[-1]}
+
+    told = asyncio.run(read())
+    enough = {"pm_index": 2, "pm2_5_mean_1h": 80, "us_aqi": 44}
+    assert told == {"coverage": coverage, **(enough if coverage >= 45 else {})}
+
+
+def test_a_sample_stands_for_a_quarter_of_an_hour_at_most(tmp_path):
+    told = complaints(tmp_path, '[air_index.air]\ninputs = ["street"]\nsample_every_s = 1800\n')
+    assert len(told) == 1 and "sample_every_s" in told[0], told
+
+
 def test_a_full_spool_drops_no_alarm(tmp_path):
     config = configuration(tmp_path, '[alarms.dust]\ninput = "street"\nquantity = "pm2_5"\nabove = 50\n')
     assert config.storage_class_of("gw-1", "dust") == "alarm"
@@ -648,10 +684,11 @@ def test_the_example_that_a_newcomer_copies_gives_a_record_of_each_of_its_calcul
     assert Reading("pm2_5_corrected", 50, -1) in of(records, "pms")[0].readings
 
 
-def test_a_mean_begins_anew_when_its_device_is_read_at_another_pace(tmp_path):
+def test_what_is_made_of_samples_begins_anew_when_its_device_is_read_at_another_pace(tmp_path):
     mean = '[means.street-1h]\ninput = "street"\nquantities = ["pm2_5"]\n' + TOTALS
+    mean += '[air_index.air]\ninputs = ["street"]\n'
     before = configuration(tmp_path, mean)
     slower = msgspec.structs.replace(before.devices["street"], every_s=300.0)
     after = msgspec.structs.replace(before, devices={**before.devices, "street": slower})
     assert plan(before, before).begin == []
-    assert set(plan(before, after).begin) == {"lines.pms", "means.street-1h"}
+    assert set(plan(before, after).begin) == {"lines.pms", "means.street-1h", "air_index.air"}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bega_gateway.edge.air_index import band, hour_mean
+from bega_gateway.edge.air_index import ParticulateHour, band, hour_mean
 from bega_gateway.edge.balance import Metered, balance
 from bega_gateway.edge.derive import EnergyEfficiency
 from bega_gateway.edge.intervals import QUARTER_MS
@@ -20,6 +20,7 @@ from bega_gateway.edge.night_flow import minimum_night_flow, night_of
 from bega_gateway.edge.register import Limits, Sample
 from bega_gateway.edge.tables import Efficiency
 from bega_gateway.edge.totals import Totals
+from bega_gateway.edge.us_aqi import ParticulateHours, nowcast, us_aqi
 from bega_protocols.reading import GOOD, SUSPECT, Reading
 
 WEEKS = 1000 if os.environ.get("BEGA_PROFILE") == "nightly" else 20
@@ -108,6 +109,40 @@ def test_european_index_of_weeks(seeds):
                 assert mean == int(exact + Fraction(1, 2)), seed
                 bins = pd.cut([mean], [-1, 50, 150, 500, 900, 1400, 10**9], labels=[1, 2, 3, 4, 5, 6])
                 assert band("pm2_5", mean) == bins[0], seed
+
+
+@each_week
+def test_indices_of_slow_sensors_of_weeks(seeds):
+    """A sample each 2 to 15 minutes: by pandas a minute without one is filled from the next, so far as that reaches."""
+    for seed in seeds:
+        chance = Random(seed)
+        minutes = chance.randrange(2, 16)
+        end_ms = start_ms(seed) // MINUTE_MS * MINUTE_MS + 16 * 3_600_000
+        times, time_ms = [], end_ms - 16 * 3_600_000
+        while (time_ms := time_ms + minutes * MINUTE_MS + chance.choice([0, 500, 30_000, 900_000])) < end_ms:
+            times.append(time_ms)
+        tenths = [chance.randrange(0, 2000) for _ in times]
+        series = pd.Series(tenths, index=pd.to_datetime(times, unit="ms"), dtype="Int64")
+        filled = series.resample("1min", closed="right", label="right").last().bfill(limit=minutes - 1)
+        hour, hours = ParticulateHour(), ParticulateHours()
+        for time_ms, tenth in zip(times, tenths, strict=True):
+            hour.add(time_ms, [Reading("pm2_5", tenth, -1)], minutes)
+            hours.add(time_ms - 1, [Reading("pm2_5", tenth, -1)], minutes)  # its minutes begin at a whole one
+        now = pd.to_datetime(end_ms, unit="ms")
+        means: list[Fraction | None] = []
+        for age in range(12):
+            until = now - pd.Timedelta(hours=age)
+            last = filled[(filled.index > until - pd.Timedelta(hours=1)) & (filled.index <= until)].dropna()
+            means.append(Fraction(int(last.sum()), 10 * len(last)) if len(last) >= 45 else None)
+            if age == 0:
+                expected = {"coverage": len(last)}
+                if means[0] is not None:
+                    expected["pm2_5_mean_1h"] = int(means[0] * 10 + Fraction(1, 2))
+                    expected["pm_index"] = band("pm2_5", expected["pm2_5_mean_1h"])
+        assert {reading.quantity: reading.value for reading in hour.readings(end_ms)} == expected, seed
+        cast = nowcast(means)
+        index = [] if cast is None else [Reading("us_aqi", us_aqi("pm2_5", cast))]
+        assert hours.readings(end_ms - 1) == index, seed
 
 
 @each_week

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bega.clock import CLOCK_FLOOR_MS
 from bega_gateway.build import Part
 from bega_gateway.edge import tables, us_aqi
-from bega_gateway.edge.air_index import BANDS_UGM3, HOUR_MS, ParticulateHour
+from bega_gateway.edge.air_index import BANDS_UGM3, HOUR_MS, ParticulateHour, minutes_of
 from bega_gateway.edge.derive import (
     EnergyEfficiency,
     IntervalMeans,
@@ -49,7 +49,7 @@ def _calculation(config: Config, table: tables.Derived | tables.Treated, state: 
     if isinstance(table, tables.Totals):
         return IntervalTotals(table, zone, state)
     if isinstance(table, tables.Means):
-        return IntervalMeans(table, zone, tables.sample_ms(config, table))
+        return IntervalMeans(table, zone, tables.sample_ms(config, table, table.input))
     if isinstance(table, tables.NightFlow):
         return MinimumNightFlow(table, zone)
     if isinstance(table, tables.Balance):
@@ -143,27 +143,29 @@ def _time_of(record: Record, arrival_ms: int, is_for_alarm: bool) -> int | None:
 async def _air_index(ground: Ground, config: Config, name: str, table: tables.AirIndex) -> Part:
     """Return what gives the index of some devices, beginning with the hour that the feed remembers."""
     clocks, feed_store = ground.clocks, ground.feed_store
-    inputs = [config.input_of(given) for given in table.inputs]
+    # How long a sample of each input stands for, in minutes.
+    inputs = {config.input_of(given): minutes_of(tables.sample_ms(config, table, given)) for given in table.inputs}
     hour = ParticulateHour()
     hours = ParticulateHours() if table.us_aqi else None
     simulated_until_ms = 0
     since_ms = clocks.wall_ms() - (us_aqi.HOURS if hours else 1) * HOUR_MS
-    for source, device in inputs if feed_store else []:
+    for (source, device), minutes in inputs.items() if feed_store else ():
         assert feed_store
         for quantity, point in await feed_store.points(source, device, since_ms):
             if quantity in BANDS_UGM3 and point.value is not None and point.quality == GOOD:
                 readings = [Reading(quantity, *parse_decimal(point.value))]
-                hour.add(point.time_ms, readings)
+                hour.add(point.time_ms, readings, minutes)
                 if hours:
-                    hours.add(point.time_ms, readings)
+                    hours.add(point.time_ms, readings, minutes)
                 simulated_until_ms = max(simulated_until_ms, point.time_ms * point.simulated)
 
     def take(record: Record, arrival_ms: int, simulated: bool) -> None:
         time_ms = _time_of(record, arrival_ms, False)
+        minutes = inputs[record.source, record.device]
         if time_ms is not None:
-            hour.add(time_ms, record.readings)
+            hour.add(time_ms, record.readings, minutes)
             if hours:
-                hours.add(time_ms, record.readings)
+                hours.add(time_ms, record.readings, minutes)
 
     async def give() -> None:
         while True:

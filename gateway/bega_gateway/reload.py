@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bega_gateway.config import Config, Device, MqttLine, Node
-from bega_gateway.edge.tables import Means, Treated, inputs_of, sample_ms
+from bega_gateway.edge.tables import AirIndex, Derived, Means, Treated, inputs_of, sample_ms
 
 # What is put to use without a new start; all else of [gateway], and these tables, are bound at the start.
 LIVE_KEYS = ("commit_window_s", "spool_quota_mb", "time_zone")
@@ -58,7 +58,7 @@ def parts(config: Config) -> dict[str, Any]:
                     msgspec.structs.replace(table, label=""),
                     inputs,
                     config.gateway.time_zone,
-                    sample_ms(config, table) if isinstance(table, Means) else 0,
+                    _samples_ms(config, table),
                 )
     return found
 
@@ -77,6 +77,13 @@ def settled(before: Config, after: Config) -> tuple[Config, list[str]]:
     live = {key: getattr(after.gateway, key) for key in LIVE_KEYS if hasattr(after.gateway, key)}
     gateway = msgspec.structs.replace(before.gateway, **live)
     return msgspec.structs.replace(after, gateway=gateway, **bound), waiting
+
+
+def _samples_ms(config: Config, table: Derived) -> list[int]:
+    """Return how long a sample of each input stands for, where that matters: it begins anew with another pace."""
+    if not isinstance(table, Means | AirIndex):
+        return []
+    return [sample_ms(config, table, given) for given in inputs_of(table)]
 
 
 def _unseen(row: Device | Node) -> Device | Node:

@@ -7,7 +7,10 @@ this is a *PM index*, and says so.
 
 The bands are published as ranges of whole numbers; between them we take the
 upper bound as inclusive, on the mean rounded to 0.1 µg/m³ (our choice).
-Coverage: an hourly mean needs 75 % of the hour (2008/50/EC, Annex VII).
+Coverage: an hourly mean needs 75 % of the hour (2008/50/EC, Annex VII). The
+hour is counted in minutes; a sensor that measures less often has its sample
+stand for each minute since the one before, for a quarter of an hour at most:
+four samples are the least that an hour's mean is made of (our choice).
 """
 
 from __future__ import annotations
@@ -23,7 +26,13 @@ BANDS_UGM3 = {"pm2_5": (5, 15, 50, 90, 140), "pm10": (15, 45, 120, 195, 270)}
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
 NEEDED_MINUTES = 45
+LONGEST_MINUTES = 15  # that one sample stands for
 AHEAD_MS = 60_000  # what is measured by a clock that is this much ahead still counts, once its time has come
+
+
+def minutes_of(sample_ms: int) -> int:
+    """Return how many minutes a sample stands for that is taken every `sample_ms`; 1 where that is not known (0)."""
+    return max(1, min(LONGEST_MINUTES, -(-sample_ms // MINUTE_MS)))
 
 
 def band(quantity: str, mean_tenths: int) -> int:
@@ -55,12 +64,16 @@ class ParticulateHour:
     def __init__(self) -> None:
         self._samples: dict[str, list[tuple[int, Fraction]]] = {quantity: [] for quantity in BANDS_UGM3}
 
-    def add(self, time_ms: int, readings: list[Reading]) -> None:
-        """Take the good readings of particulates from one record, measured at `time_ms`."""
+    def add(self, time_ms: int, readings: list[Reading], minutes: int = 1) -> None:
+        """Take the good readings of particulates from one record, measured at `time_ms`.
+
+        minutes: so long a sample of this device stands for, up to the moment when it is measured.
+        """
         for reading in readings:
             if reading.quantity in self._samples and reading.quality == GOOD and not reading.part:
                 value = Fraction(reading.value) * Fraction(10) ** reading.exp10
-                self._samples[reading.quantity].append((time_ms, value))
+                times_ms = range(time_ms, time_ms - minutes * MINUTE_MS, -MINUTE_MS)
+                self._samples[reading.quantity] += [(each_ms, value) for each_ms in times_ms]
 
     def readings(self, now_ms: int) -> list[Reading]:
         """Return the index and what it rests on: `coverage` always, means and `pm_index` where 45 minutes hold data."""

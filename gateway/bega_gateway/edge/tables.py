@@ -33,6 +33,7 @@ class AirIndex(Table, frozen=True, kw_only=True):
     inputs: list[str]  # devices, or node/device
     label: str = ""
     every_s: Seconds = 60.0
+    sample_every_s: Annotated[float, msgspec.Meta(gt=0, le=900)] | None = None  # as under [means]: 15 minutes at most
     us_aqi: bool = False  # the index of the US EPA beside the European one
 
 
@@ -187,9 +188,9 @@ def decimal(number: float) -> tuple[int, int]:
     return int(fraction / Fraction(10) ** exp10), exp10
 
 
-def sample_ms(config: Config, table: Means) -> int:
-    """Return how long a sample of the input of a mean stands for; 0 where that is not known."""
-    source, name = config.input_of(table.input)
+def sample_ms(config: Config, table: Means | AirIndex, given: str) -> int:
+    """Return how long a sample of the input `given` of a mean stands for; 0 where that is not known."""
+    source, name = config.input_of(given)
     device = config.devices.get(name) if source == config.gateway.name else None
     every_s = table.sample_every_s or (device.every_s if device else 0)
     return round(1000 * every_s)

@@ -53,15 +53,20 @@ class ParticulateHours:
     def __init__(self) -> None:
         self._minutes: dict[str, dict[int, tuple[int, Fraction]]] = {"pm2_5": {}, "pm10": {}}
 
-    def add(self, time_ms: int, readings: Sequence[Reading]) -> None:
-        """Take the good readings of particulates from one record, measured at `time_ms`."""
+    def add(self, time_ms: int, readings: Sequence[Reading], minutes: int = 1) -> None:
+        """Take the good readings of particulates from one record, measured at `time_ms`.
+
+        minutes: so long a sample of this device stands for, up to the moment when it is measured.
+        """
+        latest = time_ms // MINUTE_MS
         for reading in readings:
-            minutes = self._minutes.get(reading.quantity)
-            if minutes is None or reading.quality != GOOD or reading.part:
+            known = self._minutes.get(reading.quantity)
+            if known is None or reading.quality != GOOD or reading.part:
                 continue
-            count, total = minutes.get(time_ms // MINUTE_MS, (0, Fraction(0)))
             value = Fraction(reading.value) * Fraction(10) ** reading.exp10
-            minutes[time_ms // MINUTE_MS] = count + 1, total + value
+            for minute in range(latest - minutes + 1, latest + 1):
+                count, total = known.get(minute, (0, Fraction(0)))
+                known[minute] = count + 1, total + value
 
     def readings(self, now_ms: int) -> list[Reading]:
         """Return `us_aqi`, the worse of the two, where at least two of the latest three hours hold data.
