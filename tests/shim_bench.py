@@ -30,7 +30,7 @@ class Bench:
 
         meanwhile(peripherals) is awaited, if it is a coroutine function, once the program printed "go".
         """
-        return asyncio.run(self._run(program, meanwhile))
+        return asyncio.run(self.running(program, meanwhile))
 
     def reboot(self, cause: int | None = None) -> None:
         """Reset, as the program or the bench asked for it, or with this cause."""
@@ -40,7 +40,8 @@ class Bench:
 
         self.peripherals.power_on(asyncio.run(rest()) if cause is None else cause)
 
-    async def _run(self, program: str, meanwhile: Callable[[AirPeripherals], Any] | None) -> Any:
+    async def running(self, program: str, meanwhile: Callable[[AirPeripherals], Any] | None = None) -> Any:
+        """See run."""
         control, control_end = socket.socketpair()
         wires = {uart: socket.socketpair() for uart in UARTS}
         interrupts = self.peripherals.listen()

@@ -19,6 +19,7 @@ from bega.ready import require_place, write_ready
 from bega_protocols.devices.bthome.sim import OBJECTS, Sim
 from bega_protocols.errors import ConfigError
 from bega_simulators.hosts.ble_air import Air, host_on
+from bega_simulators.hosts.ble_board import follow
 from bega_simulators.hosts.ble_strangers import strangers
 from bega_simulators.hosts.org_bluez import OrgBluez
 from bega_simulators.hosts.private_bus import BusMissing, PrivateBus
@@ -64,6 +65,14 @@ def _parser() -> argparse.ArgumentParser:
         "--speed", type=town_speed, default=1.0, help="how fast the town's day runs; advertising does not"
     )
     parser.add_argument("--beacons", type=int, default=20, help="strangers that advertise too (default 20)")
+    parser.add_argument(
+        "--board",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="CONTROL",
+        help="a virtual board whose Bluetooth is on this air: the `control` of its ready file",
+    )
     parser.add_argument("--ready-file", type=Path, help="JSON with bus and sensors, written once all is up")
     return parser
 
@@ -86,6 +95,7 @@ async def _run(args: argparse.Namespace) -> None:
         await bluez.start()
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(air.run()), tasks.create_task(_live(Town(args.seed), clock, sims))]
+            running += [tasks.create_task(follow(air, control)) for control in args.board]
             write_ready(args.ready_file, _facts(bus.address))
             await stop.wait()
             for task in running:
