@@ -22,6 +22,7 @@ from bega_gateway.control import Origin
 from bega_gateway.lines.asked import AskedLine
 from bega_gateway.lines.errand import CUT, DOWN, LATE, SILENT, UNANSWERED, Done
 from bega_gateway.lines.mqtt import NodeLine
+from bega_gateway.lines.nodes import NodeRecords
 from bega_gateway.lines.station import Station
 from bega_protocols.ask import Ask
 from bega_protocols.errors import ConfigError, LineError
@@ -160,11 +161,14 @@ def test_a_line_that_is_ended_ends_an_errand_in_hand():
 # ------------------------------------------------------------------ nodes
 
 
+def nothing_stored() -> NodeRecords:
+    return NodeRecords(lambda *_: asyncio.Future(), lambda _: None, {})
+
+
 @contextlib.asynccontextmanager
 async def nodes(url: str):
     line = NodeLine(
-        "nodes", ["air-1"], lambda: mqtt.connect(url, "gw-1-nodes"), lambda *_: asyncio.Future(), lambda _: None, {},
-        wall_ms=lambda: None, mono_ms=mono_ms,
+        "nodes", ["air-1"], lambda: mqtt.connect(url, "gw-1-nodes"), nothing_stored(), lambda: None, mono_ms,
     )  # fmt: skip
     running = asyncio.create_task(line.run())
     try:
@@ -242,10 +246,10 @@ def test_a_node_that_does_not_answer_is_said_after_the_expiry(mosquitto):
 
 def test_a_node_whose_broker_is_away_or_that_is_nobodys_gets_nothing():
     async def scene():
-        away = NodeLine(
-            "nodes", ["air-1"], lambda: mqtt.connect("mqtt://localhost:1", "x"), lambda *_: asyncio.Future(),
-            lambda _: None, {}, wall_ms=lambda: None, mono_ms=mono_ms,
-        )  # fmt: skip
+        def connect():
+            return mqtt.connect("mqtt://localhost:1", "x")
+
+        away = NodeLine("nodes", ["air-1"], connect, nothing_stored(), lambda: None, mono_ms)
         with pytest.raises(SessionLost):
             await away.command("air-1", "blink", "a", b"{}")
         acts = Acts(OneNode(away), None, lambda: 1000 * NOW_S)

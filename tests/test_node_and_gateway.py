@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from bega.mqtt import Message
 from bega.outbox.spool import Head
 from bega_gateway.lines.mqtt import NodeLine
+from bega_gateway.lines.nodes import NodeRecords
 from bega_protocols import senml
 from bega_protocols.reading import Reading
 from bega_protocols.record import UNKNOWN, Record
@@ -125,12 +126,14 @@ class Gateway:
             "nodes",
             [NODE],
             connect=self._connect,
-            store=self._store,
-            skip_to=lambda head: self._uncommitted.append((head, None)),
-            heads=dict(disk.heads),
+            records=NodeRecords(
+                self._store,
+                skip_to=lambda head: self._uncommitted.append((head, None)),
+                heads=dict(disk.heads),
+                has_room=lambda: self.has_room,
+            ),
             wall_ms=lambda: None,
             mono_ms=lambda: 0,
-            has_room=lambda: self.has_room,
         )
         self._serving = self._loop.create_task(line.run())
         self._run()

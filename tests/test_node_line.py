@@ -20,6 +20,7 @@ from bega.threads import UnwaitedThreads
 from bega_gateway.lines import mqtt as line_module
 from bega_gateway.lines import nodes as nodes_module
 from bega_gateway.lines.mqtt import NodeLine
+from bega_gateway.lines.nodes import NodeRecords
 from bega_protocols import senml
 from bega_protocols.reading import Reading
 from bega_protocols.record import SYNCHRONISED, Record
@@ -55,11 +56,9 @@ async def node_line(path: Path, url: str, nodes: tuple[str, ...] = (NODE,), *, r
             "nodes",
             list(nodes),
             connect=lambda: mqtt.connect(url, "gw-nodes"),
-            store=store,
-            skip_to=spool.set_head,
-            heads=await spool.heads(),
+            records=NodeRecords(store, spool.set_head, await spool.heads(), options.pop("has_room", spool.has_room)),
             mono_ms=mono_ms,
-            **{"wall_ms": lambda: NOW_MS, "has_room": spool.has_room, **options},
+            **{"wall_ms": lambda: NOW_MS, **options},
         )
         serving = asyncio.create_task(line.run()) if runs else None
         try:
@@ -601,7 +600,7 @@ def test_no_lie_is_stored_as_a_record_of_another_nor_acknowledged_before_it_is_s
             return taken[-1][3]
 
         line = NodeLine(
-            "nodes", [NODE, "air-2"], None, store, skipped.append, {}, lambda: NOW_MS, lambda: 0
+            "nodes", [NODE, "air-2"], None, NodeRecords(store, skipped.append, {}), lambda: NOW_MS, lambda: 0
         )  # fmt: skip
         session = Collecting()
         queue: asyncio.Queue[str] = asyncio.Queue()
@@ -649,18 +648,18 @@ def test_no_node_names_more_boots_than_it_can_hold(monkeypatch):
             waiting.append(asyncio.get_running_loop().create_future())
             return waiting[-1]
 
-        line = NodeLine("nodes", [NODE], None, store, lambda head: None, {}, lambda: None, lambda: 0)
+        line = NodeLine("nodes", [NODE], None, NodeRecords(store, lambda head: None, {}), lambda: None, lambda: 0)
         queue: asyncio.Queue[str] = asyncio.Queue()
         for boot in range(1, 200):
             await line._take(Collecting(), mqtt.Message(f"node/{NODE}/up", pack(1, boot=boot)), queue)
         assert len(line.records._accepted) == 50
         assert line.refused == 149
-        await line._take(Collecting(), mqtt.Message(f"node/{NODE}/status", b"{}"), queue)
+        await line._take(Collecting(), mqtt.Message(f"node/{NODE}/status", b'{"holds":[]}'), queue)
         assert len(line.records._accepted) == 50, "what waits for its commit is not forgotten"
         for stored in waiting:
             stored.set_result(None)
         await asyncio.sleep(0)
-        await line._take(Collecting(), mqtt.Message(f"node/{NODE}/status", b"{}"), queue)
+        await line._take(Collecting(), mqtt.Message(f"node/{NODE}/status", b'{"holds":[]}'), queue)
         assert len(line.records._accepted) == len(line.records._stored) == HEADS_KEPT
 
     run(work())

@@ -6,6 +6,7 @@ Each kind of line is imported only where one is configured: what a gateway does 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from bega_protocols.record import Record
 if TYPE_CHECKING:
     from bega_gateway.edge.derive import Calculation, ThresholdAlarm
     from bega_gateway.lines.asked import Wire
+    from bega_gateway.lines.nodes import NodeRecords
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -125,6 +127,8 @@ async def part(ground: Ground, config: Config, place: str, states: dict[str, byt
     line = config.lines[name]
     if isinstance(line, settings.MqttLine):
         return await _node_line(ground, config, name, line)
+    if isinstance(line, settings.UplinkLine):
+        return await _uplink_line(ground, config, name, line)
     return _device_line(ground, config, name, line, states)
 
 
@@ -273,32 +277,66 @@ async def _node_line(ground: Ground, config: Config, name: str, line: settings.M
     """
     from bega_gateway.lines.mqtt import NodeLine
 
-    clocks, spool, recorder = ground.clocks, ground.spool, ground.recorder
-    nodes = [node for node, table in config.nodes.items() if table.line == name]
-    said = {node: _said_node(recorder, node, config.nodes[node].audience) for node in nodes}
+    nodes, said = _nodes_of(ground, config, name)
     credentials = _credentials(line.ca_file, line.cert_file, line.key_file)
     client_id = f"{config.gateway.name}-{name}"  # the uplink's session on the same broker has the plain name
-
-    def trusted_wall_ms() -> int | None:
-        wall_ms = clocks.wall_ms()
-        return wall_ms if wall_ms >= CLOCK_FLOOR_MS else None
-
     node_line = NodeLine(
         name,
         nodes,
         connect=lambda: mqtt.connect(line.broker, client_id, credentials),
-        store=lambda record, pack, head: recorder.record_of_node(record, pack, head, clocks.wall_ms()),
-        skip_to=spool.set_head,
-        heads=await spool.heads(),
-        wall_ms=trusted_wall_ms,
-        mono_ms=clocks.mono_ms,
-        has_room=spool.has_room,
-        said_name=lambda node: said[node](),
+        records=await _node_records(ground, said),
+        wall_ms=partial(_trusted_wall_ms, ground.clocks),
+        mono_ms=ground.clocks.mono_ms,
     )
     for node in nodes:
         heard = _heard(node_line.heard_mono_ms, node)
         ground.health.watch(Watched(name, "node", node, NODE_SILENCE_S, heard_mono_ms=heard, said_name=said[node]))
     return Part([(name, node_line.run)], node_line, let_go=lambda: ground.health.forget(name))
+
+
+async def _uplink_line(ground: Ground, config: Config, name: str, line: settings.UplinkLine) -> Part:
+    """Return the line of our own nodes on a serial port; of its heads holds what is said above."""
+    from bega_gateway.lines.uplink import UplinkLine, node_key
+
+    nodes, said = _nodes_of(ground, config, name)
+    uplink_line = UplinkLine(
+        name,
+        line,
+        nodes,
+        records=await _node_records(ground, said),
+        key_of=lambda node: node_key(config.nodes[node].key_file),
+        chance=secrets.token_bytes,
+        wall_ms=partial(_trusted_wall_ms, ground.clocks),
+        mono_ms=ground.clocks.mono_ms,
+    )
+    for node in nodes:
+        heard, damaged = _heard(uplink_line.heard_mono_ms, node), partial(uplink_line.damaged, node)
+        ground.health.watch(Watched(name, "node", node, NODE_SILENCE_S, heard, damaged, said_name=said[node]))
+    return Part([(name, uplink_line.run)], uplink_line, let_go=lambda: ground.health.forget(name))
+
+
+def _nodes_of(ground: Ground, config: Config, line: str) -> tuple[list[str], dict[str, Callable[[], str]]]:
+    """Return the nodes of a line, and what gives the name of each for the log."""
+    nodes = [node for node, table in config.nodes.items() if table.line == line]
+    return nodes, {node: _said_node(ground.recorder, node, config.nodes[node].audience) for node in nodes}
+
+
+async def _node_records(ground: Ground, said: dict[str, Callable[[], str]]) -> NodeRecords:
+    from bega_gateway.lines.nodes import NodeRecords
+
+    clocks, spool, recorder = ground.clocks, ground.spool, ground.recorder
+    return NodeRecords(
+        store=lambda record, pack, head: recorder.record_of_node(record, pack, head, clocks.wall_ms()),
+        skip_to=spool.set_head,
+        heads=await spool.heads(),
+        has_room=spool.has_room,
+        said_name=lambda node: said[node](),
+    )
+
+
+def _trusted_wall_ms(clocks: Clocks) -> int | None:
+    wall_ms = clocks.wall_ms()
+    return wall_ms if wall_ms >= CLOCK_FLOOR_MS else None
 
 
 def _heard(heard_mono_ms: dict[str, int], node: str) -> Callable[[], int | None]:

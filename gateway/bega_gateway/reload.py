@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bega_gateway.config import Config, Device, MqttLine, Node
+from bega_gateway.config import Config, Device, MqttLine, Node, UplinkLine
 from bega_gateway.edge.tables import AirIndex, Derived, Means, Treated, inputs_of, sample_ms
 
 # What is put to use without a new start; all else of [gateway], and these tables, are bound at the start.
@@ -46,7 +46,7 @@ def parts(config: Config) -> dict[str, Any]:
     for name, line in config.lines.items():
         devices = {key: _unseen(device) for key, device in config.devices.items() if device.line == name}
         nodes = {key: _unseen(node) for key, node in config.nodes.items() if node.line == name}
-        if devices or isinstance(line, MqttLine):
+        if devices or isinstance(line, MqttLine) or (nodes and isinstance(line, UplinkLine)):
             # Not only equal but of one kind: two kinds of line may have the same keys.
             found[f"lines.{name}"] = (type(line), line, devices, list(devices), nodes)
     for section, rows in config.edge.items():

@@ -27,6 +27,7 @@ from bega_gateway.config.tables import (
     Priority,
     SerialLine,
     Uplink,
+    UplinkLine,
 )
 from bega_gateway.edge.tables import Treated
 
@@ -52,6 +53,7 @@ __all__ = [
     "SerialLine",
     "Treated",
     "Uplink",
+    "UplinkLine",
     "cautions",
     "check",
     "examine",

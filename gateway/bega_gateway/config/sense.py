@@ -29,6 +29,7 @@ from bega_gateway.config.tables import (
     Page,
     SerialLine,
     Uplink,
+    UplinkLine,
 )
 from bega_gateway.edge import tables as edge_tables
 from bega_gateway.edge.tables import Treated, inputs_of
@@ -55,6 +56,9 @@ def cautions(config: Config) -> list[str]:
     if config.page and not is_this_machine(config.page.listen.rpartition(":")[0]):
         way = "an SSH tunnel to 127.0.0.1 is"
         said.append(f"page.listen {config.page.listen} is not encrypted, the password can be read on the way: {way}")
+    for name, node in config.nodes.items():
+        if isinstance(config.lines.get(node.line), UplinkLine) and node.key_file is None:
+            said.append(f"nodes.{name} has no key_file: who gets at the wire of {node.line} can speak in its name")
     return said
 
 
@@ -64,6 +68,9 @@ def missing_files(config: Config) -> Iterator[Problem]:
         file = getattr(config.commands, key)
         if file is not None and _is_missing(file):
             yield f"commands.{key}", f"there is no file {file}"
+    for name, node in config.nodes.items():
+        if node.key_file is not None and _is_missing(node.key_file):
+            yield f"nodes.{name}.key_file", f"there is no file {node.key_file}"
     with_files = {f"lines.{name}": line for name, line in config.lines.items() if isinstance(line, MqttLine)}
     for place, table in [("uplink", config.uplink), *with_files.items()]:
         for key in CREDENTIALS:
@@ -96,8 +103,11 @@ def sense_problems(config: Config, stand_ins: Collection[str] = ()) -> Iterator[
         yield from _device_problems(config, f"devices.{name}", device, stand_ins)
     yield from _sharing_problems(config)
     for name, node in config.nodes.items():
-        if not isinstance(config.lines.get(node.line), MqttLine) and not is_within(f"lines.{node.line}", stand_ins):
-            yield f"nodes.{name}.line", f"{node.line!r} is no line of the kind mqtt"
+        way = config.lines.get(node.line)
+        if not isinstance(way, MqttLine | UplinkLine) and not is_within(f"lines.{node.line}", stand_ins):
+            yield f"nodes.{name}.line", f"{node.line!r} is no line of the kind mqtt or uplink"
+        if node.key_file is not None and isinstance(way, MqttLine):
+            yield f"nodes.{name}.key_file", "is for nodes on an uplink line; over MQTT a certificate says who they are"
         if name == config.gateway.name:
             yield f"nodes.{name}", "is the gateway's own name"
         if name in RESERVED:
@@ -295,7 +305,7 @@ def _sharing_problems(config: Config) -> Iterator[Problem]:
 
 def _port_of(line: Line) -> tuple[str, str]:
     """Return (key, value) of what only one line can have; the value is '' where any number may share."""
-    if isinstance(line, SerialLine | ModbusRtuLine | MbusLine):
+    if isinstance(line, SerialLine | ModbusRtuLine | MbusLine | UplinkLine):
         return "port", line.port
     if isinstance(line, I2cLine):
         return "bus", f"/dev/i2c-{line.bus}"

@@ -114,7 +114,14 @@ class MqttLine(Table, frozen=True, kw_only=True):
     key_file: str | None = None
 
 
-Line = SerialLine | ModbusRtuLine | ModbusTcpLine | MbusLine | I2cLine | BleLine | MqttLine
+class UplinkLine(Table, frozen=True, kw_only=True):
+    """A serial port with our own nodes: one on a cable, or several on one RS-485 bus."""
+
+    port: str
+    baud: Annotated[int, msgspec.Meta(ge=1200, le=1_000_000)] = 115_200  # the same on each node
+
+
+Line = SerialLine | ModbusRtuLine | ModbusTcpLine | MbusLine | I2cLine | BleLine | MqttLine | UplinkLine
 LINES: dict[str, type[Line]] = {
     "serial": SerialLine,
     "modbus-rtu": ModbusRtuLine,
@@ -123,6 +130,7 @@ LINES: dict[str, type[Line]] = {
     "i2c": I2cLine,
     "ble": BleLine,
     "mqtt": MqttLine,
+    "uplink": UplinkLine,
 }
 # Which drivers a kind of line can carry, by the first word of the driver's `line`.
 WIRES = {
@@ -159,6 +167,7 @@ class Node(Table, frozen=True, kw_only=True):
     audience: Audience = "operator"
     storage_class: Kept = "routine"  # a full spool drops the oldest routine records, and never one of billing
     label: str = ""
+    key_file: str | None = None  # on an uplink line: 64 hex digits that the node has too; without, nothing is proved
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

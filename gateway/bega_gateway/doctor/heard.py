@@ -49,6 +49,8 @@ def _of_silent(
         return _of_silent_sensor(status, line, device)
     if isinstance(line, settings.MqttLine):
         return _silent_node(device)
+    if isinstance(line, settings.UplinkLine):
+        return _silent_on_wire(line, device)
     if isinstance(line, MODBUS) and counts.refused > counts.records and not counts.records:
         return _answered_by_another(device, stops=True)
     if counts.damaged and NOISE_SHARE * counts.damaged >= counts.silent and not counts.records:
@@ -56,6 +58,20 @@ def _of_silent(
     if others_live:
         return _silent_among_living(device)
     return _silent(config, device)
+
+
+def _silent_on_wire(line: settings.UplinkLine, device: OfDevice) -> Finding:
+    spoiled = device.counts.damaged > 0
+    remedy = f"does its configuration say {line.baud}, and has it the key of its key_file? are A and B not exchanged?"
+    return Finding(
+        "node silent",
+        f"the node {device.name} does not answer" + (" in a way that makes sense" if spoiled else ""),
+        f"nodes.{device.name}",
+        f"{_age(device)}; {device.counts.damaged} frames were spoiled or without its seal",
+        ("" if spoiled else "see its LED and its supply; ") + remedy + " What it measures it keeps",
+        True,
+        DEVICE,
+    )
 
 
 def _silent_node(device: OfDevice) -> Finding:

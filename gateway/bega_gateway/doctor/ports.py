@@ -20,9 +20,10 @@ def of_ports(config: settings.Config, look: Look) -> Iterator[Finding]:
     """Yield what is missing or closed to the gateway's user."""
     user = _gateway_user(Path(config.gateway.state_dir))
     for name, line in config.lines.items():
-        if not any(device.line == name for device in config.devices.values()):
+        used = [each.line for each in config.devices.values()] + [each.line for each in config.nodes.values()]
+        if name not in used:
             continue
-        if isinstance(line, settings.SerialLine | settings.ModbusRtuLine | settings.MbusLine):
+        if isinstance(line, settings.SerialLine | settings.ModbusRtuLine | settings.MbusLine | settings.UplinkLine):
             yield from _of_file(f"lines.{name}.port", Path(line.port), "dialout", user, look)
         elif isinstance(line, settings.I2cLine):
             yield from _of_file(f"lines.{name}.bus", Path(f"/dev/i2c-{line.bus}"), "i2c", user, look)

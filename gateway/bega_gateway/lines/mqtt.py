@@ -14,8 +14,7 @@ from typing import Any
 
 from bega.clock import Clock
 from bega.mqtt import Message, Session, SessionLost
-from bega.outbox.spool import Head
-from bega_gateway.lines.nodes import NodeRecords, Store
+from bega_gateway.lines.nodes import NodeRecords
 
 log = logging.getLogger(__name__)
 
@@ -33,24 +32,15 @@ class NodeLine:
         name: str,
         nodes: list[str],
         connect: Connect,
-        store: Store,
-        skip_to: Callable[[Head], None],
-        heads: dict[tuple[str, int], int],
+        records: NodeRecords,
         wall_ms: Callable[[], int | None],
         mono_ms: Clock,
-        has_room: Callable[[], bool] = lambda: True,
-        said_name: Callable[[str], str] = str,
     ) -> None:
-        """store(record, pack, head) commits a record with its head; skip_to(head) commits a head alone.
-
-        heads: {(node, boot): seq} as the spool has them; wall_ms gives None while our own clock is not to be trusted.
-        What store was given it commits sooner or later; has_room() tells whether it should be given more.
-        said_name(node): its name for the log, where no household may be.
-        """
+        """wall_ms gives None while our own clock is not to be trusted."""
         self._name = name
         self._nodes = frozenset(nodes)
         self._connect = connect
-        self.records = NodeRecords(store, skip_to, heads, has_room, said_name)
+        self.records = records
         self._wall_ms = wall_ms
         self._mono_ms = mono_ms
         self._down = False

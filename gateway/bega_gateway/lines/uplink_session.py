@@ -11,7 +11,7 @@ from collections.abc import Callable
 from bega_protocols import uplink
 from bega_protocols.errors import WireError
 
-GIVE_UP_AFTER = 3  # questions without an answer, and the session is over: the node may have lost it with its power
+GIVE_UP_AFTER = 5  # questions without an answer, and the session is over: the node may have lost it with its power
 MOST_QUEUED = 100  # messages to one node; a command more than that is refused by who would send it
 
 
@@ -42,6 +42,11 @@ class Session:
     def is_open(self) -> bool:
         """Return whether there is a session."""
         return self._session != b""
+
+    @property
+    def is_asking(self) -> bool:
+        """Return whether a question is open, into which nothing more can be put."""
+        return self._asked != b""
 
     @property
     def has_room(self) -> bool:
@@ -77,7 +82,7 @@ class Session:
         """Nothing that makes sense came back in time."""
         self.silence += 1
         if self.silence >= GIVE_UP_AFTER:
-            self._end()
+            self.end()
 
     def hear(self, block: bytes, may_begin: Callable[[str], bool]) -> list[tuple[int, bytes]] | None:
         """Return the messages that an answer completes; None if this is no answer to what was asked.
@@ -105,7 +110,7 @@ class Session:
             return None
         if not may_begin(chip):
             return None
-        self._end()
+        self.end()
         self._session = session
         self._session_key = uplink.session_key(self._key, name, self._nonce, answered)
         self._nonce = b""  # an answer that comes twice begins nothing
@@ -127,17 +132,13 @@ class Session:
             return self._messages.feed(frame.body[uplink.TURN_HEAD :])
         except WireError:
             self.damaged += 1
-            self._end()
+            self.end()
             return None
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Forget the session; what was on its way in it is lost, what is queued is not."""
         self._session = self._session_key = self._asked = self._outgoing = b""
         self._messages = uplink.Messages()
         self._count = 0
         self.silence = 0
         self.has_more = False
-
-    def end(self) -> None:
-        """Begin anew: the node said something that cannot be."""
-        self._end()
