@@ -315,9 +315,9 @@ PATHS += ["/devices/node-1/bme280", "/devices/node-1", "/nothing"]
 # ------------------------------------------------------------------ what is seen
 
 
-@pytest.mark.parametrize("size", [PHONE, LAPTOP], ids=["phone", "laptop"])
-def test_every_page_is_clean_by_axe_and_no_wider_than_the_screen(browser, corner, size):
-    with opened(browser, size, refused=(404,)) as page:
+@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "light"), (LAPTOP, "dark")], ids=["phone", "laptop by night"])
+def test_every_page_is_clean_by_axe_and_no_wider_than_the_screen(browser, corner, size, scheme):
+    with opened(browser, size, refused=(404,), color_scheme=scheme) as page:
         page.goto(corner.address)
         assert page.url.endswith("/login")
         assert violations(page) == [] and page.evaluate(WIDER) <= 0
@@ -513,6 +513,7 @@ def test_one_cause_is_said_once(browser, tmp_path):
             "air-0 is silent",
             "air-1 is silent",
         ]
+        assert page.get_by_role("link", name="lines.pms-2.port").get_attribute("href") == "/lines/pms-2"
         press(page, "Examine")
         titles = page.locator("#wrong h3").all_inner_texts()
         assert titles == [

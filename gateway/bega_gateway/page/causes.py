@@ -7,18 +7,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bega_gateway.doctor.finding import Finding, in_order
 from bega_gateway.page import words, wrong
-from bega_gateway.page.view import Seen, View, how
+from bega_gateway.page.view import Seen, View, address, how
 from bega_protocols.errors import ConfigError
 
 MOST_FINDINGS = 12  # shown
 EXAMINES_FOR_S = 120.0
 EXAMINED_FOR_MS = 900_000  # so long is what was found shown
+STOPS, STOPS_UPLINK = "This stops readings now.", "Readings wait here until it is mended."
 NEW_FOR_MS = 15_000  # so long after the start nobody is missed
+
+
+class Told(NamedTuple):
+    """A finding as it is shown: a sentence, its place, and the page of that place, '' where there is none."""
+
+    what: str
+    where: str
+    address: str
+    evidence: str
+    remedy: str
+    stops: str
 
 
 class _Examined(NamedTuple):
@@ -105,13 +116,27 @@ class Causes:
             return None
         return self._examined._replace(found=self._view.of_shown(self._examined.found))
 
-    def _told(self, finding: Finding) -> Finding:
-        """Return a finding as a sentence begins; a name keeps its letters."""
+    def _told(self, finding: Finding) -> Told:
+        """Return a finding as it is shown."""
         config = self._seen.config()
         first = finding.what.split(" ")[0]
-        if not first.isalpha() or first in {*config.lines, *config.devices, *config.nodes, config.gateway.name}:
-            return finding
-        return replace(finding, what=first[:1].upper() + finding.what[1:])
+        is_name = first in {*config.lines, *config.devices, *config.nodes, config.gateway.name}
+        what = finding.what if is_name or not first.isalpha() else first[:1].upper() + finding.what[1:]
+        kind, _, name = _place(finding).partition(".")
+        ways = {
+            "lines": f"/lines/{name}" if name in config.lines else "",
+            "devices": address((config.gateway.name, name)) if name in config.devices else "",
+            "nodes": address((name, "")) if name in config.nodes else "",
+        }
+        stops = STOPS_UPLINK if finding.where == "uplink" else STOPS
+        return Told(
+            what,
+            finding.where,
+            ways.get(kind, ""),
+            finding.evidence,
+            finding.remedy,
+            stops if finding.stops_readings else "",
+        )
 
 
 def _place(finding: Finding) -> str:
