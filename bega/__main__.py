@@ -24,6 +24,7 @@ USAGE = """usage: bega COMMAND ...
 PURPOSES = {
     "decode": "print the readings in a capture of any device",
     "profile": "list, show and check register maps of Modbus meters",
+    "ca": "certificates of nodes, gateways and brokers",
     "gateway": "scan for devices; run, check, record, install a gateway",
     "kiosk": "run a kiosk's pages",
     "node": "build what a node runs, as an image of its flash",

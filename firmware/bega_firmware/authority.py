@@ -1,0 +1,215 @@
+"""Bega's own small certificate authority: an offline root, an issuing key below it, a certificate for each device.
+
+RFC 5280 says what the extensions mean; docs/identity.md why there are just these. No files here, and no clock: the time
+is passed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from bega.clock import CLOCK_FLOOR_MS
+from bega_protocols.errors import ConfigError
+
+DEVICE_NAME = re.compile(r"[a-z0-9-]{4,32}")
+AUTHORITY_NAME = re.compile(r"[^\W_](?:[\w .,'-]{0,46}[\w.])?")  # 64 characters are X.520's limit, and we add some
+HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")  # RFC 1123, section 2.1
+LONGEST_HOST = 253
+
+ROOT_DAYS = 3653
+ISSUING_DAYS = 730
+# A node sets its clock by the moment it was configured, which another machine may have done whose clock is behind.
+BACKDATED = timedelta(days=1)
+
+
+class Role(Enum):
+    """What a certificate is good for."""
+
+    NODE = "node"
+    GATEWAY = "gateway"  # or a kiosk: who connects to brokers from a Linux machine
+    BROKER = "broker"  # who is connected to
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its private key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def make_root(name: str, now_ms: int) -> Pair:
+    """Return the root of a new authority. Raises ConfigError for a name or a clock that cannot be."""
+    if not AUTHORITY_NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is no name for an authority: 1 to 48 letters, digits, spaces and . , ' -")
+    key = _new_key()
+    subject = _named(f"{name} root")
+    return Pair(_certificate(subject, key, subject, key, now_ms, ROOT_DAYS, path_length=1), key)
+
+
+def make_issuing(name: str, number: int, root: Pair, now_ms: int) -> Pair:
+    """Return the issuing key of that number. It signs devices and no further authority (path length 0)."""
+    key = _new_key()
+    subject = _named(f"{name} issuing {number}")
+    issuer = root.certificate.subject
+    return Pair(_certificate(subject, key, issuer, root.key, now_ms, ISSUING_DAYS, path_length=0), key)
+
+
+def make_leaf(name: str, role: Role, hosts: Sequence[str], issuing: Pair, now_ms: int, days: int) -> Pair:
+    """Return the certificate of a device, valid for `days`, and no longer than the issuing key is.
+
+    hosts: names and addresses at which a broker is reached; none for the others. Raises ConfigError.
+    """
+    if not DEVICE_NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is no device id: 4 to 32 small letters, digits and - (it becomes part of topics)")
+    if (role is Role.BROKER) != bool(hosts):
+        raise ConfigError("a broker's certificate names its hosts (--host), and no other certificate does")
+    require_valid(issuing.certificate, "the issuing key", now_ms)
+    key = _new_key()
+    builder = _builder(_named(name), key, issuing.certificate.subject, issuing.key, now_ms, days)
+    last = min(_moment(now_ms) + timedelta(days=days), issuing.certificate.not_valid_after_utc)
+    purpose = ExtendedKeyUsageOID.SERVER_AUTH if role is Role.BROKER else ExtendedKeyUsageOID.CLIENT_AUTH
+    builder = (
+        builder.not_valid_after(last)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+    )
+    if hosts:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
+    return Pair(builder.sign(issuing.key, hashes.SHA256()), key)
+
+
+def require_valid(certificate: x509.Certificate, what: str, now_ms: int) -> None:
+    """Raise ConfigError, with a sentence that says what to do, if `certificate` is not valid now."""
+    now = _moment(now_ms)
+    if now < certificate.not_valid_before_utc:
+        raise ConfigError(
+            f"{what} is valid from {certificate.not_valid_before_utc:%Y-%m-%d} on, and this machine's clock shows "
+            f"{now:%Y-%m-%d}: set the clock"
+        )
+    if now > certificate.not_valid_after_utc:
+        raise ConfigError(
+            f"{what} ended on {certificate.not_valid_after_utc:%Y-%m-%d}, and this machine's clock shows "
+            f"{now:%Y-%m-%d}: if the clock is right, the authority needs a new one"
+        )
+
+
+def require_clock(now_ms: int) -> None:
+    """Raise ConfigError if the clock cannot be right: certificates from before this release would be refused later."""
+    if now_ms < CLOCK_FLOOR_MS:
+        raise ConfigError(f"this machine's clock shows {_moment(now_ms):%Y-%m-%d}: set it, certificates carry its time")
+
+
+def certificate_pem(*certificates: x509.Certificate) -> bytes:
+    """Return certificates as text, one after the other."""
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
+
+
+def certificate_der(certificate: x509.Certificate) -> bytes:
+    """Return a certificate as bytes, as MicroPython reads it: it takes one, and no text."""
+    return certificate.public_bytes(Encoding.DER)
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a private key as text (PKCS#8), without a password: a gateway starts with nobody there to type one."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def key_der(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a private key as bytes (RFC 5915: 121 of them), as MicroPython reads it."""
+    return key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """Return the name of whom a certificate is about."""
+    return str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+
+def _certificate(
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    signer: ec.EllipticCurvePrivateKey,
+    now_ms: int,
+    days: int,
+    path_length: int,
+) -> x509.Certificate:
+    """Return the certificate of an authority."""
+    builder = (
+        _builder(subject, key, issuer, signer, now_ms, days)
+        .not_valid_after(_moment(now_ms) + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+    )
+    return builder.sign(signer, hashes.SHA256())
+
+
+def _builder(
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    signer: ec.EllipticCurvePrivateKey,
+    now_ms: int,
+    days: int,
+) -> x509.CertificateBuilder:
+    require_clock(now_ms)
+    if not 1 <= days <= ROOT_DAYS:
+        raise ConfigError(f"a certificate is valid for 1 to {ROOT_DAYS} days, not {days}")
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())  # 159 random bits, of nothing that the device has
+        .not_valid_before(_moment(now_ms) - BACKDATED)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+    )
+
+
+def _usage(signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _host(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        pass
+    if not HOST_NAME.fullmatch(text) or len(text) > LONGEST_HOST or text.rpartition(".")[2].isdigit():
+        raise ConfigError(f"{text!r} is no host: write a name in small letters (broker.city.example) or an address")
+    return x509.DNSName(text)
+
+
+def _new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _moment(now_ms: int) -> datetime:
+    return datetime.fromtimestamp(now_ms // 1000, UTC)

@@ -1,0 +1,167 @@
+"""An authority on disk: what lies where, readable by whom, and never half written or written over.
+
+DIR/root.pem  root.key           the root; its key belongs on a medium that is locked away
+DIR/issuing-1.pem  issuing-1.key  what signs; the next one is issuing-2
+DIR/issued/ID/SERIAL.pem         every certificate that was ever issued, before anybody has its key
+DIR/identities/ID/               certificate and key, to be carried to the device
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from bega_firmware.authority import Pair, certificate_pem, common_name, key_pem
+from bega_protocols.errors import ConfigError
+
+ROOT_CERTIFICATE, ROOT_KEY = "root.pem", "root.key"
+ISSUING = re.compile(r"issuing-([1-9][0-9]{0,3})\.pem")
+ISSUED, IDENTITIES, LOCK = "issued", "identities", "lock"
+PUBLIC, SECRET, SECRET_FOLDER = 0o644, 0o600, 0o700
+
+
+class CaFolder:
+    """The folder of an authority."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ConfigError if there is no authority in it."""
+        self.folder = folder
+        if not (folder / ROOT_CERTIFICATE).is_file():
+            raise ConfigError(f"{folder} holds no authority: `bega ca init --ca {folder} --name NAME` makes one")
+        self.root = _read_certificate(folder / ROOT_CERTIFICATE)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One at a time: two who issue for one name at once must not both succeed."""
+        with (self.folder / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def issuing_certificates(self) -> list[x509.Certificate]:
+        """Return the certificates of all issuing keys, newest first. Raises ConfigError if there is none."""
+        return [_read_certificate(self.folder / f"issuing-{number}.pem") for number in self._issuing_numbers()]
+
+    def issuing(self) -> Pair:
+        """Return the newest issuing key. Raises ConfigError if it cannot be read, or can be by others."""
+        newest = self.folder / f"issuing-{self._issuing_numbers()[0]}.pem"
+        certificate = _read_certificate(newest)
+        return Pair(certificate, _read_key(newest.with_suffix(".key"), certificate))
+
+    def issued(self, name: str) -> list[x509.Certificate]:
+        """Return every certificate that was issued to a device."""
+        return [_read_certificate(path) for path in sorted((self.folder / ISSUED / name).glob("*.pem"))]
+
+    def note_issued(self, certificate: x509.Certificate) -> None:
+        """Write down that this certificate is there: what is not written down can never be revoked."""
+        place = self.folder / ISSUED / common_name(certificate)
+        place.mkdir(parents=True, exist_ok=True)
+        write_new(place / f"{certificate.serial_number:x}.pem", certificate_pem(certificate), PUBLIC)
+        _sync_folder(place)
+
+    def _issuing_numbers(self) -> list[int]:
+        matches = [ISSUING.fullmatch(path.name) for path in self.folder.iterdir()]
+        numbers = sorted((int(match[1]) for match in matches if match), reverse=True)
+        if not numbers:
+            raise ConfigError(f"{self.folder} holds no issuing key")
+        return numbers
+
+
+def create(folder: Path, root: Pair, issuing: Pair, root_key: Path | None) -> None:
+    """Make the folder of a new authority: whole, or not at all.
+
+    root_key: where the root's key goes, if not into the folder. Raises ConfigError if something is there already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty: an authority begins in a folder of its own, and is never replaced")
+    files = {
+        ROOT_CERTIFICATE: certificate_pem(root.certificate),
+        "issuing-1.pem": certificate_pem(issuing.certificate),
+        "issuing-1.key": key_pem(issuing.key),
+    }
+    if root_key is None:
+        write_folder(folder, files | {ROOT_KEY: key_pem(root.key)})
+        return
+    write_new(root_key, key_pem(root.key), SECRET)
+    try:
+        write_folder(folder, files)
+    except (ConfigError, OSError):
+        root_key.unlink()  # of an authority that is not there
+        raise
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make `folder` with these files, in one step and only if nothing is there: keys (.key) are the owner's alone."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    part.mkdir(SECRET_FOLDER)
+    try:
+        for name, content in files.items():
+            write_new(part / name, content, SECRET if name.endswith(".key") else PUBLIC)
+        _sync_folder(part)
+        part.rename(folder)  # refused where a folder with anything in it is
+    except (OSError, ConfigError) as error:
+        shutil.rmtree(part)
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{folder} cannot be written: {why}") from None
+    _sync_folder(folder.parent)
+
+
+def write_new(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that was not there, readable as `mode` says from its first moment. Raises ConfigError."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        raise ConfigError(f"{path} is there already, and is not written over") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        path.unlink()
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _read_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigError(f"{path} is no certificate") from None
+
+
+def _read_key(path: Path, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey:
+    """Return the key of a certificate; never a word of what is in the file."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"{path} can be read by others: chmod 600 {path}, and ask who had it")
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError):
+        raise ConfigError(f"{path} is no private key") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        raise ConfigError(f"{path} is not the key of {path.with_suffix('.pem')}")
+    return key
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, not only the files."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
