@@ -17,6 +17,7 @@ import subprocess
 import sys
 import termios
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,7 +34,7 @@ from bega.devices import load_driver
 from bega_gateway import app, health, status
 from bega_gateway.config import load
 from bega_gateway.control import NoAnswer, NoGateway, Origin, ask_to_lend
-from bega_gateway.doctor import heard
+from bega_gateway.doctor import heard, modbus
 from bega_gateway.doctor.broker import of_broker
 from bega_gateway.doctor.command import doctor as doctor_here
 from bega_gateway.doctor.examine import findings
@@ -363,6 +364,48 @@ def test_a_converter(place, units, cause):
     assert first(found) == cause, "\n".join(text(found))
     if units == (2,):
         assert "0x0B" in found[0].evidence
+
+
+class Seconds:
+    """A clock that goes on by a second whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self.ms = 0
+
+    def __call__(self) -> int:
+        self.ms += 1000
+        return self.ms
+
+
+@pytest.mark.parametrize("mute", [range(1, 41), range(2, 41)])
+def test_a_server_with_many_units_that_says_nothing_is_left_after_a_while(place, monkeypatch, mute):
+    """Each look at the clock takes a second: ten questions to configured units, and as many to others."""
+    monkeypatch.setattr(modbus, "TCP_MS", 20)
+    server = ModbusTcpServer(meters(*range(1, 80)))
+    for unit, meter in server.sims.items():
+        if unit > 40 or unit in mute:
+            meter.faults.add("silent")
+    said: list[str] = []
+
+    async def work():
+        port = await server.start()
+        config = load(place(TCP.format(port=port) + "".join(METER.format(unit=unit) for unit in range(1, 41))))
+        look = replace(QUIET, mono_ms=Seconds(), say=said.append)
+        try:
+            return await modbus.of_bus("cellar", config.lines["cellar"], config.devices, look)
+        finally:
+            await server.stop()
+
+    found = asyncio.run(work())
+    assert server.questions <= 2 * 11 + 11
+    assert any("30 of 40 devices are not asked" in line for line in said), said
+    assert any("asking unit 3, 3 of 40" in line for line in said)
+    if mute[0] == 1:
+        assert [finding.cause for finding in found] == ["server mute"]
+        assert "0 answers of 10 devices, 30 others were not asked" in found[0].evidence
+    else:
+        assert {finding.cause for finding in found} == {"device silent"}, "what was not asked is not called silent"
+        assert len(found) == 9
 
 
 def test_a_register_that_the_device_does_not_have(place):

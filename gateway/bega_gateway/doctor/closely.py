@@ -315,14 +315,18 @@ def _silent_among(device: str, others: int, own: Rate) -> Finding:
     )
 
 
-def nobody_answers(where: str, how: str, devices: int, noise: int) -> Finding:
-    """Return the finding for a line that is silent at every rate, or where nothing but `noise` bytes came."""
+def nobody_answers(where: str, how: str, devices: int, noise: int, unasked: int = 0) -> Finding:
+    """Return the finding for a line that is silent at every rate, or where nothing but `noise` bytes came.
+
+    devices: that were asked; unasked: others, for which there was no time
+    """
+    rest = f"; {unasked} others were not asked" if unasked else ""
     if noise:
         return Finding(
             "A and B swapped",
             "bytes come and no answer at any usual rate: most likely A and B are swapped, or there is no termination",
             where,
-            f"{noise} bytes without sense upon questions at {how}, 0 answers of {devices} devices",
+            f"{noise} bytes without sense upon questions at {how}, 0 answers of {devices} devices{rest}",
             "swap A and B at this end only; then 120 ohm at both ends of the bus and nowhere else, and a common ground",
             True,
             LINE,
@@ -331,7 +335,7 @@ def nobody_answers(where: str, how: str, devices: int, noise: int) -> Finding:
         "line silent",
         "nobody answers at any usual rate: no supply, a broken wire, or A and B swapped (then a bus may be silent too)",
         where,
-        f"0 answers of {devices} devices at {how} and the usual other rates",
+        f"0 answers of {devices} devices at {how} and the usual other rates{rest}",
         "measure the supply of a device; swap A and B at this end; put one device on a short cable to the adapter",
         True,
         LINE,

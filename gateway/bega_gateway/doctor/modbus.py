@@ -28,13 +28,16 @@ PROBES = tuple(bytes((function, 0, 0, 0, 2)) for function in (READ_INPUT, READ_H
 TRY_MS, TCP_MS = 250, 1_500
 MOST_TRIED = 4  # configured units, at each other rate
 FIRST_UNITS = range(1, 33)
+ASKED_FOR_S = 10.0  # configured units, and as long again others: each may cost two silences, and a line has 247
 SILENT_BEHIND = {0x0A: "no way to it", 0x0B: "the device behind does not answer"}
 
 
 class _Bus:
-    """A bus on which units are tried, with what was seen of each."""
+    """A bus on which units are tried for a while, with what was seen of each."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, look: Look) -> None:
+        self._look = look
+        self._until_ms = look.mono_ms() + 1000 * ASKED_FOR_S
         self._bus: RtuBus | TcpBus = bus_of(line, mono_s)
         self._wait_ms = TRY_MS if isinstance(line, settings.ModbusRtuLine) else TCP_MS
         self.noisy = 0  # questions upon which nothing but noise came
@@ -43,6 +46,15 @@ class _Bus:
     async def __aenter__(self) -> _Bus:
         await self._bus.open()
         return self
+
+    @property
+    def has_time(self) -> bool:
+        """Return whether another unit may be asked."""
+        return self._look.mono_ms() < self._until_ms
+
+    def begin_anew(self) -> None:
+        """Have as much time again."""
+        self._until_ms = self._look.mono_ms() + 1000 * ASKED_FOR_S
 
     async def __aexit__(self, *error: object) -> None:
         self._bus.close()
@@ -72,14 +84,15 @@ async def of_bus(name: str, line: Line, devices: dict[str, settings.Device], loo
     """Return why none of `devices` is heard; raises LineError."""
     where = f"lines.{name}"
     units = {device_name: _unit(device) for device_name, device in devices.items()}
-    async with _Bus(line) as bus:
-        dead = [device_name for device_name, unit in units.items() if not await bus.lives(unit)]
+    async with _Bus(line, look) as bus:
+        asked = await _asked(bus, where, units, look)
+        dead = [device_name for device_name, lives in asked.items() if not lives]
         if not dead:
             return []  # they answer: it was the gateway's question, or it is over
         if bus.behind:
             return [_silent_behind(device_name, units[device_name], bus.behind) for device_name in dead]
-        if len(dead) < len(units):
-            others = len(units) - len(dead)
+        if len(dead) < len(asked):
+            others = len(asked) - len(dead)
             return await _of_dead(bus, where, line, units, dead, others, look)
         noisy = bus.noisy
     if isinstance(line, settings.ModbusRtuLine):
@@ -87,9 +100,23 @@ async def of_bus(name: str, line: Line, devices: dict[str, settings.Device], loo
         for baud, parity in RATES:
             if found := await _at_rate(where, line, baud, parity, tried, look):
                 return [found]
-    async with _Bus(line) as bus:
-        look.say(f"{where}: trying units {FIRST_UNITS[0]} to {FIRST_UNITS[-1]}")
+    async with _Bus(line, look) as bus:
         return await _of_dead(bus, where, line, units, dead, 0, look, noisy)
+
+
+async def _asked(bus: _Bus, where: str, units: dict[str, int], look: Look) -> dict[str, bool]:
+    """Return which devices live, of those that there is time to ask; the first one is asked in any case.
+
+    A server that takes questions and says nothing costs two silences a unit: with forty it would be two minutes.
+    """
+    found: dict[str, bool] = {}
+    for number, (device_name, unit) in enumerate(units.items(), 1):
+        if found and not bus.has_time:
+            look.say(f"{where}: {len(units) - len(found)} of {len(units)} devices are not asked, it takes too long")
+            break
+        look.say(f"{where}: asking unit {unit}, {number} of {len(units)}")
+        found[device_name] = await bus.lives(unit)
+    return found
 
 
 async def _of_dead(
@@ -102,13 +129,24 @@ async def _of_dead(
     look: Look,
     noisy: int = 0,
 ) -> list[Finding]:
-    strangers = [unit for unit in FIRST_UNITS if unit not in units.values() and await bus.lives(unit, PROBES[:1])]
+    look.say(f"{where}: trying units {FIRST_UNITS[0]} to {FIRST_UNITS[-1]}")
+    bus.begin_anew()
+    strangers, last = [], 0
+    for unit in FIRST_UNITS:
+        if not bus.has_time:
+            look.say(f"{where}: units from {unit} on are not asked, it takes too long")
+            break
+        if unit not in units.values() and await bus.lives(unit, PROBES[:1]):
+            strangers.append(unit)
+        last = unit
     if strangers:
         return [_wrong_unit(device_name, units[device_name], strangers) for device_name in dead]
     if alive:
-        return [_silent(device_name, units[device_name], alive) for device_name in dead]
-    how = f"{line.baud} 8{line.parity}1" if isinstance(line, settings.ModbusRtuLine) else "Modbus TCP"
-    return [nobody_answers(where, how, len(units), noisy + bus.noisy)]
+        return [_silent(device_name, units[device_name], alive, last) for device_name in dead]
+    unasked = len(units) - len(dead)
+    if isinstance(line, settings.ModbusTcpLine):
+        return [_mute(where, line, len(dead), unasked, last)]
+    return [nobody_answers(where, f"{line.baud} 8{line.parity}1", len(dead), noisy + bus.noisy, unasked)]
 
 
 async def _at_rate(
@@ -119,7 +157,7 @@ async def _at_rate(
         return None
     other: Any = msgspec.structs.replace(line, baud=baud, parity=taken)
     look.say(f"{where}: asking at {baud} 8{taken}1")
-    async with _Bus(other) as bus:
+    async with _Bus(other, look) as bus:
         for unit in units:
             if await bus.lives(unit, PROBES[:1]):
                 key = "parity" if baud == line.baud else "baud"
@@ -152,12 +190,25 @@ def _wrong_unit(device: str, unit: int, strangers: list[int]) -> Finding:
     )
 
 
-def _silent(device: str, unit: int, alive: int) -> Finding:
+def _mute(where: str, line: settings.ModbusTcpLine, dead: int, unasked: int, last: int) -> Finding:
+    rest = f", {unasked} others were not asked" if unasked else ""
+    return Finding(
+        "server mute",
+        "the Modbus TCP server takes the connection and answers nothing",
+        where,
+        f"{line.host}:{line.port}: 0 answers of {dead} devices{rest}, none of units 1 to {last}",
+        "end other programs that are connected to it, most serve few; switch it off and on; is it the right port?",
+        True,
+        LINE,
+    )
+
+
+def _silent(device: str, unit: int, alive: int, last: int) -> Finding:
     return Finding(
         "device silent",
         f"{device} is silent, and others on its line answer: it is this device, not the line",
         f"devices.{device}",
-        f"unit {unit} does not answer; {alive} others do, and no unit of 1 to 32 that is not configured",
+        f"unit {unit} does not answer; {alive} others do, and no unit of 1 to {last} that is not configured",
         f"see the supply of {device}, its terminals, and which unit and baud its display shows",
         True,
         DEVICE,
