@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from bega_gateway.commands.table import Commands
     from bega_gateway.doctor.finding import Finding
     from bega_gateway.feed import Feed
+    from bega_gateway.home_assistant.link import Link
 
 __all__ = ["Clocks", "run"]
 
@@ -123,6 +124,7 @@ class Gateway:
         ground.recorder.listen(self._qualities.take)
         self._began_ms = ground.clocks.mono_ms()
         self._feed: Feed | None = None
+        self._home_assistant: Link | None = None
         self._stores: list[tuple[str, Work]] = [("spool", ground.spool.run)]
         self._tasks: list[tuple[str, Work]] = []
         self._hangup = asyncio.Event()
@@ -170,6 +172,11 @@ class Gateway:
             self._serve_metrics(config.metrics, stack)
         if config.page:
             self._serve_page(config.page, stack)
+        if config.home_assistant:
+            from bega_gateway.home_assistant.opening import opened  # only where it is told
+
+            self._home_assistant = opened(config, config.home_assistant, self._ground, self._parts.alarms)
+            self._keep("home assistant", self._home_assistant.run)
         commands = Control(state, self.reload, self._recording, self._told_status, self._lending)
         stack.callback(commands.close)
         self._keep("control", commands.run)
@@ -342,6 +349,7 @@ class Gateway:
             spool=status.of_spool(ground.spool),
             uplink=status.of_uplink(self._publisher),
             adapters=status.of_adapters(self.adapters()),
+            home_assistant=status.of_home_assistant(self._home_assistant),
         )
 
     def _told_status(self) -> bytes:
@@ -406,6 +414,8 @@ class Gateway:
         self._ground.recorder.use(after)
         if self._feed:
             self._feed.use(after)
+        if self._home_assistant:
+            self._home_assistant.use(after)
         changes = plan(before, after)
         failed = await self._parts.change(changes, after, states)
         ended = [place for place in changes.end if place not in changes.begin]

@@ -16,7 +16,8 @@ from bega_gateway.edge.tables import AirIndex, Derived, Means, Treated, inputs_o
 # What is put to use without a new start; all else of [gateway], and these tables, are bound at the start.
 LIVE_KEYS = ("commit_window_s", "spool_quota_mb", "time_zone")
 LOOKED_UP = ("audience", "label", "storage_class")  # for each record, by feed and recorder
-BOUND_TABLES = ("uplink", "feed", "metrics", "commands", "page")
+BOUND_TABLES = ("uplink", "feed", "metrics", "commands", "page", "home_assistant")
+LIVE_OF_BOUND = {"home_assistant": ("audiences", "devices")}  # but for these keys of theirs
 
 
 class Plan(NamedTuple):
@@ -72,8 +73,12 @@ def settled(before: Config, after: Config) -> tuple[Config, list[str]]:
     bound: dict[str, Any] = {}
     for table in BOUND_TABLES:
         if hasattr(before, table):
-            waiting += _changed(table, getattr(before, table), getattr(after, table))
-            bound[table] = getattr(before, table)
+            old, new = getattr(before, table), getattr(after, table)
+            keys = LIVE_OF_BOUND.get(table, ())
+            waiting += _changed(table, old, new, keys)
+            bound[table] = old
+            if keys and old and new:
+                bound[table] = msgspec.structs.replace(old, **{key: getattr(new, key) for key in keys})
     live = {key: getattr(after.gateway, key) for key in LIVE_KEYS if hasattr(after.gateway, key)}
     gateway = msgspec.structs.replace(before.gateway, **live)
     return msgspec.structs.replace(after, gateway=gateway, **bound), waiting

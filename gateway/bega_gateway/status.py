@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bega.outbox.publish import Publisher
     from bega.outbox.spool import Spool
     from bega_gateway.health import Watched
+    from bega_gateway.home_assistant.link import Link
     from bega_gateway.lines.ble_counters import BleCounters
     from bega_gateway.lines.station import Station
     from bega_protocols.record import Record
@@ -95,6 +96,15 @@ class OfUplink(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0
 
 
+class OfHomeAssistant(msgspec.Struct, frozen=True, kw_only=True):
+    """What Home Assistant is told."""
+
+    connected_to: str | None = None
+    entities: int = 0
+    sent: int = 0
+    keeps: bool | None = None  # whether its broker keeps retained messages; None: not known yet
+
+
 class OfAdapter(msgspec.Struct, frozen=True, kw_only=True):
     """What a Bluetooth adapter heard."""
 
@@ -120,6 +130,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     spool: OfSpool = OfSpool()
     uplink: OfUplink = OfUplink()
     adapters: list[OfAdapter] = []
+    home_assistant: OfHomeAssistant | None = None  # None: it is not configured
 
 
 class Qualities:
@@ -208,6 +219,13 @@ def of_adapters(adapters: Iterable[tuple[str, BleCounters]]) -> list[OfAdapter]:
         OfAdapter(line=line, adapter=each.adapter, ours=each.ours, foreign=each.foreign, resets=each.resets)
         for line, each in adapters
     ]
+
+
+def of_home_assistant(link: Link | None) -> OfHomeAssistant | None:
+    """Return what Home Assistant is told, None where it is not."""
+    if link is None:
+        return None
+    return OfHomeAssistant(connected_to=link.connected_to, entities=link.entities, sent=link.sent, keeps=link.keeps)
 
 
 def asked(state: Path) -> Status:
@@ -304,6 +322,10 @@ def troubles(now: Status) -> Iterator[str]:
             yield f"device {device.name} on {device.line}: its last record is {QUALITIES[device.quality]}"
     if uplink.connected_to is None:
         yield f"uplink: down, {uplink.attempts} attempts, {spool.messages} messages wait"
+    if now.home_assistant and now.home_assistant.connected_to is None:
+        yield "home assistant: its broker is down, it is told nothing"
+    if now.home_assistant and now.home_assistant.keeps is False:
+        yield "home assistant: its broker keeps no retained messages, it forgets every device when it starts anew"
     if spool.set_aside:
         yield f"spool: {spool.set_aside} messages set aside, which nobody would take"
     if now.wall_ms < CLOCK_FLOOR_MS:
@@ -318,6 +340,8 @@ def text(now: Status, per_s: float) -> Iterator[str]:
     spool, uplink = now.spool, now.uplink
     if uplink.connected_to:
         yield f"uplink  {uplink.connected_to}, {uplink.acknowledged} acknowledged, {per_s:g} a second"
+    if now.home_assistant and now.home_assistant.connected_to:
+        yield f"home assistant  {now.home_assistant.connected_to}, {now.home_assistant.entities} entities"
     share = 100 * spool.used_bytes / spool.quota_bytes if spool.quota_bytes else 0
     drained = f", empty in {_length(spool.messages / per_s)}" if spool.messages > 1000 and per_s else ""
     yield f"spool   {spool.messages} waiting, {spool.uncommitted} in memory, {share:.0f} % of its quota{drained}"

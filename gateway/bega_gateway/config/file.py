@@ -17,6 +17,7 @@ from bega_gateway.commands.table import Commands
 from bega_gateway.config.sense import missing_files, sense_problems
 from bega_gateway.config.tables import LINES, Config, Device, Feed, Gateway, Line, Metrics, Node, Page, Uplink
 from bega_gateway.edge.tables import EDGE
+from bega_gateway.home_assistant.table import HomeAssistant
 from bega_protocols.errors import ConfigError
 
 SECTIONS: dict[str, type[Table]] = {
@@ -26,6 +27,7 @@ SECTIONS: dict[str, type[Table]] = {
     "metrics": Metrics,
     "commands": Commands,
     "page": Page,
+    "home_assistant": HomeAssistant,
 }
 NAMED: dict[str, type[Table]] = {"devices": Device, "nodes": Node, **EDGE}
 
@@ -167,6 +169,9 @@ def _salvaged(whole: Tables, folder: Path) -> tuple[Config, set[str]]:
         metrics=taken("metrics", whole["metrics"], Metrics) if "metrics" in whole else None,
         commands=taken("commands", whole["commands"], Commands) if "commands" in whole else None,
         page=taken("page", whole["page"], Page) if "page" in whole else None,
+        home_assistant=(
+            taken("home_assistant", whole["home_assistant"], HomeAssistant) if "home_assistant" in whole else None
+        ),
         lines=lines,
         devices={name: _with_profile(device, folder, profiles) for name, device in named["devices"].items()},
         nodes=named["nodes"],

@@ -33,6 +33,8 @@ from bega_gateway.config.tables import (
 )
 from bega_gateway.edge import tables as edge_tables
 from bega_gateway.edge.tables import Treated, inputs_of
+from bega_gateway.home_assistant import table as home_assistant
+from bega_gateway.home_assistant.table import HomeAssistant
 from bega_gateway.lines import modbus_write
 from bega_gateway.page.password import is_hash
 from bega_protocols.errors import ConfigError
@@ -51,6 +53,8 @@ def problems(config: Config) -> list[str]:
 def cautions(config: Config) -> list[str]:
     """Return what is allowed and may not be meant: what everybody on the way can read."""
     lines = [line.broker for line in config.lines.values() if isinstance(line, MqttLine)]
+    if config.home_assistant and config.home_assistant.broker:
+        lines.append(config.home_assistant.broker)
     foreign = [broker for broker in [*config.uplink.brokers, *lines] if not _is_private(broker)]
     said = [f"{broker} is not encrypted: mqtts:// is, for any other machine" for broker in dict.fromkeys(foreign)]
     if config.page and not is_this_machine(config.page.listen.rpartition(":")[0]):
@@ -71,8 +75,11 @@ def missing_files(config: Config) -> Iterator[Problem]:
     for name, node in config.nodes.items():
         if node.key_file is not None and _is_missing(node.key_file):
             yield f"nodes.{name}.key_file", f"there is no file {node.key_file}"
-    with_files = {f"lines.{name}": line for name, line in config.lines.items() if isinstance(line, MqttLine)}
-    for place, table in [("uplink", config.uplink), *with_files.items()]:
+    with_files: dict[str, Uplink | MqttLine | HomeAssistant] = {"uplink": config.uplink}
+    with_files |= {f"lines.{name}": line for name, line in config.lines.items() if isinstance(line, MqttLine)}
+    if config.home_assistant:
+        with_files["home_assistant"] = config.home_assistant
+    for place, table in with_files.items():
         for key in CREDENTIALS:
             file = getattr(table, key)
             if file is not None and _is_missing(file):
@@ -113,6 +120,8 @@ def sense_problems(config: Config, stand_ins: Collection[str] = ()) -> Iterator[
         if name in RESERVED:
             yield f"nodes.{name}", RESERVED_RULE
     yield from _edge_problems(config, stand_ins)
+    if config.home_assistant:
+        yield from _home_assistant_problems(config, config.home_assistant, stand_ins)
 
 
 def _uplink_problems(config: Config, stand_ins: Collection[str]) -> Iterator[Problem]:
@@ -125,6 +134,18 @@ def _uplink_problems(config: Config, stand_ins: Collection[str]) -> Iterator[Pro
             yield f"uplink.brokers[{index}]", f"{shown(broker)} is in the list already"
     if not is_within("uplink.brokers", stand_ins):
         yield from _credential_problems("uplink", brokers, config.uplink)
+
+
+def _home_assistant_problems(config: Config, table: HomeAssistant, stand_ins: Collection[str]) -> Iterator[Problem]:
+    place = "home_assistant.broker"
+    if table.broker is not None and not is_within(place, stand_ins):
+        yield from _broker_problems(place, table.broker)
+        yield from _credential_problems("home_assistant", [table.broker], table)
+    yield from home_assistant.problems(table)
+    for index, name in enumerate(table.devices):
+        if not home_assistant.is_known(config, name) and not _is_unclear(config, name, stand_ins):
+            why = f"there is no device or node {name!r}; a node's device is written node/device"
+            yield f"home_assistant.devices[{index}]", why
 
 
 def _listen_problems(config: Config) -> Iterator[Problem]:
@@ -201,7 +222,7 @@ def _broker_problems(place: str, address: str) -> Iterator[Problem]:
         yield place, why
 
 
-def _credential_problems(place: str, brokers: list[str], table: Uplink | MqttLine) -> Iterator[Problem]:
+def _credential_problems(place: str, brokers: list[str], table: Uplink | MqttLine | HomeAssistant) -> Iterator[Problem]:
     """A certificate that is given and not used would leave the operator in the belief that it is."""
     given = [key for key in CREDENTIALS if getattr(table, key) is not None]
     if given and not any(broker.startswith("mqtts://") for broker in brokers):

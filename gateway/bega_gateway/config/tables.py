@@ -9,6 +9,7 @@ import msgspec
 from bega.tables import LARGEST_PORT, Name, Table
 from bega_gateway.commands.table import Commands
 from bega_gateway.edge.tables import Derived, Treated, inputs_of
+from bega_gateway.home_assistant.table import HomeAssistant
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_PORT)]
 YEAR_S = 366 * 86_400
@@ -183,6 +184,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics | None = None
     commands: Commands | None = None
     page: Page | None = None
+    home_assistant: HomeAssistant | None = None
 
     def audience_of(self, source: str, device: str) -> Audience:
         """Return who may see what `device` of `source` says; what the file does not name is the operator's."""

@@ -1,0 +1,46 @@
+"""From a configuration to the link to Home Assistant. Nothing is connected here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from bega import mqtt
+from bega_gateway.home_assistant.discovery import OFFLINE, Topics
+from bega_gateway.home_assistant.link import Link
+
+if TYPE_CHECKING:
+    from bega_gateway.build import Ground
+    from bega_gateway.config import Config
+    from bega_gateway.edge.derive import ThresholdAlarm
+    from bega_gateway.health import Health
+    from bega_gateway.home_assistant.picture import Device
+    from bega_gateway.home_assistant.table import HomeAssistant
+
+
+def opened(
+    config: Config, table: HomeAssistant, ground: Ground, alarms: Callable[[], Mapping[str, ThresholdAlarm]]
+) -> Link:
+    """Return the link, which hears every record from now on."""
+    name = config.gateway.name
+    files = config.uplink if table.broker is None else table
+    broker = table.broker or config.uplink.brokers[0]
+    credentials = mqtt.Credentials(files.ca_file, files.cert_file, files.key_file)
+    will = mqtt.Will(Topics(table.prefix, name).status, OFFLINE)
+
+    def connect() -> AbstractAsyncContextManager[mqtt.Session]:
+        # A name of its own: the uplink's session on the same broker has the plain one, and is kept; this one is not.
+        return mqtt.connect(broker, f"{name}-home-assistant", credentials, keep=False, will=will)
+
+    clocks = ground.clocks.wall_ms, ground.clocks.mono_ms
+    link = Link(config, broker, connect, clocks, lambda: _silent(name, ground.health), alarms)
+    ground.recorder.listen(link.take)
+    return link
+
+
+def _silent(gateway: str, health: Health) -> Callable[[Device], bool]:
+    """Return what says at this moment who is not heard: a device of ours, or a node with all that hangs on it."""
+    devices = {who.name for who in health.watched if who.silent and who.kind == "device"}
+    nodes = {who.name for who in health.watched if who.silent and who.kind == "node"}
+    return lambda device: device[1] in devices if device[0] == gateway else device[0] in nodes
