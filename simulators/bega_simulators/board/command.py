@@ -17,6 +17,7 @@ from bega.devices import device_names
 from bega.ready import require_place, write_ready
 from bega_protocols.errors import ConfigError
 from bega_simulators.board.board import INTERPRETER, Board
+from bega_simulators.board.cable import cables
 from bega_simulators.board.control import serve_control
 from bega_simulators.board.flash import build_firmware, check_flash, find_micropython, make_blank, put_on_flash
 from bega_simulators.board.line import SerialLine
@@ -75,6 +76,7 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
     peripherals = AirPeripherals(
         args.seed, lambda: town.readings(SITE, clock.town_s(wall_ms() / 1000)), args.sensor or SENSORS[args.kind]
     )
+    peripherals.cables = cables(args.cable)
     flash = args.flash or folder / "flash"
     node = None if args.blank or args.as_is else await _prepare(args, micropython, flash, folder, peripherals)
     if args.blank:
@@ -145,8 +147,9 @@ def _config(path: Path | None, broker: str | None, kind: str) -> dict[str, Any]:
         if not isinstance(config, dict) or not isinstance(config.get("node"), str):
             raise ConfigError(f"{path} names no node")
     config.setdefault("made_s", wall_ms() // 1000)
-    config.setdefault("wifi", {"ssid": "city", "key": ""})
-    config.setdefault("broker", {"host": "127.0.0.1", "port": 1883})
+    if not config.keys() & {"uplink", "beacon"}:
+        config.setdefault("wifi", {"ssid": "city", "key": ""})
+        config.setdefault("broker", {"host": "127.0.0.1", "port": 1883})
     if broker is not None:
         host, colon, port = broker.rpartition(":")
         if not colon or not port.isdigit():
@@ -197,6 +200,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=DEVICE@BUS[:0xADDRESS]",
         help=f"what hangs on its wires (default of an air node: {' '.join(USUAL_SENSORS)})",
+    )
+    parser.add_argument(
+        "--cable",
+        action="append",
+        default=[],
+        metavar="UART=PATH",
+        help="a port of this machine on one of its UARTs, as for a gateway whose node has `uplink`",
     )
     parser.add_argument("--seed", type=int, default=1, help="the town that it breathes in (default 1)")
     parser.add_argument("--epoch", type=float, default=0.0, metavar="UNIX_S", help="when the town's day was set going")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from bega.clock import mono_ms
 from bega_protocols.errors import ConfigError
+from bega_simulators.board.cable import Cable
 from bega_simulators.board.chip import DEEPSLEEP_RESET, HARD_RESET, PIN_WAKE, PWRON_RESET, WDT_RESET, Chip
+from bega_simulators.board.cut import Cut, FlashFile, PowerCut
+from bega_simulators.board.nvs import Nvs
+from bega_simulators.board.partitions import DATA, NVS, Bootloader
 from bega_simulators.board.pins import Pins, Pulses
 from bega_simulators.board.radio import Bluetooth, Wifi
 from bega_simulators.board.sensors import I2C_PINS, UART_PINS, Form, Sensor, Values, hang
@@ -44,8 +50,9 @@ class AirPeripherals:
         self.chip = Chip(seed)
         self.pins = Pins(self._interrupt)
         self.wifi = Wifi()
+        self.cables: dict[str, Cable] = {}  # by the UART that they hang on
         self.bluetooth = Bluetooth(self.chip.address(2), lambda: None)
-        self._parts: list[Any] = [self, self.chip, self.pins, self.wifi, self.bluetooth]
+        self._parts = [self, self.chip, self.pins, self.wifi, self.bluetooth]
         self._sensors = {sensor.name: sensor for sensor in (hang(text, seed) for text in sensors)}
         places = [(sensor.bus, sensor.address) for sensor in self._sensors.values()]
         if len(set(places)) < len(places):
@@ -62,6 +69,10 @@ class AirPeripherals:
         self._wire_faults: dict[str, set[str]] = {wire: set() for wire in (*UART_PINS, *I2C_PINS)}
         self._wake_on: dict[int, int] = {}
         self._events: socket.socket | None = None
+        self.cut = Cut()
+        self._flash_path: Path | None = None
+        self._flash: FlashFile | None = None
+        self._stored: list[Any] = []  # the parts that live on the flash
         self._breathed_ms = mono_ms() - BREATHE_EVERY_MS
 
     @property
@@ -77,6 +88,8 @@ class AirPeripherals:
     @property
     def reset_asked(self) -> bool:
         """Return whether the power, or the reset, is to end the interpreter."""
+        if self.cut.happened and not self.chip.reset_asked:
+            self.chip.reset(PWRON_RESET)
         return self.chip.reset_asked
 
     @reset_asked.setter
@@ -105,15 +118,39 @@ class AirPeripherals:
         self._uart_bytes.clear()
         self._i2c_wired = False
         self._wake_on.clear()
+        self.cut.power_on()
+        with suppress(PowerCut):  # in the bootloader; it begins anew with the next power-on
+            self._read_flash()
 
-    def listen(self) -> socket.socket:
-        """Return the end of a new wire on which interrupts come, sixteen bytes each."""
+    def insert_flash(self, path: Path) -> None:
+        """Let this be the board's flash from the next power-on on."""
+        self._flash_path = path
+
+    def _read_flash(self) -> None:
+        """Do what the bootloader does, and take up what is stored."""
+        self._stored = []
+        if self._flash:
+            self._flash.close()
+        if self._flash_path is None:
+            return
+        self._flash = FlashFile(self._flash_path, self.cut)
+        bootloader = Bootloader(self._flash)
+        self._stored.append(bootloader)
+        for row in bootloader.rows:
+            if (row.type, row.subtype) == (DATA, NVS):
+                self._stored.append(Nvs(self._flash, row.start, row.size))
+
+    def listen(self) -> dict[str, socket.socket | BinaryIO]:
+        """Return what the interpreter inherits: a new wire for interrupts, sixteen bytes each, and the flash's files."""
         if self._events is not None:
             self._events.close()
         self._events, theirs = socket.socketpair()
         self._events.setblocking(False)
         theirs.setblocking(False)
-        return theirs
+        ends: dict[str, socket.socket | BinaryIO] = {"interrupts": theirs, "cut": _copy(self.cut.memory)}
+        if self._flash:
+            ends["flash"] = _copy(self._flash.file)
+        return ends
 
     async def rest(self) -> int:
         """Let go of the pins, sleep if the firmware asked for that, and return the cause of the next boot."""
@@ -125,6 +162,7 @@ class AirPeripherals:
         return {
             "cause": self.chip.cause,
             "asleep": self.chip.asleep,
+            "flash_operations": self.cut.operations,
             "advertises": self.bluetooth.advertises,
             "powered": {sensor.name: sensor.powered for sensor in self._sensors.values() if sensor.pin is not None},
         }
@@ -145,16 +183,23 @@ class AirPeripherals:
             sensor.breathe(air)
 
     def answer(self, request: dict[str, Any]) -> Any:
-        """Return what a shim asked for; raises OSError with the errno that the firmware shall see."""
+        """Return what a shim asked for.
+
+        Raises OSError with the errno that the firmware shall see, PowerCut if there is to be no answer.
+        """
         name = "do_" + request.pop("op")
-        asked: Callable[..., Any] = next(getattr(part, name) for part in self._parts if hasattr(part, name))
-        return asked(**request)
+        for part in (*self._parts, *self._stored):
+            if hasattr(part, name):
+                return getattr(part, name)(**request)
+        raise OSError(NO_SUCH_DEVICE, "no flash")
 
     async def serial(self, uart: str, wire: socket.socket) -> None:
         """Carry the bytes of the sensor on `uart` at their pace, in pieces, and commands to it, until cancelled."""
         reader, writer = await asyncio.open_connection(sock=wire)
         try:
             async with asyncio.TaskGroup() as tasks:
+                if uart in self.cables:
+                    tasks.create_task(self.cables[uart].carry(reader, writer, lambda: self._uart_forms.get(uart)))
                 for sensor in self._sensors.values():
                     if sensor.bus == uart:
                         tasks.create_task(self._speak(sensor, writer))
@@ -249,9 +294,17 @@ class AirPeripherals:
         if asked:
             self.chip.reset(PWRON_RESET, memory_stays=True)
 
-    def _order_power_cut(self, asked: bool) -> None:
-        if asked:
+    def _order_power_cut(self, when: bool | dict[str, Any]) -> None:
+        """At once, or {"after": operations on the flash, "torn": whether in the middle of the next one}."""
+        if isinstance(when, dict):
+            self.cut.arm(**when)
+        elif when:
             self.chip.reset(PWRON_RESET)
+
+    def _order_flip(self, bits: list[tuple[int, int]]) -> None:
+        if self._flash:
+            for at, bit in bits:
+                self._flash.flip(at, bit)
 
     def _order_pins(self, levels: dict[str, int | None]) -> None:
         for pin, level in levels.items():
@@ -325,3 +378,8 @@ class AirPeripherals:
 def mono_us() -> int:
     """Return microseconds that never go back, in steps of the clock's milliseconds."""
     return 1000 * mono_ms()
+
+
+def _copy(file: int) -> BinaryIO:
+    """Return a file of its own on what this descriptor is open on."""
+    return os.fdopen(os.dup(file), "r+b", buffering=0)
