@@ -7,7 +7,8 @@ Wi-Fi and MQTT):
 - `await send(kind, payload)` sends "up", "status" or "result" and promises nothing;
 - `await run(hear)` calls hear(kind, payload) for each "ack", "time" and "cmd/<verb>";
 - `check()` raises OSError if the way is known to be gone;
-- `close()` lets go of it; it can be opened again.
+- `close()` lets go of it; it can be opened again;
+- `pack(store, held)`, if it has one, returns a record as its `send` takes it, None while that waits for its time.
 
 Each raises OSError, EOFError or ValueError when the way is broken, and `run`
 always ends so.
@@ -45,6 +46,7 @@ class Link:
         self._report = report
         self._commands = commands
         self._confirm = confirm
+        self._pack = (lambda held: way.pack(store, held)) if hasattr(way, "pack") else store.pack
         self._window = Window(store.ring, WINDOW, RESEND_MS)
         self._some = asyncio.Event()
         self._status_due = False
@@ -110,7 +112,7 @@ class Link:
     async def _send_records(self):
         held = self._window.next()
         while held is not None:
-            pack = self._store.pack(held)
+            pack = self._pack(held)
             if pack is None:
                 return
             self._window.sent(held, self._mono())

@@ -65,15 +65,18 @@ class Store:
         stored = restore(held.shape, held.body)
         time_ms, quality = stored.time_ms, stored.time_quality
         if quality == WAITING:
-            stamp = self._stamp(held, time_ms)
+            stamp = self.stamp(held, time_ms)
             if stamp is None:
                 return None
             time_ms, quality = stamp
         record = Record(self._node, held.boot, held.seq, stored.device, time_ms, quality, stored.readings)
         return senml.encode(record)
 
-    def _stamp(self, held, measured_ms):
-        """Return (Unix ms, quality) of a waiting record; the decision is on flash before it is acted upon."""
+    def stamp(self, held, measured_ms):
+        """Return (Unix ms, quality) of a waiting record, None while it waits.
+
+        The decision is on flash before it is acted upon.
+        """
         found = read_by([body for boot, body in self.ring.marks() if boot == held.boot], held.seq, measured_ms)
         if found is not None:
             return found
