@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +18,7 @@ from bega import __version__
 from bega.devices import profile_names
 from bega_firmware.board import VFS_START, Board, board_names, read_board
 from bega_firmware.bytecode import VERSION, compile_source, compiler_version
-from bega_firmware.contents import PROFILES, STARTED_BY_NAME, node_devices, sources
+from bega_firmware.contents import PROFILES, STARTED_BY_NAME, WAYS, node_devices, sources
 from bega_firmware.image import make_image
 from bega_firmware.library import library_files, wanted_packages
 from bega_firmware.pins import wiring_problems
@@ -52,6 +52,9 @@ def add_to(verbs: Any) -> None:
         "--device", action="append", default=[], metavar="NAME", help="a driver to take along (default: all it can run)"
     )
     parser.add_argument(
+        "--way", action="append", choices=WAYS, help="a way out that it may be configured for (default: all of them)"
+    )
+    parser.add_argument(
         "--micropython-lib", type=Path, metavar="DIR", help="a copy of micropython-lib, to take its packages from"
     )
     parser.add_argument("--json", action="store_true", help="print the list of contents instead of the table")
@@ -63,16 +66,21 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or Path("build") / f"node-{args.board}"
     require_own(folder)
     progress = show_progress if sys.stderr.isatty() else None
-    built = build(read_board(args.board), args.device or node_devices(), args.micropython_lib, progress)
+    board, devices, ways = read_board(args.board), args.device or node_devices(), args.way or WAYS
+    built = build(board, devices, ways, args.micropython_lib, progress)
     write(built, folder)
     print(json.dumps(built.facts) if args.json else table(built, folder))
     return 0
 
 
 def build(
-    board: Board, devices: list[str], micropython_lib: Path | None = None, progress: Progress | None = None
+    board: Board,
+    devices: list[str],
+    ways: Collection[str] = WAYS,
+    micropython_lib: Path | None = None,
+    progress: Progress | None = None,
 ) -> Built:
-    """Return the file system of a node on `board` with drivers for `devices`.
+    """Return the file system of a node on `board` with drivers for `devices` and these ways out.
 
     micropython_lib: a copy of it, to take along what our manifest names. Raises ConfigError.
     """
@@ -80,7 +88,7 @@ def build(
     if problems:
         raise ConfigError("\n".join([f"{board.path}:", *problems]))
     devices = sorted(set(devices))
-    found = {source.target: source.path for source in sources(board, devices)}
+    found = {source.target: source.path for source in sources(board, devices, ways)}
     if micropython_lib is not None:
         found |= library_files(micropython_lib)
     contents: dict[str, bytes] = {}
@@ -96,7 +104,7 @@ def build(
         contents |= frozen_profiles()
     image = make_image(contents, board.vfs_bytes)
     taken = wanted_packages() if micropython_lib is not None else {}
-    return Built(board, devices, contents, image, _facts(board, devices, taken, contents, image))
+    return Built(board, devices, contents, image, _facts(board, devices, ways, taken, contents, image))
 
 
 def frozen_profiles() -> dict[str, bytes]:
@@ -157,7 +165,12 @@ def show_progress(done: int, whole: int) -> None:
 
 
 def _facts(
-    board: Board, devices: list[str], taken: dict[str, str], contents: dict[str, bytes], image: bytes
+    board: Board,
+    devices: list[str],
+    ways: Collection[str],
+    taken: dict[str, str],
+    contents: dict[str, bytes],
+    image: bytes,
 ) -> dict[str, Any]:
     return {
         "firmware": __version__,
@@ -165,6 +178,7 @@ def _facts(
         "chip": board.chip,
         "flash_mb": board.flash_mb,
         "devices": devices,
+        "ways": sorted(ways),
         "micropython_lib": taken,
         "mpy": VERSION,
         "compiler": compiler_version(),

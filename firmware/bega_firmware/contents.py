@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +13,7 @@ from bega_firmware.board import Board, firmware_folder
 from bega_protocols.errors import ConfigError
 
 NODE_WIRES = ("serial", "i2c")  # the kinds of line in firmware/node/wires.py
+WAYS = ("broker", "uplink", "beacon")  # out of a node, each a module of firmware/node (WAYS in its config.py)
 PROTOCOLS = "bega_protocols"
 STARTED_BY_NAME = "main.py"  # MicroPython runs this file after a reset, and only as source
 PROFILES = "/lib/profiles"
@@ -31,15 +32,16 @@ def node_devices() -> list[str]:
     return [name for name in device_names() if wire_of(driver_class(name)) in NODE_WIRES]
 
 
-def sources(board: Board, devices: list[str]) -> list[Source]:
+def sources(board: Board, devices: list[str], ways: Collection[str] = WAYS) -> list[Source]:
     """Return the Python files of a node on `board` with drivers for `devices`, sorted by their place on it.
 
-    Raises ConfigError if a device is none that a node can have.
+    ways: those out of the node that it can be configured for. Raises ConfigError if a device is none for a node.
     """
     unknown = sorted(set(devices) - set(node_devices()))
     if unknown:
         raise ConfigError(f"a node has no device {', '.join(unknown)}; it can have {', '.join(node_devices())}")
-    found = {f"/{path.name}": path for path in firmware_folder("node").glob("*.py")}
+    left_out = set(WAYS) - set(ways)
+    found = {f"/{path.name}": path for path in firmware_folder("node").glob("*.py") if path.stem not in left_out}
     found["/board.py"] = board.path
     wanted = [f"{PROTOCOLS}.devices.{device}.driver" for device in devices]
     wanted += [module for path in found.values() for module in imported(path)]
