@@ -317,15 +317,15 @@ def test_a_backlog_of_yesterday_leaves_the_hour_as_it_is():
     assert [point.value for point in seen.points(("gw", "air"), "pm1", "", earlier_ms)] == [4.0], "here it was"
 
 
-def test_a_doubtful_value_is_a_ring_and_is_said():
+def test_a_suspect_value_is_a_ring_and_is_said():
     seen = Recent()
     for minute in range(10):
         quality = SUSPECT if minute in (3, 4) else GOOD
         time_ms = NOW_MS - 60_000 * (10 - minute)
         seen.take(record("air", Reading("pm1", minute, 0, "", quality), time_ms=time_ms), time_ms, False)
     picture = hour_svg(seen.points(("gw", "air"), "pm1", "", NOW_MS), NOW_MS, "pm1", "", 180_000)
-    assert picture.count('class="doubtful"') == 2
-    assert "2 of 10 values are doubtful" in picture
+    assert picture.count('class="suspect"') == 2
+    assert "2 of 10 values are suspect" in picture
 
 
 @pytest.mark.parametrize(("gap_ms", "lines"), [(30_000, 2), (300_000, 1)])

@@ -17,13 +17,13 @@ LINE_HEIGHT = 1.2
 class Point:
     """A value at a moment; None where there is none.
 
-    is_simulated: nobody measured it. is_doubtful: a ring is drawn around it.
+    is_simulated: nobody measured it. is_suspect: a ring is drawn around it.
     """
 
     time_ms: int
     value: float | None
     is_simulated: bool = False
-    is_doubtful: bool = False
+    is_suspect: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,9 +208,9 @@ def _lines(points: Sequence[Point], inside: _Inside) -> list[str]:
             stretches[-1].append(point)
     drawn = [_line(stretch, inside) for stretch in stretches]
     drawn += [
-        f'<circle class="doubtful" cx="{inside.x(point.time_ms):.1f}" cy="{inside.y(point.value or 0.0):.1f}" r="2.5"/>'
+        f'<circle class="suspect" cx="{inside.x(point.time_ms):.1f}" cy="{inside.y(point.value or 0.0):.1f}" r="2.5"/>'
         for point in within
-        if point.is_doubtful
+        if point.is_suspect
     ]
     if within:
         last = within[-1]

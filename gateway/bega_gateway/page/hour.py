@@ -32,9 +32,9 @@ def hour_svg(points: list[Sample], now_ms: int, quantity: str, part: str, gap_ms
     marks = [Mark(now_ms - minutes * 60_000, f"−{minutes} min") for minutes in (45, 30, 15)]
     unit = words.unit(quantity)
     label = f"{words.name(quantity, part)}, last hour: {least:.10g} to {most:.10g} {unit}".rstrip()
-    if doubtful := sum(point.is_doubtful for point in shown):
-        label += f"; {doubtful} of {len(shown)} values are doubtful"
-    drawn = [Point(point.time_ms, point.value, is_doubtful=point.is_doubtful) for point in shown]
+    if suspect := sum(point.is_suspect for point in shown):
+        label += f"; {suspect} of {len(shown)} values are suspect"
+    drawn = [Point(point.time_ms, point.value, is_suspect=point.is_suspect) for point in shown]
     return day_svg(drawn, [], marks, frame, numbers, label)
 
 

@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
     time_ms: int
     value: float
-    is_doubtful: bool = False
+    is_suspect: bool = False
 
 
 class Series:
@@ -43,7 +43,7 @@ class Series:
         self._doubts = bytearray(STEPS)
         self._newest: int | None = None  # number of the newest step
 
-    def add(self, time_ms: int, value: float, is_doubtful: bool = False) -> None:
+    def add(self, time_ms: int, value: float, is_suspect: bool = False) -> None:
         """Take a value; one of more than an hour before the newest means that the clock was set back."""
         step = time_ms // STEP_MS
         if self._newest is None or not -STEPS < step - self._newest < STEPS:
@@ -53,7 +53,7 @@ class Series:
             self._values[passed % STEPS] = math.nan
         self._newest = max(self._newest, step)
         self._values[step % STEPS] = value
-        self._doubts[step % STEPS] = is_doubtful
+        self._doubts[step % STEPS] = is_suspect
 
     def points(self, now_ms: int) -> list[Sample]:
         """Return the hour before `now_ms`, oldest first."""

@@ -364,7 +364,7 @@ class Site:
                             self._view.gap_ms(device, reading.quantity),
                         )
                     ),
-                    "has_doubts": any(point.is_doubtful for point in points),
+                    "has_suspect": any(point.is_suspect for point in points),
                 }
             )
         return {"plots": plots, "further": [said(each.reading) for each in last[MOST_PLOTS:]]}
@@ -449,6 +449,7 @@ def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("bega_gateway.page", "templates"),
         autoescape=True,
+        auto_reload=False,  # a release is installed under a gateway that runs: it keeps its own pages
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -13,7 +13,7 @@ UNITS = {
     "kW.h": "kWh", "kV.A.h": "kVAh", "V.A": "VA", "V.A{reactive}": "var", "kV.A.h{reactive}": "kvarh",
     "dB[mW]": "dBm", "deg": "°", "{count}": "", "{tick}": "", "m/s2": "m/s²",
 }  # fmt: skip
-QUALITIES = {GOOD: "good", SUSPECT: "doubtful"}
+QUALITIES = {GOOD: "good", SUSPECT: "suspect"}
 MOST_ZEROS = 12  # behind a value; beyond, its exponent is shown
 
 
