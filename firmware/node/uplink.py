@@ -174,8 +174,8 @@ class Way:
                 self._hear("ack", json.dumps(uplink.read_acknowledgement(payload)).encode())
             except WireError:
                 pass
-        elif kind == uplink.TIME and len(payload) == 8:
-            self._hear("time", json.dumps({"unix_ms": struct.unpack(">Q", payload)[0]}).encode())
+        elif kind == uplink.TIME:
+            self._hear("time", payload)
         elif kind == uplink.COMMAND:
             at = payload.find(b"\0")
             if at > 0:

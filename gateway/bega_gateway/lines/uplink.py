@@ -6,6 +6,7 @@ Spec: docs/uplink.md. We ask, one node answers: on RS-485 and on a cable with on
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import struct
 from collections.abc import Callable
@@ -210,7 +211,7 @@ class UplinkLine:
         if wall_ms is not None and (seat.is_to_be_told_time or now_ms - seat.told_time_ms >= TIME_EVERY_MS):
             seat.is_to_be_told_time = False
             seat.told_time_ms = now_ms
-            session.say(uplink.TIME, struct.pack(">Q", wall_ms))
+            session.say(uplink.TIME, json.dumps({"unix_ms": wall_ms}).encode())
 
     def _take(self, seat: _Seat, kind: int, payload: bytes) -> None:
         node = seat.node
