@@ -160,7 +160,7 @@ class DownloadMode:
         self._chip = Chip()
         self._asked = Frames()
         self._packets: asyncio.Queue[bytes] = asyncio.Queue(QUEUED_PACKETS)
-        self._has_stub = False
+        self._has_stub = self._has_written = False
 
     async def run(self, waits: Callable[[], None]) -> None:
         """Answer until the loader leaves the ROM for the program in the flash; `waits` is called once it listens.
@@ -240,6 +240,7 @@ class DownloadMode:
 
     def _take(self, data: bytes) -> bytes:
         (size,) = struct.unpack_from("<I", data)
+        self._has_written = True
         self._flash.take(data[16 : 16 + size])
         return b""
 
@@ -285,12 +286,15 @@ class DownloadMode:
         return None
 
     async def _finish(self, opcode: int, data: bytes) -> bool:
-        """FLASH_END, FLASH_DEFL_END: 0 asks for a reset, else for the program in the flash (the stub stays).
+        """FLASH_END, FLASH_DEFL_END: 0 asks for a reset, 1 for the program in the flash.
 
-        A reset that the stub makes finds the chip's strapping as it was: it is the ROM again.
+        A reset that the stub makes finds the chip's strapping as it was: it is the ROM again. What follows a write is
+        esptool's way to end that, and the stub stays; after it esptool pulls RTS. A port without RTS is left by
+        `esptool run`, which asks with nothing written before.
         """
         await self._say(opcode)
-        if not self._has_stub:
+        has_written, self._has_written = self._has_written, False
+        if not self._has_stub or (data[:1] == b"\1" and not has_written):
             return True
         if data[:4] == bytes(4):
             self._has_stub = False
