@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import bega_simulators.board
-from bega_simulators.board.peripherals import AirPeripherals
+from bega_simulators.board.peripherals import PWRON_RESET, AirPeripherals
 
 SHIM = Path(bega_simulators.board.__file__).parent / "shim"
 MICROPYTHON = Path(os.environ.get("BEGA_MICROPYTHON", Path(sys.executable).with_name("micropython")))
@@ -22,8 +22,11 @@ LIMIT_S = 20
 class Bench:
     """One chip; `run` gives it a program, `reboot` lets it begin again with what a reset leaves."""
 
-    def __init__(self, *sensors: str, seed: int = 1, air: dict[tuple[str, str], float] | None = None) -> None:
-        self.peripherals = AirPeripherals(seed, lambda: air or {}, sensors)
+    def __init__(self, *sensors: str, seed: int = 1, flash: Path | None = None) -> None:
+        self.peripherals = AirPeripherals(seed, dict, sensors)
+        if flash:
+            self.peripherals.insert_flash(flash)
+            self.peripherals.power_on(PWRON_RESET)
 
     def run(self, program: str, meanwhile: Callable[[AirPeripherals], Any] | None = None) -> Any:
         """Return what the program printed as its last line, in JSON, or None if a reset ended it.
@@ -44,8 +47,7 @@ class Bench:
         """See run."""
         control, control_end = socket.socketpair()
         wires = {uart: socket.socketpair() for uart in UARTS}
-        interrupts = self.peripherals.listen()
-        ends = {"control": control_end, "interrupts": interrupts, **{uart: far for uart, (_, far) in wires.items()}}
+        ends = {"control": control_end, **self.peripherals.listen(), **{uart: far for uart, (_, far) in wires.items()}}
         for _, far in wires.values():
             far.setblocking(False)
         fds = {name: end.fileno() for name, end in ends.items()}

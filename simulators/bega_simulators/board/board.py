@@ -48,6 +48,7 @@ class Board:
         self._flash = flash
         self._heap = heap
         self._peripherals = peripherals
+        self._peripherals.insert_flash(flash)
         self._line = line
         self._said = said
         self._boot_held = self._en_pressed = False
@@ -122,12 +123,13 @@ class Board:
             await self._introduce(cause)
         control, control_end = socket.socketpair()
         wires = {uart: socket.socketpair() for uart in UART_PINS}
-        interrupts = self._peripherals.listen()
-        ends = {"control": control_end.fileno(), "interrupts": interrupts.fileno()}
+        more = self._peripherals.listen()
+        ends = {"control": control_end.fileno(), **{name: end.fileno() for name, end in more.items()}}
         ends |= {uart: far.fileno() for uart, (_, far) in wires.items()}
         with contextlib.ExitStack() as theirs:
             theirs.enter_context(control_end)
-            theirs.enter_context(interrupts)
+            for end in more.values():
+                theirs.enter_context(end)
             for _, far in wires.values():
                 far.setblocking(False)  # as a UART with timeout=0
                 theirs.enter_context(far)

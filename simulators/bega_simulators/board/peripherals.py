@@ -141,7 +141,7 @@ class AirPeripherals:
                 self._stored.append(Nvs(self._flash, row.start, row.size))
 
     def listen(self) -> dict[str, socket.socket | BinaryIO]:
-        """Return what the interpreter inherits: a new wire for interrupts, sixteen bytes each, and the flash's files."""
+        """Return what the interpreter inherits: a wire for interrupts, 16 bytes each, and the flash's files."""
         if self._events is not None:
             self._events.close()
         self._events, theirs = socket.socketpair()

@@ -11,6 +11,7 @@ _control = open(_fds["control"], "r+b")
 _interrupts = None
 _handlers = {}  # by the interrupt's name
 _host = vfs.VfsPosix(os.getenv("MICROPYPATH").split(":")[0])
+cut = open(_fds["cut"], "r+b") if "cut" in _fds else None  # see _flash.py
 masked = 0  # interrupts wait while this is set
 
 
@@ -27,6 +28,8 @@ def call(op, **facts):
     if "errno" in answer:
         if answer["errno"] == 22:  # where the port raises ValueError
             raise ValueError(answer["text"])
+        if answer["errno"] < 0:  # the IDF's
+            raise OSError(answer["errno"], answer["text"])
         raise OSError(answer["errno"] or answer["text"])
     return answer.get("ok")
 
@@ -34,6 +37,11 @@ def call(op, **facts):
 def serial_file(number):
     """Return the file behind a UART."""
     return open(_fds["uart%d" % number], "r+b")
+
+
+def flash_file():
+    """Return the file that is the whole flash."""
+    return open(_fds["flash"], "r+b")
 
 
 def load(name):

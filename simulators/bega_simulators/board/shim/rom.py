@@ -6,10 +6,11 @@ import sys
 import machine  # noqa: F401 - before the host's files are gone
 import network  # noqa: F401
 import vfs
+from _board import cut
 from _flash import Partition
 
 path, start, blocks = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-partition = Partition(path, start, blocks)
+partition = Partition(path, start, blocks, cut)
 vfs.umount("/")
 vfs.mount(vfs.VfsLfs2(partition), "/")
 os.chdir("/")
