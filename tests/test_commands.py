@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bega.mqtt import Message
@@ -355,19 +355,99 @@ def test_after_a_damaged_ledger_nothing_is_done_that_may_have_been(city):
     city.answers(command("a"))
     city.path.write_bytes(b"no database" * 1000)
     (answer,) = city.answers(command("a"))
-    assert "later expiry" in answer["reason"]
-    city.now_ms += 3_600_000
-    (answer,) = city.answers(command("b", expires=NOW_S + LONGEST_AHEAD_S + 1))
-    assert answer["status"] == "done"
+    assert "with this ledger's name" in answer["reason"]
+    named = {"ledger": answer["result"]["ledger"]}
+    first, again, other = city.answers(command("b", **named), command("b", **named), command("c", ledger="of old"))
+    assert (first["status"], again["status"] in ("begun", "done"), other["status"]) == ("done", True, "refused")
+    assert other["result"] == named, "it is told how it is called"
     assert city.done == {"a": 1, "b": 1}
     assert city.path.with_name("commands.db.damaged").exists()
+
+
+def test_a_sender_who_names_no_ledger_is_heard_again_two_days_after_one_who_did(city):
+    city.answers(command("a", expires=NOW_S + LONGEST_AHEAD_S))
+    city.path.write_bytes(b"no database" * 1000)
+    (refusal,) = city.answers(command("b"))
+    city.answers(command("c", expires=NOW_S + 60, **refusal["result"]))
+    city.now_ms += 1000 * (LONGEST_AHEAD_S + 30)
+    early, late = city.answers(
+        command("d", expires=NOW_S + LONGEST_AHEAD_S + 60), command("e", expires=NOW_S + LONGEST_AHEAD_S + 61)
+    )
+    assert (early["status"], late["status"]) == ("refused", "done")
+    assert city.done == {"a": 1, "c": 1, "e": 1}
+
+
+YEARS_S = 15 * 366 * 86_400
+
+
+@pytest.mark.parametrize("ahead_s", [YEARS_S, 3 * 86_400, 3600, -3600, -3 * 86_400])
+def test_a_clock_that_is_wrong_when_the_ledger_is_begun_anew_locks_nobody_out_and_lets_nothing_in_again(city, ahead_s):
+    """It is right later. What came meanwhile, whatever its expiry, must not have moved the bounds."""
+    old = [command(f"old-{hours}", expires=NOW_S + hours * 3600) for hours in (1, 12, 24)]
+    city.answers(*old)
+    city.path.write_bytes(b"no database" * 1000)
+    city.now_ms += 1000 * ahead_s
+    answers = city.answers(*old, command("then", expires=NOW_S + ahead_s + 60))
+    assert not [answer for answer in answers if answer["status"] not in ("refused", "expired")]
+    city.now_ms -= 1000 * ahead_s
+    *replayed, fresh = city.answers(*old, command("fresh"))
+    assert {answer["status"] for answer in [*replayed, fresh]} == {"refused"}
+    (named,) = city.answers(command("fresh", **fresh["result"]))
+    assert named["status"] == "done"
+    for hours in (1, 13, 47):
+        city.now_ms = 1000 * (NOW_S + hours * 3600)
+        *replayed, named = city.answers(
+            *old, command(f"at-{hours}", expires=NOW_S + hours * 3600 + 9, **fresh["result"])
+        )
+        assert not [answer for answer in replayed if answer["status"] not in ("refused", "expired")]
+        assert named["status"] == "done"
+    assert max(city.done.values()) == 1
+
+
+@given(
+    turns=st.lists(
+        st.one_of(
+            st.tuples(st.just("clock"), st.integers(-5 * 86_400, 5 * 86_400) | st.just(YEARS_S)),
+            st.tuples(st.just("old"), st.integers(0, 3)),
+            st.tuples(st.just("new"), st.integers(1, LONGEST_AHEAD_S)),
+            st.tuples(st.just("named"), st.integers(1, LONGEST_AHEAD_S)),
+            st.tuples(st.just("damage"), st.just(0)),
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=12, deadline=None)
+def test_over_damage_and_any_clock_nothing_is_done_twice_and_who_names_the_ledger_is_heard(tmp_path_factory, turns):
+    """The sender's clock is right; the gateway's is anything, and right when a command with the name comes."""
+    city = City(tmp_path_factory.mktemp("city"))
+    old = [command(f"old-{number}", expires=NOW_S + number * 28_800 + 1) for number in range(4)][:3]
+    old.append(command("old-3", expires=NOW_S + LONGEST_AHEAD_S))
+    city.answers(*old)
+    for number, (kind, figure) in enumerate([("damage", 0), *turns]):
+        if kind == "clock":
+            city.now_ms = 1000 * (NOW_S + figure)
+        elif kind == "damage":
+            city.path.write_bytes(b"no database" * 1000)
+        elif kind == "old":
+            city.answers(old[figure])
+        elif kind == "new":
+            city.answers(command(f"new-{number}", expires=NOW_S + figure))
+        else:
+            before, city.now_ms = city.now_ms, 1000 * NOW_S
+            made = {"id_": f"named-{number}", "expires": NOW_S + figure}
+            (answer,) = city.answers(command(**made))
+            if answer["status"] == "refused":
+                (answer,) = city.answers(command(**made, **answer["result"]))
+            assert answer["status"] == "done"
+            city.now_ms = before
+    assert max(city.done.values()) == 1
 
 
 def test_a_power_cut_while_a_damaged_ledger_is_set_aside_lets_nothing_in_again(city):
     city.answers(command("a"))
     city.path.rename(city.path.with_name("commands.db.damaged"))  # and the new one was not made yet
     (answer,) = city.answers(command("a"))
-    assert "later expiry" in answer["reason"]
+    assert "with this ledger's name" in answer["reason"]
     assert city.done == {"a": 1}
 
 

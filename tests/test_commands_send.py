@@ -16,7 +16,7 @@ from bega.clock import wall_ms
 from bega_gateway.command import main
 from bega_gateway.commands import send
 from bega_gateway.commands.order import understand
-from bega_gateway.commands.send import HEADS, Letter, Way, asked, words, written
+from bega_gateway.commands.send import HEADS, Letter, Way, asked, ledger_to_name, words, written
 from bega_gateway.commands.signature import Seal
 from bega_gateway.config import check
 from bega_protocols.errors import ConfigError
@@ -144,6 +144,29 @@ def test_what_stands_on_the_command_line_is_sent_and_signed(line, verb, keys, ke
     assert Seal(key_files[1]).fits(order.signature, order.canonical)
     sent = json.loads(letter.payload)
     assert {key: sent[key] for key in sent.keys() - {"id", "expires", "sig"}} == keys
+
+
+def test_a_gateway_whose_ledger_was_damaged_is_asked_once_more_with_its_name(key_files, monkeypatch, capsys):
+    letters = []
+
+    async def post(way, letter, now_ms, say):
+        letters.append(letter)
+        if len(letters) == 1:
+            return {"id": letter.id, "status": "refused", "reason": "x", "result": {"ledger": "0123abcd"}}
+        return {"id": letter.id, "status": "done"}
+
+    monkeypatch.setattr(send, "asked", post)
+    to = ["--broker", "mqtt://b", "--gateway", "arad/gw-1", "--sign-with", str(key_files[0])]
+    assert main(["command", *to, "status"]) == 0
+    first, again = (understand(f"{ROOT}cmd/", letter.topic, letter.payload) for letter in letters)
+    assert (first.ledger, again.ledger, again.id) == ("", "0123abcd", first.id)
+    assert Seal(key_files[1]).fits(again.signature, again.canonical)
+
+
+@pytest.mark.parametrize("result", [{}, {"result": []}, {"result": {"ledger": 7}}, {"result": {"ledger": ""}}])
+def test_a_refusal_for_another_reason_names_no_ledger(result):
+    assert ledger_to_name({"status": "refused", **result}) == ""
+    assert ledger_to_name({"status": "done", "result": {"ledger": "a"}}) == ""
 
 
 def test_a_node_is_handed_what_is_in_a_file(tmp_path):

@@ -20,7 +20,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from bega.clock import CLOCK_FLOOR_MS, Clock
-from bega_gateway.commands.ledger import LONGEST_AHEAD_S, Begun, Ledger, LedgerFull
+from bega_gateway.commands.ledger import LONGEST_AHEAD_S, Begun, Forgotten, Ledger, LedgerFull
 from bega_gateway.commands.order import LARGEST_BYTES, VERBS, Order, Refused, id_of, understand
 from bega_gateway.lines.errand import Done
 
@@ -150,7 +150,7 @@ class Desk:
             self.counted[error.status, error.kind if error.status == "refused" else ""] += 1
             id_, verb = id_of(message.payload), self._verb(message)
             log.warning("command %s id=%s verb=%s why=%s", error.status, id_ or "-", verb or "-", error.why)
-            self._say(id_, verb, error.status, error.why)
+            self._say(id_, verb, error.status, error.why, {"ledger": error.ledger} if error.ledger else None)
             return
         self._in_hand[order.id] = tasks.create_task(self._carry_out(order, work))
 
@@ -193,13 +193,15 @@ class Desk:
         begun = Begun(order.id, order.verb, order.digest, "")
 
         def note() -> None:
-            if order.expires_s <= self._ledger.floor_s(now_s):
-                why = "one like it may have been done, and is no longer known: send it with a later expiry"
-                raise Refused(why, kind="forgotten")
+            self._ledger.admit(order.ledger, order.expires_s)
             self._ledger.begin(begun, order.said(), order.expires_s, now_ms)
 
         try:
             await self._in_thread(note)
+        except Forgotten as error:
+            what = "with this ledger's name" if error.name else "with a later expiry"
+            why = f"one like it may have been done, and is no longer known: send it {what}"
+            raise Refused(why, kind="forgotten", ledger=error.name) from None
         except LedgerFull:
             raise Refused("too many commands have not expired yet", kind="full") from None
         except sqlite3.Error:
@@ -256,9 +258,9 @@ class Desk:
 
         stored.add_done_callback(note)
 
-    def _say(self, id_: str, verb: str, status: str, reason: str) -> None:
+    def _say(self, id_: str, verb: str, status: str, reason: str, facts: dict[str, Any] | None = None) -> None:
         """Answer what was not begun. Routine: a flood must not fill the room that nothing is dropped from."""
-        self._answer(self._result(id_, verb, status, reason).encode())
+        self._answer(self._result(id_, verb, status, reason, facts).encode())
 
     def _answer(self, result: bytes) -> None:
         stored = self._store.add(f"{self._root}result", result, storage_class="routine", at_once=True)

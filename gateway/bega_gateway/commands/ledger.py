@@ -4,12 +4,18 @@ A command is done at most once because its id is committed here before it is
 begun. Not in the spool's file: that one is salvaged row by row when it is
 damaged, and may be drained and thrown away; here a missing row would mean a
 second time. One thread owns a `Ledger`.
+
+After a damaged one nobody knows what was done. Then a command must bear the name
+of the new ledger, which is random: so it was made after the damage, and no clock
+is asked. The first that does also tells by its expiry until when the old ones may
+come; what expires later than all of them needs no name any more.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +27,7 @@ LONGEST_AHEAD_S = 86_400  # a command expires at most so far ahead
 KEPT = 10_000  # commands that are remembered beyond their expiry
 MOST = 100_000  # in all; more that have not expired are refused
 LOOK_EVERY = 100  # commands, for what may be forgotten
-UNKNOWN_FLOOR = -1  # the file before this one was damaged, and nobody knew the time yet
+UNDAMAGED, UNKNOWN_FLOOR = 0, -1  # -1: the file before this one was damaged, and no command has borne our name yet
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS commands (
@@ -35,6 +41,7 @@ CREATE TABLE IF NOT EXISTS commands (
     told INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS floor (expires_s INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS anew (name TEXT NOT NULL, floor_s INTEGER NOT NULL);
 """
 
 
@@ -49,6 +56,14 @@ class Begun(NamedTuple):
 
 class LedgerFull(Exception):
     """So many commands have not expired that no further one could be remembered."""
+
+
+class Forgotten(Exception):
+    """It may have been done before; `name` is what a command must bear, '' if none would help."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
 
 
 class Ledger:
@@ -70,14 +85,14 @@ class Ledger:
     def open(self) -> list[Begun]:
         """Open or make the file; return the commands whose result nobody may have had.
 
-        A damaged one is set aside, and no command is begun before every one of it has expired.
+        A damaged one is set aside, and no command is begun that may be one of those in it.
         """
         try:
             self._file = self._with_tables()
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
-            log.error("ledger of commands damaged, it is set aside; commands rest for a day error=%s", error)
+            log.error("ledger of commands damaged, it is set aside; commands must name the new one error=%s", error)
             for suffix in ("", "-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
                     Path(f"{self._path}{suffix}").rename(f"{self._path}.damaged{suffix}")
@@ -92,15 +107,25 @@ class Ledger:
         row = self._opened().execute(sql, (id_,)).fetchone()
         return Begun(*row) if row else None
 
-    def floor_s(self, now_s: int) -> int:
-        """Return up to which expiry a command may have been begun that is not remembered."""
+    def admit(self, named: str, expires_s: int) -> None:
+        """Raise Forgotten if a command that is not remembered may have been begun before.
+
+        named: the ledger that it names, '' for none
+        """
         file = self._opened()
-        (floor_s,) = file.execute("SELECT MAX(expires_s) FROM floor").fetchone()
-        if floor_s == UNKNOWN_FLOOR:
-            floor_s = now_s + LONGEST_AHEAD_S
+        (forgotten_s,) = file.execute("SELECT MAX(expires_s) FROM floor").fetchone()
+        if expires_s <= forgotten_s:
+            raise Forgotten("")
+        name, floor_s = file.execute("SELECT name, floor_s FROM anew").fetchone()
+        if named and named != name:
+            raise Forgotten(name)
+        if named and floor_s == UNKNOWN_FLOOR:
+            # It was made after the damage, at most a day before it expires; what is older, before: it expires at most
+            # a day later. By the sender's clock alone: ours may have been wrong when the ledger was opened.
             with file:
-                file.execute("UPDATE floor SET expires_s = ?", (floor_s,))
-        return int(floor_s)
+                file.execute("UPDATE anew SET floor_s = ?", (expires_s + LONGEST_AHEAD_S,))
+        if not named and (floor_s == UNKNOWN_FLOOR or expires_s <= floor_s):
+            raise Forgotten(name)
 
     def begin(self, begun: Begun, asked: str, expires_s: int, now_ms: int) -> None:
         """Remember that a command is begun, and for good when this returns; raises LedgerFull.
@@ -146,7 +171,7 @@ class Ledger:
     def _with_tables(self) -> sqlite3.Connection:
         """Open the file. Where one was set aside, a new one knows it: the power may go before it is written."""
         was_damaged = Path(f"{self._path}.damaged").exists()
-        return _opened(self._path, UNKNOWN_FLOOR if was_damaged else 0)
+        return _opened(self._path, UNKNOWN_FLOOR if was_damaged else UNDAMAGED)
 
     def _opened(self) -> sqlite3.Connection:
         if self._file is None:
@@ -183,7 +208,10 @@ def _opened(path: Path, floor_s: int) -> sqlite3.Connection:
             raise sqlite3.DatabaseError("quick_check")
         if file.execute("SELECT COUNT(*) FROM floor").fetchone()[0] == 0:
             with file:
-                file.execute("INSERT INTO floor VALUES (?)", (floor_s,))
+                file.execute("INSERT INTO floor VALUES (0)")
+        if file.execute("SELECT COUNT(*) FROM anew").fetchone()[0] == 0:
+            with file:
+                file.execute("INSERT INTO anew VALUES (?, ?)", (secrets.token_hex(8), floor_s))
     except sqlite3.Error:
         file.close()
         raise

@@ -87,12 +87,13 @@ VERBS: dict[str, type[Verb]] = {
 class Refused(Exception):
     """A command that is not done, with the reason in words and without any name of a device."""
 
-    def __init__(self, why: str, status: str = "refused", kind: str = "malformed") -> None:
-        """kind: one of a few words, by which refusals are counted."""
+    def __init__(self, why: str, status: str = "refused", kind: str = "malformed", ledger: str = "") -> None:
+        """kind: one of a few words, by which refusals are counted; ledger: the one that it must name to be taken."""
         super().__init__(why)
         self.why = why
         self.status = status
         self.kind = kind
+        self.ledger = ledger
 
 
 class Order(NamedTuple):
@@ -104,6 +105,7 @@ class Order(NamedTuple):
     keys: Verb
     signature: str  # hex; '' without one
     canonical: bytes  # what the signature covers
+    ledger: str = ""  # the one that it names
 
     @property
     def digest(self) -> bytes:
@@ -148,17 +150,20 @@ def understand(root: str, topic: str, payload: bytes) -> Order:
     whole = _object(payload)
     keys = dict(whole)
     id_, expires_s, signature = keys.pop("id", None), keys.pop("expires", None), keys.pop("sig", "")
+    ledger = keys.pop("ledger", "")
     if not isinstance(id_, str) or not ID.fullmatch(id_):
         raise Refused("id must be text of 1 to 64 letters, digits and _.:-")
     if type(expires_s) is not int or not 0 < expires_s < LARGEST_NUMBER:
         raise Refused("expires must be a time in whole Unix seconds")
     if not isinstance(signature, str):
         raise Refused("sig must be text")
+    if not isinstance(ledger, str):
+        raise Refused("ledger must be text")
     try:
         asked = msgspec.convert(keys, VERBS[verb])
     except (msgspec.ValidationError, OverflowError) as error:
         raise Refused(_in_words(error)) from None
-    return Order(id_, verb, expires_s, asked, signature, canonical(topic, whole))
+    return Order(id_, verb, expires_s, asked, signature, canonical(topic, whole), ledger)
 
 
 def _object(payload: bytes) -> dict[str, Any]:

@@ -92,10 +92,14 @@ def add_command(verbs: Verbs) -> None:
 def command(args: argparse.Namespace) -> int:
     """Return 0 if it was done."""
     way = _way(args)
-    letter = written(way.root, args.asked, _keys(args), _id(args), _expires_s(args), args.sign_with)
-    say = _said
-    say(f"id {letter.id}, expires {letter.expires_s}; waiting for the result")
-    result = asyncio.run(_result(way, letter, say))
+    keys, id_, expires_s = _keys(args), _id(args), _expires_s(args)
+    letter = written(way.root, args.asked, keys, id_, expires_s, args.sign_with)
+    _said(f"id {id_}, expires {expires_s}; waiting for the result")
+    result = asyncio.run(_result(way, letter))
+    if result and (ledger := ledger_to_name(result)):
+        _said("its ledger of commands was damaged and begun anew: once more, with the name of the new one")
+        letter = written(way.root, args.asked, {**keys, "ledger": ledger}, id_, expires_s, args.sign_with)
+        result = asyncio.run(_result(way, letter))
     if result is None:
         why = "the gateway is away, has no [commands], or the broker's access list lets us not publish there"
         raise ConfigError(f"no result: {why}. It may have been done if the way back is cut; it is not begun any more")
@@ -160,6 +164,13 @@ def words(result: dict[str, Any], now_ms: int) -> list[str]:
     return said
 
 
+def ledger_to_name(result: dict[str, Any]) -> str:
+    """Return the ledger that a refused command must name to be taken, '' if it was not for that."""
+    facts = result.get("result")
+    ledger = facts.get("ledger") if result["status"] == "refused" and isinstance(facts, dict) else None
+    return ledger if isinstance(ledger, str) else ""
+
+
 async def _answered(session: Session, letter: Letter, now_ms: Clock, say: Callable[[str], object]) -> dict[str, Any]:
     sender = asyncio.create_task(_send(session, letter, now_ms))
     listener = asyncio.create_task(_heard(session, letter.id, say))
@@ -195,11 +206,11 @@ async def _heard(session: Session, id_: str, say: Callable[[str], object]) -> di
     raise AssertionError("messages end with SessionLost")
 
 
-async def _result(way: Way, letter: Letter, say: Callable[[str], object]) -> dict[str, Any] | None:
+async def _result(way: Way, letter: Letter) -> dict[str, Any] | None:
     from bega.mqtt import SessionLost
 
     try:
-        return await asked(way, letter, wall_ms, say)
+        return await asked(way, letter, wall_ms, _said)
     except SessionLost as error:
         raise ConfigError(f"{way.broker}: {error}; nothing was sent") from None
 
