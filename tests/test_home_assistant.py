@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from bega import mqtt
 from bega_gateway.config import Config, cautions, examine, load
+from bega_gateway.doctor.told import of_home_assistant
 from bega_gateway.home_assistant import discovery, kinds, link, picture
 from bega_gateway.home_assistant.discovery import Topics
 from bega_gateway.home_assistant.link import Link
 from bega_gateway.home_assistant.picture import Message, Picture
 from bega_gateway.reload import settled
+from bega_gateway.status import OfHomeAssistant, OfUplink, Status, troubles
 from bega_protocols import reading as readings_module
 from bega_protocols.reading import QUANTITIES, STALE, SUSPECT, Reading, ucum, units
 from bega_protocols.record import SYNCHRONISED, UNKNOWN, Record
@@ -479,6 +481,40 @@ def test_a_table_that_makes_no_sense_is_said_with_its_place(tmp_path, told, said
 
 def test_a_broker_elsewhere_without_encryption_is_cautioned(tmp_path):
     assert any("mqtt://ha.local" in said for said in cautions(configured(tmp_path, 'broker = "mqtt://ha.local"')))
+
+
+# ------------------------------------------------------------------ said by status and doctor
+
+
+def status_with(told: OfHomeAssistant | None, up_s: float = 60) -> Status:
+    return Status(
+        gateway="gw",
+        boot=1,
+        wall_ms=NOW_MS,
+        mono_ms=1,
+        up_s=up_s,
+        uplink=OfUplink(connected_to="b"),
+        home_assistant=told,
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "cause", "words"),
+    [
+        (OfHomeAssistant(connected_to=None), "home assistant not told", "its broker is down"),
+        (OfHomeAssistant(connected_to="b", keeps=False), "retained messages not kept", "keeps no retained messages"),
+        (OfHomeAssistant(connected_to="b", keeps=True), None, ""),
+        (OfHomeAssistant(connected_to="b", keeps=None), None, ""),
+        (None, None, ""),
+    ],
+)
+def test_doctor_and_status_say_what_home_assistant_lacks(told, cause, words):
+    assert [finding.cause for finding in of_home_assistant(status_with(told))] == ([cause] if cause else [])
+    assert [words in line for line in troubles(status_with(told))] == ([True] if cause else [])
+
+
+def test_a_gateway_that_was_just_begun_may_still_be_connecting():
+    assert list(of_home_assistant(status_with(OfHomeAssistant(), up_s=5))) == []
 
 
 # ------------------------------------------------------------------ the link, on a real mosquitto

@@ -11,6 +11,7 @@ from bega_gateway.doctor import heard, machine, ports
 from bega_gateway.doctor.certificates import Credentials, of_files
 from bega_gateway.doctor.finding import UPLINK, WARNING, Finding, in_order
 from bega_gateway.doctor.look import Look
+from bega_gateway.doctor.told import of_home_assistant
 from bega_gateway.status import Status
 
 YOUNG_S = 20.0  # a gateway that was just begun has had no time to connect
@@ -44,6 +45,7 @@ async def findings(
         }
     counted = heard.of_devices(config, status) if status else ()
     found += [finding for finding in counted if not _is_explained(config, finding, explained)]
+    found += of_home_assistant(status) if status else ()
     return in_order(found + nearer)
 
 

@@ -50,6 +50,7 @@ class Message(NamedTuple):
 @dataclass(slots=True)
 class _Entity:
     kind: Kind
+    topic: str  # of its values
     fresh_s: float | None  # without a new value for so long, the last one holds no more; None: its device tells
     state: bytes | None = None
     attributes: bytes = b""
@@ -64,6 +65,7 @@ class _Shown:
     entities: dict[Key, _Entity] = field(default_factory=dict)
     is_changed: bool = True  # its description is to be sent
     resend_ms: int | None = None  # when its values are to be sent once more
+    can_age: bool = False  # one of its entities has a time after which its value holds no more
 
 
 class Picture:
@@ -96,6 +98,7 @@ class Picture:
         for device, shown in self._shown.items():
             for (quantity, _), entity in shown.entities.items():
                 entity.fresh_s = _fresh_s(config, device, quantity)
+            shown.can_age = any(entity.fresh_s is not None for entity in shown.entities.values())
 
     def take(self, record: Record, wall_ms: int, now_ms: int, *, simulated: bool) -> bool:
         """Take a record that has just come; two clocks, of the day and of the machine.
@@ -128,8 +131,9 @@ class Picture:
         for device, shown in self._shown.items():
             if shown.is_changed:
                 self._describe(device, shown, now_ms)
-            silent = is_silent(self._told_by(device))
-            for key, entity in shown.entities.items():
+            watch = self._alarm(device)  # an alarm is as silent as what it watches
+            silent = is_silent(self._config.input_of(watch.input) if watch else device)
+            for key, entity in shown.entities.items() if silent or shown.can_age or watch else ():
                 if silent or (entity.fresh_s is not None and now_ms - entity.heard_ms > 1000 * entity.fresh_s):
                     entity.is_good_for_now = False  # until it is measured anew, even if its device was only quiet
                 self._say_available(device, key, entity, entity.is_good_for_now)
@@ -193,7 +197,9 @@ class Picture:
         self._known += 1
         shown = self._shown.setdefault(device, _Shown())
         shown.is_changed = True
-        entity = shown.entities[key] = _Entity(kind, _fresh_s(self._config, device, key[0]))
+        fresh_s = _fresh_s(self._config, device, key[0])
+        shown.can_age |= fresh_s is not None
+        entity = shown.entities[key] = _Entity(kind, self.topics.state(*device, key), fresh_s)
         return entity
 
     def _hear(
@@ -208,7 +214,7 @@ class Picture:
         if attributes != entity.attributes:
             entity.attributes = attributes
             self._put(Message(self.topics.attributes(*device, key), attributes))
-        self._put(Message(self.topics.state(*device, key), state))
+        self._put(Message(entity.topic, state))
         entity.is_good_for_now = True
         self._say_available(device, key, entity, True)
 
@@ -222,18 +228,13 @@ class Picture:
         if (state, attributes) != (entity.state, entity.attributes):
             entity.state, entity.attributes = state, attributes
             self._put(Message(self.topics.attributes(*device, ALARM), attributes))
-            self._put(Message(self.topics.state(*device, ALARM), state))
+            self._put(Message(entity.topic, state))
         entity.heard_ms, entity.is_good_for_now = now_ms, True
 
     def _alarm(self, device: Device) -> Alarm | None:
         source, name = device
         table = self._config.edge.get("alarms", {}).get(name) if source == self._config.gateway.name else None
         return table if isinstance(table, Alarm) else None
-
-    def _told_by(self, device: Device) -> Device:
-        """Return on whose word it depends what `device` says: an alarm on that of what it watches."""
-        alarm = self._alarm(device)
-        return self._config.input_of(alarm.input) if alarm else device
 
     def _describe(self, device: Device, shown: _Shown, now_ms: int) -> None:
         source, name = device
@@ -256,7 +257,7 @@ class Picture:
         for key, entity in shown.entities.items():
             if entity.state is not None and entity.is_good_for_now:
                 self._put(Message(self.topics.attributes(*device, key), entity.attributes))
-                self._put(Message(self.topics.state(*device, key), entity.state))
+                self._put(Message(entity.topic, entity.state))
 
     def _say_available(self, device: Device, key: Key, entity: _Entity, available: bool) -> None:
         if available != entity.is_available:
