@@ -1,5 +1,6 @@
 """A node that comes back by itself: from a bad configuration, a defect at each start, a hand on its plug."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from bega.clock import wall_ms
+from bega_protocols.record import ESTIMATED
 from bega_simulators.board.flash import SHIM, VFS_BLOCKS, VFS_START
 from tests.node_park import FAST, MICROPYTHON, NODE, GatewayDouble, NodeProcess
 
@@ -203,3 +206,45 @@ def test_power_cuts_are_no_crashes_and_ten_quick_ones_ask_for_safe_mode(node, co
     node.start(comes_up=False)
     eventually(lambda: commander.statuses and "safe" in commander.statuses[-1], "the tenth is safe", 30)
     assert commander.statuses[-1]["safe"] == "10 power-ons in a row, each for less than a minute"
+
+
+# ------------------------------------------------------------------ time over a reset, and on a battery
+
+
+def test_after_a_reset_the_chips_clock_stamps_what_the_gateway_has_not_yet(node, commander, eventually):
+    node.start()
+    eventually(lambda: commander.statuses and commander.statuses[-1]["time_quality"] == 0, "it knows the time")
+    commander.timeless = True
+    boot = commander.statuses[-1]["boot"]
+    node.order(reset=True)
+    eventually(lambda: commander.records and commander.records[-1].boot > boot, "records of the next boot")
+    record = commander.records[-1]
+    assert record.time_quality == ESTIMATED
+    assert abs(record.time_ms - wall_ms()) < 10_000
+
+
+def test_a_power_cut_forgets_the_time_and_a_brown_out_is_told_from_it(node, commander, eventually):
+    node.start()
+    eventually(lambda: commander.statuses and commander.statuses[-1]["time_quality"] == 0, "it knows the time")
+    assert commander.statuses[-1]["brown_out"] is False
+    boot = commander.statuses[-1]["boot"]
+    node.order(brownout=True)
+    eventually(lambda: commander.statuses[-1]["boot"] > boot, "it is back")
+    assert commander.statuses[-1]["brown_out"] is True
+    assert commander.statuses[-1]["reset_cause"] == 1
+
+
+def test_on_a_battery_it_sleeps_between_measurements_and_is_one_boot(tmp_path, mosquitto, commander, eventually):
+    node = NodeProcess(tmp_path, mosquitto.port, devices={"sht": {}}, battery={"every_s": 5, "send_every_s": 10})
+    try:
+        node.start()
+        eventually(lambda: node.said().count("bega: sleeps for") >= 4, "it wakes and sleeps", 80)
+    finally:
+        node.stop()
+    assert len({record.boot for record in commander.records}) == 1
+    assert [record.seq for record in commander.records] == list(range(1, len(commander.records) + 1))
+    assert len(commander.records) >= 3
+    times = [record.time_ms for record in commander.records]
+    steps = [later - earlier for earlier, later in itertools.pairwise(times[1:])]
+    assert all(4_000 < step < 6_500 for step in steps), times
+    assert node.said().count("bega: link up") < node.said().count("bega: sleeps for"), "it sends every other time"

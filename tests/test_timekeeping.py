@@ -105,6 +105,20 @@ def test_late_messages_that_disagree_are_never_believed():
         assert not clock.heard(NOON + minute * MINUTE - 10 * minute * TOLERANCE_MS, minute * MINUTE)
 
 
+def test_time_that_the_chip_kept_is_an_estimate_until_the_gateway_tells_it():
+    clock = Clock(NOON)
+    clock.resume(NOON + 50_000, 1_000)
+    assert clock.stamp(3_000) == (NOON + 52_000, ESTIMATED)
+    assert clock.heard(NOON + 31_000, 2_000), "a sleeping chip's clock may have run far ahead"
+    assert clock.stamp(3_000) == (NOON + 32_000, SYNCHRONISED)
+
+
+def test_a_chip_that_kept_no_time_is_not_believed():
+    clock = Clock(NOON)
+    clock.resume(946_684_805_000, 1_000)
+    assert clock.stamp(3_000) == (None, UNKNOWN)
+
+
 def test_waiting_record_is_stamped_by_the_mark_of_its_boot():
     mark = synchronised(90_000).mark(last_seq=7)
     assert read_by([mark], 7, 30_000) == (NOON + 30_000, SYNCHRONISED)

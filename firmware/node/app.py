@@ -6,6 +6,7 @@ import os
 import time
 
 import board
+import kept
 import machine
 from choice import TRIAL_MS, Choice, take
 from commands import Commands
@@ -26,6 +27,9 @@ DAY_S = 86400
 COLLECT_BYTES = 16384  # allocated, and the heap is swept: one that first fills up is torn, and no 4 kB fit any more
 STORE_LIMIT_MS = 60000
 LINK_LIMIT_MS = 180000
+TELL_EVERY_MS = 3600000
+OPEN_FIRST_MS = 5000
+LAST_RESORT_MS = 3600000
 GOOD_BYE_MS = 2000  # for the result of a command, before the restart that it asked for
 
 
@@ -57,12 +61,27 @@ class Node:
         self._monotonic = Monotonic(time.ticks_ms())
         storage = Segments(make_path(FOLDER, "ring"))
         ring = Ring(storage, config["ring_segments"] or storage.room(SEGMENT_BYTES), SEGMENT_BYTES)
-        # A node has no clock at this moment. The time of its configuration keeps an erased one above its past.
-        self._boot = begin_boot(FOLDER, max(config["made_s"], ring.last_boot() + 1))
+        slept = kept.read() if config["battery"] and machine.reset_cause() == machine.DEEPSLEEP_RESET else None
+        if slept:  # one boot over all its sleeps: its flash need not note each, nor its gateway
+            _, self._boot, seq, zero_ms, _ = slept
+            self._monotonic = Monotonic(time.ticks_ms(), kept.chip_ms() - zero_ms)
+        else:
+            # A node has no clock at this moment. The time of its configuration keeps an erased one above its past.
+            self._boot = begin_boot(FOLDER, max(config["made_s"], ring.last_boot() + 1))
+            seq = 0
         self._patience = Patience()
         # A day of tolerance: whoever configured the node need not have had the gateway's clock.
         self._clock = Clock(max(0, config["made_s"] - DAY_S) * 1000)
-        self._store = Store(config["node"], self._boot, ring, self._clock, self._patience, self.mono)
+        # A power-on that left the memory which a power cut clears: the supply only dipped.
+        self._is_brown_out = machine.reset_cause() == machine.PWRON_RESET and kept.read() is not None
+        told_ms = kept.told_ms()
+        self._told = told_ms is not None  # the chip's clock shows the gateway's time
+        self._told_ms = -TELL_EVERY_MS
+        if self._told:
+            self._clock.resume(told_ms, self.mono())
+        self._store = Store(
+            config["node"], self._boot, seq, ring, self._clock, self._patience, self.mono, self._tell_chip
+        )
         self._sensors = self._make_sensors()
         verbs = {"restart": self._restart, "config": self._take_configuration}
         self._commands = Commands(FOLDER, self._now_ms, verbs, lambda: self._link.wake())
@@ -74,7 +93,10 @@ class Node:
         return self._monotonic.ms(time.ticks_ms())
 
     async def run(self):
-        """Start every task; returns when the first of them ends, which none should."""
+        """Start every task; returns when the first of them ends, which none should. On a battery it ends in sleep."""
+        print("bega: node %s runs, boot %d, firmware %s" % (self._config["node"], self._boot, VERSION))
+        if self._config["battery"]:
+            return await self._run_on_battery()
         health = Health(self.mono, self._config["watchdog_s"] * 1000)
         health.expect("store", STORE_LIMIT_MS)
         health.expect("link", LINK_LIMIT_MS)
@@ -84,23 +106,42 @@ class Node:
             asyncio.create_task(health.run()),
             asyncio.create_task(self._come_to_work(health)),
         ]
+        # TLS wants its memory in one piece, and gets it before anything else runs.
+        await self._link.opened(OPEN_FIRST_MS)
         for sensor in self._sensors:
             name = "device " + sensor.name
             health.expect(name, 3 * sensor.every_ms + 10000)
             tasks.append(asyncio.create_task(sensor.run(lambda name=name: health.moved(name))))
-        print("bega: node %s runs, boot %d, firmware %s" % (self._config["node"], self._boot, VERSION))
         await asyncio.gather(*tasks)
 
+    async def _run_on_battery(self):
+        from battery import Battery
+
+        battery = Battery(self._config, self.mono, self._store, self._link, self._sensors)
+        await battery.run()
+        self._starts.worked()
+        if self._choice.is_trial():
+            print("bega: the new configuration is not confirmed by the gateway: back to the former one")
+            machine.reset()
+        battery.sleep(self._boot, self._told)
+
     async def _come_to_work(self, health):
-        """Once all of it has moved for a minute, the next reset is not counted with those before it."""
+        """Once all of it has moved for a minute, the next reset is not counted with those before it.
+
+        Then see whether the node must be restarted: for a configuration that
+        brings it nowhere, or as the last thing to try where no way opens.
+        """
         await asyncio.sleep_ms(WORKS_MS)
         if not health.late():
             self._starts.worked()
-        await asyncio.sleep_ms(TRIAL_MS - WORKS_MS)
-        if self._choice.is_trial():
-            print("bega: the new configuration is not confirmed by the gateway: back to the former one")
-            self._restart_now()
-        await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep_ms(WORKS_MS)
+            if self._choice.is_trial() and self.mono() > TRIAL_MS:
+                print("bega: the new configuration is not confirmed by the gateway: back to the former one")
+                self._restart_now()
+            if self.mono() - self._link.up_ms > LAST_RESORT_MS:
+                print("bega: no way to the gateway for an hour: restart")
+                self._restart_now()
 
     def report(self):
         """Return what the status says beside holds and dropped."""
@@ -111,6 +152,7 @@ class Node:
             "boot": self._boot,
             "up_s": self.mono() // 1000,
             "reset_cause": machine.reset_cause(),
+            "brown_out": self._is_brown_out,
             "time_quality": self._clock.stamp(self.mono())[1],
             "devices": {sensor.name: sensor.report() for sensor in self._sensors},
             "ring": {
@@ -126,6 +168,14 @@ class Node:
             "configuration": self._choice.said,
             "last_error": self._starts.last_error(),
         }
+
+    def _tell_chip(self, unix_ms):
+        """Let the chip's clock, which runs on through resets and sleep, show the gateway's time."""
+        if self._told and self.mono() - self._told_ms < TELL_EVERY_MS:
+            return
+        self._told, self._told_ms = True, self.mono()
+        kept.set_chip(unix_ms)
+        kept.write(1, self._boot, self._store.seq, kept.chip_ms() - self.mono(), 0)
 
     def _now_ms(self):
         return self._clock.stamp(self.mono())[0]

@@ -1,8 +1,9 @@
 """The way out by Wi-Fi to the gateway's broker: MQTT, with mutual TLS where the configuration names certificates."""
 
 import asyncio
+import gc
 
-import machine
+import kept
 from config import table_in, word_in
 from mqtt import Mqtt
 from together import until_first_ends
@@ -12,6 +13,10 @@ from bega_protocols.errors import ConfigError
 from bega_protocols.settings import only, whole_number
 
 CONNECT_S = 20
+TLS_BYTES = (
+    17408  # in one piece: ESP-IDF's buffer for an incoming record (16 KiB and its overhead); the rest is smaller
+)
+SHORT_AT_MOST = 5  # connects for which that was missing; then only a fresh start helps
 
 
 def read(config):
@@ -51,11 +56,14 @@ class Way:
         self._tls = secured(self._config["tls"], config["made_s"]) if self._config["tls"] else None
         self._mqtt = None
         self._hear = None
+        self._short = 0
 
     async def open(self):
         """Join Wi-Fi, connect to the broker, and ask for what is for us."""
         await self._wifi.up()
         config = self._config
+        if self._tls:
+            self._check_memory()
         self._mqtt = mqtt = Mqtt(self._node, config["keep_alive_s"], self._take)
         await asyncio.wait_for(mqtt.connect(config["host"], config["port"], self._tls), CONNECT_S)
         await mqtt.subscribe(self._topics + "ack", 1)
@@ -83,6 +91,20 @@ class Way:
             self._mqtt.close()
             self._mqtt = None
 
+    def _check_memory(self):
+        """Raise OSError where TLS would fail for want of memory: its heap is the IDF's, which gc cannot see."""
+        import esp32
+
+        gc.collect()
+        largest = max([region[2] for region in esp32.idf_heap_info(esp32.HEAP_DATA)])
+        if largest >= TLS_BYTES:
+            self._short = 0
+            return
+        self._short += 1
+        if self._short > SHORT_AT_MOST:
+            raise MemoryError("no %d bytes in one piece for TLS" % TLS_BYTES)
+        raise OSError("TLS needs %d bytes in one piece, the largest has %d" % (TLS_BYTES, largest))
+
     def _take(self, topic, payload):
         if topic.startswith(self._topics):
             self._hear(topic[len(self._topics) :], payload)
@@ -92,7 +114,8 @@ def secured(files, made_s):
     """Return the TLS context: the gateway must show a certificate of our authority, and we show ours (all DER)."""
     import ssl  # only here: its buffers are for those who need them
 
-    set_chip_clock(made_s)
+    if kept.chip_ms() < made_s * 1000:  # after a power cut it counts from 2000, when no certificate was valid yet
+        kept.set_chip(made_s * 1000)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_mode = ssl.CERT_REQUIRED
     with open(files["ca"], "rb") as authority:
@@ -100,12 +123,3 @@ def secured(files, made_s):
     with open(files["certificate"], "rb") as certificate, open(files["key"], "rb") as key:
         context.load_cert_chain(certificate.read(), key.read())
     return context
-
-
-def set_chip_clock(now_s):
-    """Bring the chip's clock, 2000-01-01 after power-on, to a moment at which our certificates are valid."""
-    import time
-
-    epoch = 946684800 if time.gmtime(0)[0] == 2000 else 0  # an ESP32 counts from 2000
-    year, month, day, hour, minute, second, weekday = time.gmtime(now_s - epoch)[:7]
-    machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))

@@ -20,7 +20,7 @@ def read_config(path, board):
         raise ConfigError("%s is no JSON" % path)
     if not isinstance(config, dict):
         raise ConfigError("%s is no table" % path)
-    only(config, "node", "made_s", "wifi", "devices", "watchdog_s", "ring_segments", *WAYS)
+    only(config, "node", "made_s", "wifi", "devices", "watchdog_s", "ring_segments", "battery", *WAYS)
     ways = [way for way in WAYS if way in config]
     if len(ways) != 1:
         raise ConfigError("name one way out, not %s: %s" % (" and ".join(ways) or "none", ", ".join(WAYS)))
@@ -32,8 +32,19 @@ def read_config(path, board):
         way: __import__(way).read(config),
         "watchdog_s": whole_number(config, "watchdog_s", 5, 3600, 60),
         "ring_segments": whole_number(config, "ring_segments", 0, 100000, 0),
+        "battery": _battery(config),
         "devices": _devices(table_in(config, "devices"), board),
     }
+
+
+def _battery(config):
+    """Return how often a node on a battery wakes, and how often it sends; None for one on mains."""
+    if "battery" not in config:
+        return None
+    battery = table_in(config, "battery")
+    only(battery, "every_s", "send_every_s")
+    every_s = whole_number(battery, "every_s", 5, 86400, 600)
+    return {"every_s": every_s, "send_every_s": whole_number(battery, "send_every_s", every_s, 86400, every_s)}
 
 
 def _devices(devices, board):

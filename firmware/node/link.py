@@ -48,11 +48,31 @@ class Link:
         self._confirm = confirm
         self._pack = (lambda held: way.pack(store, held)) if hasattr(way, "pack") else store.pack
         self._window = Window(store.ring, WINDOW, RESEND_MS)
+        self.up_ms = mono()  # when the way was last open
+        self._opened = asyncio.Event()
         self._some = asyncio.Event()
         self._status_due = False
+        self._has_time = False
         self._moved_ms = 0
         self._status_ms = 0
         self._dropped = []
+
+    async def opened(self, wait_ms):
+        """Return once the way was open, or after `wait_ms`."""
+        try:
+            await asyncio.wait_for_ms(self._opened.wait(), wait_ms)
+        except asyncio.TimeoutError:
+            pass
+
+    def is_idle(self):
+        """Return whether all is handed on, the gateway has told the time, and no command waits for its result."""
+        return (
+            self.connects > 0
+            and self._has_time
+            and self._store.ring.held_count() == 0
+            and not self._commands.results
+            and not self._status_due
+        )
 
     def wake(self):
         """There is something to send."""
@@ -83,6 +103,7 @@ class Link:
         """Run one connection; always ends by raising what broke it."""
         await self._way.open()
         moved()
+        self._opened.set()
         self.connects += 1
         now_ms = self._mono()
         self._patience.connected(now_ms)
@@ -96,6 +117,7 @@ class Link:
         while True:
             moved()
             self._way.check()
+            self.up_ms = self._mono()
             await self._send_status()
             while self._commands.results:
                 await self._way.send("result", json.dumps(self._commands.results[0]).encode())
@@ -142,6 +164,7 @@ class Link:
                 self._take_acknowledgement(read_acknowledgement(payload))
             elif kind == "time":
                 self._store.heard_time(read_time(payload))
+                self._has_time = True
             elif kind[:4] == "cmd/":
                 self._commands.hear(kind[4:], payload)
         except (WireError, MemoryError):  # JSON can ask for a hundred times its own length

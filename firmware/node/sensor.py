@@ -50,8 +50,18 @@ class Sensor:
             self._close_window()
             moved()
 
-    async def _listen(self, end_ms):
-        while True:
+    async def once(self, listen_ms):
+        """Measure once, and hand it on; a talker is listened to until it has said something, at most `listen_ms`."""
+        if hasattr(self._driver, "measure"):
+            await self._ask()
+        else:
+            await self._listen(self._mono() + listen_ms, True)
+        if self._latest is None:
+            self._become("damaged" if self._damaged else "silent")
+        self._close_window()
+
+    async def _listen(self, end_ms, is_once=False):
+        while not (is_once and self._latest):
             left_ms = end_ms - self._mono()
             if left_ms <= 0:
                 return

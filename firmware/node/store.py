@@ -15,7 +15,8 @@ RETRY_MS = 1000
 class Store:
     """Gives records their identity and their time, each once; keeps them in the ring."""
 
-    def __init__(self, node, boot, ring, clock, patience, mono):
+    def __init__(self, node, boot, seq, ring, clock, patience, mono, time_told):
+        """seq: the last one of this boot; time_told(unix_ms) is called when the gateway's time was believed."""
         self.errors = 0
         self.unstored = 0  # records that found no place in flash or memory
         self.ring = ring
@@ -24,8 +25,10 @@ class Store:
         self._clock = clock
         self._patience = patience
         self._mono = mono
-        self._seq = 0
-        self._unmarked = 0  # last seq that was stored waiting for the time, and that no mark covers yet
+        self._time_told = time_told
+        self.seq = seq
+        # The last seq that was stored waiting for the time, and that no mark covers yet.
+        self._unmarked = 0 if clock.stamp(0)[0] is not None else seq
         self._pending = []
         self._some = asyncio.Event()
 
@@ -51,9 +54,17 @@ class Store:
                 await asyncio.sleep_ms(RETRY_MS)
             stored()
 
+    def flush(self):
+        """Store what was taken, now; raises OSError if the flash takes nothing."""
+        if self._pending and not self._write():
+            raise OSError("the flash takes no records")
+
     def heard_time(self, time_ms):
         """Take the gateway's time; what waits for it is stamped from now on."""
-        if self._clock.heard(time_ms, self._mono()) and self._unmarked:
+        if not self._clock.heard(time_ms, self._mono()):
+            return
+        self._time_told(time_ms)
+        if self._unmarked:
             try:
                 self.ring.mark(self._boot, self._clock.mark(self._unmarked))
                 self._unmarked = 0
@@ -85,7 +96,7 @@ class Store:
         if not self._patience.is_over(measured_ms, self._mono()):
             return None
         try:
-            self.ring.mark(self._boot, mark_unknown(self._seq))
+            self.ring.mark(self._boot, mark_unknown(self.seq))
         except OSError:
             self.errors += 1
             return None
@@ -98,12 +109,12 @@ class Store:
         rows = []
         waiting = 0
         for device, measured_ms, readings in batch:
-            self._seq += 1  # never used twice: a write that failed may be on the flash all the same
+            self.seq += 1  # never used twice: a write that failed may be on the flash all the same
             time_ms, quality = self._clock.stamp(measured_ms)
             if time_ms is None:
-                time_ms, quality, waiting = measured_ms, WAITING, self._seq
+                time_ms, quality, waiting = measured_ms, WAITING, self.seq
             shape, body = store(Stored(device, time_ms, quality, readings))
-            rows.append((self._boot, self._seq, shape, body))
+            rows.append((self._boot, self.seq, shape, body))
         try:
             self.ring.append(rows)
         except OSError as error:

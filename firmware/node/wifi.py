@@ -7,6 +7,7 @@ import network
 WAIT_MS = 20000
 STEP_MS = 100
 SETTLE_MS = 1000
+WORDS = {201: "no access point of that name", 202: "wrong password, or an access point in trouble", 1001: "no answer"}
 
 
 class Wifi:
@@ -38,4 +39,4 @@ class Wifi:
         self._station.disconnect()
         self._station.active(False)
         await asyncio.sleep_ms(SETTLE_MS)
-        raise OSError("no Wi-Fi, status %r" % status)
+        raise OSError("no Wi-Fi, %s" % WORDS.get(status, "status %r" % status))

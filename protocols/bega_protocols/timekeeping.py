@@ -6,6 +6,7 @@ milliseconds since its boot began, and the gateway tells it what time it is.
 - Unsynchronised: a record keeps its ms of the boot and waits in the ring.
 - The gateway's time arrives: a mark in the ring says how boot ms and Unix ms
   relate; every waiting record of this boot is read by it, also after a restart.
+- After a reset or a deep sleep, the time that the chip's own clock kept is an estimate until the gateway tells it.
 - No time for ten minutes of connection: a mark says that the records so far go
   as UNKNOWN. A record read by a mark is never read otherwise later.
 """
@@ -30,12 +31,13 @@ _MARK = ">IBQQ"  # last seq, known?, ms of the boot at the synchronisation, Unix
 class Monotonic:
     """Milliseconds since the boot began, from ticks that wrap every 12 days; ask at least once in that time."""
 
-    def __init__(self, ticks: int) -> None:
+    def __init__(self, ticks: int, ms: int = 0) -> None:
+        """`ms`: how old the boot is already, after a sleep."""
         self._ticks = ticks
-        self._ms = 0
+        self._ms = ms
 
     def ms(self, ticks: int) -> int:
-        """Return the milliseconds since the object was made."""
+        """Return the milliseconds since the boot began."""
         self._ms += (ticks - self._ticks) % TICKS_PERIOD
         self._ticks = ticks
         return self._ms
@@ -49,7 +51,14 @@ class Clock:
         self._floor_ms = floor_ms
         self._offset_ms: int | None = None
         self._heard_ms = 0
+        self._is_resumed = False
         self._late: list[int] = []  # offsets that lay too far behind, in a row
+
+    def resume(self, unix_ms: int, mono_ms: int) -> None:
+        """Take the time that the chip has kept over a reset or a sleep: an estimate, until the gateway tells it."""
+        if unix_ms >= self._floor_ms:
+            self._believe(unix_ms - mono_ms, mono_ms)
+            self._is_resumed = True
 
     def heard(self, unix_ms: int, mono_ms: int) -> bool:
         """Take the gateway's time, received at `mono_ms`; return whether it was believed.
@@ -62,7 +71,7 @@ class Clock:
         if unix_ms < self._floor_ms:
             return False
         offset_ms = unix_ms - mono_ms
-        if self._offset_ms is None or offset_ms >= self._offset_ms:
+        if self._offset_ms is None or self._is_resumed or offset_ms >= self._offset_ms:
             return self._believe(offset_ms, mono_ms)
         behind_ms = self._offset_ms - offset_ms
         if behind_ms <= TOLERANCE_MS:
@@ -77,7 +86,7 @@ class Clock:
         """Return (Unix ms, time quality) of a moment of this boot; (None, UNKNOWN) if the time was never heard."""
         if self._offset_ms is None:
             return None, UNKNOWN
-        return self._offset_ms + mono_ms, _quality(mono_ms - self._heard_ms, bool(self._late))
+        return self._offset_ms + mono_ms, _quality(mono_ms - self._heard_ms, bool(self._late) or self._is_resumed)
 
     def mark(self, last_seq: int) -> bytes:
         """Return the mark that reads all waiting records of this boot up to `last_seq`; the time must be set."""
@@ -88,6 +97,7 @@ class Clock:
         self._offset_ms = offset_ms
         self._heard_ms = mono_ms
         self._late = []
+        self._is_resumed = False
         return True
 
 
