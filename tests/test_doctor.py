@@ -34,14 +34,14 @@ from bega.devices import load_driver
 from bega_gateway import app, health, status
 from bega_gateway.config import load
 from bega_gateway.control import NoAnswer, NoGateway, Origin, ask_to_lend
-from bega_gateway.doctor import heard, modbus
+from bega_gateway.doctor import heard, machine, modbus
 from bega_gateway.doctor.broker import of_broker
 from bega_gateway.doctor.command import doctor as doctor_here
 from bega_gateway.doctor.examine import findings
 from bega_gateway.doctor.finding import Finding, as_json, in_order, text
 from bega_gateway.doctor.look import Look
 from bega_gateway.lines.station import Station
-from bega_gateway.status import Counts, OfAdapter, OfDevice, OfUplink, Status
+from bega_gateway.status import Counts, OfAdapter, OfDevice, OfSpool, OfUplink, Status
 from bega_protocols.devices.bthome.sim import Sim as BthomeSensor
 from bega_protocols.devices.modbus_meter.sim import Sim as Meter
 from bega_protocols.devices.pms5003.sim import Sim as Pms5003
@@ -875,6 +875,20 @@ def test_a_device_that_is_heard_and_not_well(place, how, causes):
     found = list(heard.of_devices(load(place(TALKER.format(port="/dev/tty"))), now))
     assert [finding.cause for finding in found] == causes
     assert all("5 damaged" in finding.evidence for finding in found if finding.cause == "talker silent")
+
+
+@pytest.mark.parametrize(
+    ("spool", "cause", "stops"),
+    [
+        (OfSpool(dropped=5, used_bytes=95, quota_bytes=100), "spool full", True),
+        (OfSpool(used_bytes=95, quota_bytes=100), "spool full", False),
+        (OfSpool(dropped=5, used_bytes=5, quota_bytes=100), "spool was full", False),
+    ],
+)
+def test_a_spool_that_was_full_stops_nothing_now(place, spool, cause, stops):
+    now = Status(gateway=NAME, boot=1, wall_ms=wall_ms(), mono_ms=mono_ms(), up_s=60, spool=spool)
+    found = machine.of_disk(load(place(TALKER.format(port="/dev/tty"))), now, QUIET)
+    assert (cause, stops) in [(each.cause, each.stops_readings) for each in found]
 
 
 def test_a_certificate_stops_nothing_while_the_gateway_is_connected(place, tmp_path):

@@ -17,7 +17,7 @@ from bega.settings import parse_assignments
 from bega_gateway import config as settings
 from bega_gateway.control import NoAnswer, NoGateway, ask_status
 from bega_gateway.health import quiet_after_s
-from bega_protocols.reading import GOOD
+from bega_protocols.reading import GOOD, STALE
 
 if TYPE_CHECKING:
     from bega.outbox.publish import Publisher
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 QUALITIES = ("good", "suspect", "stale")
 DRAIN_OVER_S = 1.0
 SPOOL_FILE = "spool.db"
+SETTLED_S = 300.0  # a sensor that warms up is suspect, and nothing is wrong
+FULL_SHARE = 0.9  # of the spool's quota
+COUNTED = {
+    "asked": "questions",
+    "silent": "unanswered",
+    "records": "records",
+    "damaged": "damaged frames",
+    "refused": "answers of another or too late",
+    "skipped": "not asked",
+}
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +82,11 @@ class OfDevice(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it was not heard for longer than it may be."""
         return not self.is_heard and self.watched_s > self.quiet_after_s
 
+    @property
+    def is_doubted(self) -> bool:
+        """Whether it is heard and what it says is suspect or stale, for longer than it takes to warm up."""
+        return self.is_heard and bool(self.quality) and (self.quality == STALE or self.watched_s > SETTLED_S)
+
 
 class OfSpool(msgspec.Struct, frozen=True, kw_only=True):
     """What waits on the disk and for it."""
@@ -85,6 +100,11 @@ class OfSpool(msgspec.Struct, frozen=True, kw_only=True):
     refused: int = 0
     used_bytes: int = 0
     quota_bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is at its quota, or nearly."""
+        return self.used_bytes > FULL_SHARE * self.quota_bytes > 0
 
 
 class OfUplink(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,37 +326,44 @@ def _waiting(spool: Path) -> str:
 
 
 def troubles(now: Status) -> Iterator[str]:
-    """Yield what is wrong, one line each, worst first."""
+    """Yield what is wrong, one line each: first what stops readings now, last what did and is over."""
     spool, uplink = now.spool, now.uplink
+    lost = f"{spool.dropped} messages dropped, {spool.refused} refused since the start"
     if spool.is_failing:
         yield f"disk: takes nothing, {spool.uncommitted} messages wait in memory"
-    if spool.dropped or spool.refused:
-        yield f"spool: {spool.dropped} messages dropped, {spool.refused} refused: it is or was full"
+    if spool.is_full:
+        yield f"spool: full, {lost}" if spool.dropped or spool.refused else "spool: nearly full"
     for device in now.devices:
         if device.is_silent:
             kind = "node" if device.is_node else "device"
             heard = "never heard" if device.since_heard_s is None else f"last heard {ago(device.since_heard_s)}"
             yield f"{kind} {device.name} on {device.line}: silent, {heard}"
-    for device in now.devices:
-        if not device.is_silent and device.quality:
-            yield f"device {device.name} on {device.line}: its last record is {QUALITIES[device.quality]}"
     if uplink.connected_to is None:
         yield f"uplink: down, {uplink.attempts} attempts, {spool.messages} messages wait"
+    if now.wall_ms < CLOCK_FLOOR_MS:
+        yield "clock: not set, records go without a time"
+    for device in now.devices:
+        if device.quality and device.is_doubted:
+            yield f"device {device.name} on {device.line}: its last record is {QUALITIES[device.quality]}"
     if now.home_assistant and now.home_assistant.connected_to is None:
         yield "home assistant: its broker is down, it is told nothing"
     if now.home_assistant and now.home_assistant.keeps is False:
         yield "home assistant: its broker keeps no retained messages, it forgets every device when it starts anew"
     if spool.set_aside:
         yield f"spool: {spool.set_aside} messages set aside, which nobody would take"
-    if now.wall_ms < CLOCK_FLOOR_MS:
-        yield "clock: not set, records go without a time"
+    if not spool.is_full and (spool.dropped or spool.refused):
+        yield f"spool: it was full, {lost}"
 
 
 def text(now: Status, per_s: float) -> Iterator[str]:
     """Yield one screen: what is wrong, then how all of it is doing."""
     found = list(troubles(now))
-    yield f"{now.gateway}: {f'{len(found)} wrong' if found else 'nothing wrong'}; up for {_length(now.up_s)}"
+    awaited = sum(not device.is_heard and not device.is_silent for device in now.devices)
+    still = f", {awaited} not heard yet" if awaited else ""
+    yield f"{now.gateway}: {f'{len(found)} wrong' if found else 'nothing wrong'}{still}; up for {_length(now.up_s)}"
     yield from (f"  ! {line}" for line in found)
+    if found:
+        yield "  > why, and what to do: bega gateway doctor --config FILE"
     spool, uplink = now.spool, now.uplink
     if uplink.connected_to:
         yield f"uplink  {uplink.connected_to}, {uplink.acknowledged} acknowledged, {per_s:g} a second"
@@ -346,10 +373,11 @@ def text(now: Status, per_s: float) -> Iterator[str]:
     drained = f", empty in {_length(spool.messages / per_s)}" if spool.messages > 1000 and per_s else ""
     yield f"spool   {spool.messages} waiting, {spool.uncommitted} in memory, {share:.0f} % of its quota{drained}"
     yield f"loop    at most {1000 * now.lag_s:.0f} ms late in the last minute"
+    width = max((len(device.name) for device in now.devices), default=0)
     for line in now.lines:
         yield f"line {line}"
         for device in (device for device in now.devices if device.line == line):
-            yield f"  {device.name:24} {_heard(device):18} {_quality(device):8} {_counts(device.counts)}".rstrip()
+            yield f"  {device.name:{width}}  {_heard(device):18} {_quality(device):8} {_counts(device.counts)}".rstrip()
     for adapter in now.adapters:
         heard = f"{adapter.ours} heard of ours, {adapter.foreign} of others"
         yield f"{adapter.adapter}  {heard}, {adapter.resets} times switched off and on"
@@ -369,7 +397,7 @@ def _quality(device: OfDevice) -> str:
 
 
 def _counts(counts: Counts) -> str:
-    return " ".join(f"{key}={value}" for key, value in msgspec.to_builtins(counts).items() if value)
+    return ", ".join(f"{value} {words}" for key, words in COUNTED.items() if (value := getattr(counts, key)))
 
 
 def _length(seconds: float) -> str:

@@ -8,9 +8,7 @@ from bega.devices import driver_class
 from bega_gateway import config as settings
 from bega_gateway.doctor.finding import DEVICE, LINE, WARNING, Finding
 from bega_gateway.status import QUALITIES, Counts, OfDevice, Status, ago
-from bega_protocols.reading import STALE
 
-SETTLED_S = 300.0  # a sensor that warms up is suspect, and nothing is wrong
 MANY = 10  # damaged frames; a few come with each start
 NOISE_SHARE = 2  # a line is noisy where damage is at least one part in so many of what went wrong
 WRONG_KEY = ("key does not fit", "tag differs", "put this sensor's key")  # as the driver of BTHome words it
@@ -231,14 +229,13 @@ def _of_settings(device: OfDevice) -> Iterator[Finding]:
 
 
 def _of_quality(device: OfDevice) -> Iterator[Finding]:
-    is_settled = device.quality == STALE or device.watched_s > SETTLED_S
-    if device.is_heard and device.quality and is_settled:
+    if device.quality and device.is_doubted:
         yield Finding(
             f"readings {QUALITIES[device.quality]}",
             f"{device.name} is heard, and what it says is {QUALITIES[device.quality]}",
             f"{'nodes' if device.is_node else 'devices'}.{device.name}",
             f"at least one reading of its last record is {QUALITIES[device.quality]}",
-            "see the sensor: its age, its air path, what its README says of its flags; [limits] may be too narrow",
+            "see the sensor: its age, its air path, its connector; where it is well, [limits] may be too narrow for it",
             False,
             WARNING,
         )

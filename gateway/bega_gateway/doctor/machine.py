@@ -13,11 +13,15 @@ from bega_gateway import config as settings
 from bega_gateway.doctor.finding import CLOCK_UNSET, DISK, NOT_RUNNING, STATE, WARNING, Finding
 from bega_gateway.doctor.look import Look
 from bega_gateway.owner import require_owner
-from bega_gateway.status import Status, left_behind
+from bega_gateway.status import SPOOL_FILE, Status, left_behind
 from bega_protocols.errors import ConfigError
 
 LITTLE_BYTES = 50_000_000
-LITTLE_SHARE = 0.9  # of the spool's quota
+SPOOL_IS = {  # is it full now, was anything lost
+    (True, True): "the spool is full: the oldest routine records make room",
+    (True, False): "the spool is nearly full",
+    (False, True): "the spool was full for a while and records were lost; there is room again",
+}
 UNIT = "bega-gateway"
 MOST_RESTARTS = 3
 # Raspberry Pi documentation, "get_throttled".
@@ -82,7 +86,7 @@ def of_disk(config: settings.Config, status: Status | None, look: Look) -> Itera
             DISK,
         )
     if status:
-        yield from _of_spool(status)
+        yield from _of_spool(status, state)
 
 
 def of_state(config: settings.Config, status: Status | None, look: Look) -> Iterator[Finding]:
@@ -219,18 +223,19 @@ def _suffices(key: str, has: str | None, needs: str) -> bool:
     return has == needs
 
 
-def _of_spool(status: Status) -> Iterator[Finding]:
+def _of_spool(status: Status, state: Path) -> Iterator[Finding]:
     spool = status.spool
-    if spool.dropped or spool.refused or spool.used_bytes > LITTLE_SHARE * spool.quota_bytes > 0:
-        lost = spool.dropped + spool.refused
+    lost = spool.dropped + spool.refused
+    if spool.is_full or lost:
         yield Finding(
-            "spool full",
-            "the spool is full: the oldest routine records make room" if lost else "the spool is nearly full",
+            "spool full" if spool.is_full else "spool was full",
+            SPOOL_IS[spool.is_full, bool(lost)],
             "gateway.spool_quota_mb",
             f"{spool.messages} messages, {spool.used_bytes // 1_000_000} of {spool.quota_bytes // 1_000_000} MB;"
             f" {spool.dropped} dropped, {spool.refused} refused since the start",
-            "bring the uplink back; raise gateway.spool_quota_mb, then: systemctl reload bega-gateway",
-            bool(lost),
+            ("bring the uplink back" if spool.is_full else "see why the uplink was away")
+            + "; raise gateway.spool_quota_mb, then: systemctl reload bega-gateway",
+            spool.is_full and bool(lost),
             WARNING - 6,
         )
     if spool.set_aside:
@@ -238,8 +243,8 @@ def _of_spool(status: Status) -> Iterator[Finding]:
             "messages set aside",
             "messages lie aside that nobody would take",
             "gateway.state_dir",
-            f"{spool.set_aside} since the start",
-            "sqlite3 STATE/spool.db 'SELECT id, reason, topic FROM aside'; see the runbook",
+            f"{spool.set_aside} since the start, in the table aside of {state / SPOOL_FILE}",
+            "docs/runbook-gateway.md, `message refused`, shows how to read their reasons and what to do",
             False,
             WARNING,
         )

@@ -76,7 +76,7 @@ def _gone(place: str, port: Path, group: str, look: Look, error: OSError) -> Fin
         return Finding("port gone", what, place, f"{port}: {error.strerror}", remedy, True, PORT)
     folder = look.root / BY_ID
     there = sorted(link.name for link in folder.iterdir()) if folder.is_dir() else []
-    seen = f"{port}: {error.strerror}; in {BY_ID.name}: {', '.join(there) or 'nothing'}"
+    seen = f"{port}: {error.strerror}; in /{BY_ID}: {', '.join(there) or 'nothing'}"
     remedy = "plug it in again, try another USB socket; dmesg | tail says what the kernel saw"
     if there:
         remedy += f"; if one of the others is it, correct {place}"
