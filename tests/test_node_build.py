@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,7 @@ import pytest
 from bega.broker import accepts_mqtt, free_ports
 from bega.clock import wall_ms
 from bega.devices import device_names
+from bega_firmware import bytecode
 from bega_firmware.board import MIB, VFS_START, Board, board_names, read_board
 from bega_firmware.build import Built, build
 from bega_firmware.bytecode import check_head, compile_source, without_types
@@ -94,6 +96,12 @@ def test_list_of_contents_is_true(tmp_path):
         content = (tmp_path / "out/files" / entry["path"][1:]).read_bytes()
         assert content == found[entry["path"]]
         assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["bytes"], entry["sha256"])
+
+
+def test_image_has_the_format_that_every_littlefs_2_knows(air_node):
+    """SPEC.md of littlefs, "superblock": the magic, then the version of the format."""
+    magic = air_node.image.index(b"littlefs")
+    assert struct.unpack_from("<HH", air_node.image, magic + 12) == (0, 2), "2.0; the minor half comes first"
 
 
 @needs_micropython
@@ -174,9 +182,12 @@ def test_bytecode_runs_on_every_chip(air_node):
         check_head(b"M\x05\x00\x1f", "old.mpy")
 
 
-def test_native_code_is_refused():
+def test_native_code_is_refused(monkeypatch):
     native = "import micropython\n@micropython.native\ndef f(x):\n    return x\n"
-    with pytest.raises(ConfigError, match=r"fast\.py"):
+    with pytest.raises(ConfigError, match=r"fast\.py does not compile"):
+        compile_source(native, "fast.py")
+    monkeypatch.setattr(bytecode, "OPTIMISE", "-march=xtensawin")
+    with pytest.raises(ConfigError, match=r"fast\.py: 4d06.* heads no bytecode"):
         compile_source(native, "fast.py")
 
 
@@ -253,7 +264,7 @@ def test_second_build_into_the_same_folder_leaves_nothing_of_the_first(tmp_path)
     assert node("build", "--board", AIR, "--device", "scd41", "--out", tmp_path).returncode == 0
     assert small(tmp_path).returncode == 0
     assert not (tmp_path / "files/lib/bega_protocols/devices/scd41").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["contents.json", "files", "vfs.bin"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["contents.json", "files", "names.json", "vfs.bin"]
 
 
 def test_image_that_is_too_large_is_said():

@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 from bega_protocols.errors import ConfigError
 
 BLOCK_BYTES = 4096  # an erase of an ESP32's flash
-DISK_VERSION = 0x00020000  # MicroPython's littlefs is 2.x with format 2.0: it does not mount 2.1
-# As MicroPython mounts it (extmod/vfs_lfsx.c: four times the unit of reading). A larger cache here would put files into
-# a directory's own block that the chip's cache cannot hold.
+DISK_VERSION = 0x00020000  # the format that MicroPython writes itself; littlefs before 2.6 does not mount 2.1
+# As MicroPython mounts it (extmod/vfs_lfsx.c): its cache is four times the unit of reading. What fits the cache is kept
+# in its directory's own block.
 UNIT_BYTES, CACHE_BYTES, LOOKAHEAD_BYTES = 32, 128, 32
 
 
