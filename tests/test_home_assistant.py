@@ -554,6 +554,8 @@ def test_a_gateway_is_seen_from_its_start_to_its_end(mosquitto, reader, sensor, 
         eventually(lambda: (fresh.state(PM) or "").isdigit(), "and answered")
     finally:
         fresh.close()
+    kept = {topic.split("/")[2] for topic in fresh.kept if topic.startswith("bega/")}
+    assert kept == {"status", "available"}, "whoever subscribes gets no value of the past"
 
     # Taken out of the file: nothing is left of it, on the broker either.
     gateway.config.write_text(gateway_text('audiences = ["operator"]', mosquitto.url, sensor.port))

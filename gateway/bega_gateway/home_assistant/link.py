@@ -32,6 +32,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 LOOK_EVERY_S = 1.0
 KEPT_S = 2.0  # so long the broker may take to send what it keeps, after it has sent our own words back
 MOST_REASONS = 10  # said in one outage
+MOST_KEPT = 2000  # descriptions that are read back: more are not ours
+SETTLED_MS = 5000  # a connection that was down and stands so long is said to be back
 
 Connect = Callable[[], AbstractAsyncContextManager[Session]]
 
@@ -65,9 +67,11 @@ class Link:
         self._filled = asyncio.Event()
         self._in_flight = 0
         self._freed = asyncio.Event()
-        self._moved_ms = 0
+        self._moved_ms = 0  # when something was last acknowledged
+        self._up_ms = 0  # when it was connected
         self._said: set[str] = set()  # why it is down: each reason once
         self._has_said_full = False
+        self._is_deaf = False  # it was said that the broker refuses the subscription to Home Assistant's start
         self._fault: Exception | None = None
         self.connected_to: str | None = None
         self.keeps: bool | None = None  # whether the broker keeps retained messages; None: not known yet
@@ -98,14 +102,13 @@ class Link:
             tasks.create_task(self._look_again())
             pause_s = FIRST_PAUSE_S
             while True:
-                before = self.sent
                 try:
                     async with self._connect() as session:
                         await self._serve(session)
                 except* (SessionLost, OSError, TimeoutError) as errors:
                     self._say_down(errors)
+                pause_s = FIRST_PAUSE_S if self._stands() else min(2 * pause_s, LONGEST_PAUSE_S)
                 self.connected_to = self._waiting = None
-                pause_s = FIRST_PAUSE_S if self.sent > before else min(2 * pause_s, LONGEST_PAUSE_S)
                 await asyncio.sleep(pause_s * (0.5 + secrets.SystemRandom().random()))
 
     async def _look_again(self) -> None:
@@ -113,6 +116,9 @@ class Link:
             if self._fault:
                 raise self._fault
             self._look(self._mono_ms())
+            if self._said and self._stands():
+                self._said.clear()
+                self._say_up()
             if self._picture.left_out and not self._has_said_full:
                 self._has_said_full = True
                 log.warning("home assistant is told of no further entity entities=%d", self._picture.entities)
@@ -175,10 +181,10 @@ class Link:
         self._look(now_ms)
         self._picture.say_all(now_ms)
         self._put(Message(self._topics.status, ONLINE, True))
-        self._moved_ms = now_ms
-        self._said.clear()
+        self._moved_ms = self._up_ms = now_ms
         self.connected_to = self._broker
-        log.info("home assistant up broker=%s entities=%d", self._broker, self._picture.entities)
+        if not self._said:
+            self._say_up()
 
     async def _hear(
         self, session: Session, token: bytes, proved: asyncio.Event, said: asyncio.Event, kept: dict[str, bytes]
@@ -192,7 +198,7 @@ class Link:
                 if message.payload == ONLINE and not message.is_retained and self._waiting is not None:
                     log.info("home assistant has started, it is told everything")
                     self._picture.say_all(self._mono_ms())
-            elif message.is_retained and message.payload:
+            elif message.is_retained and message.payload and len(kept) < MOST_KEPT:
                 kept[message.topic] = message.payload
                 if message.topic == self._topics.config("", ""):
                     said.set()
@@ -201,8 +207,8 @@ class Link:
         try:
             await session.subscribe(self._birth_topic)
         except SessionLost as error:  # where the connection is gone, others hear of it, too
-            if "birth" not in self._said:
-                self._said.add("birth")
+            if not self._is_deaf:
+                self._is_deaf = True
                 log.warning("home assistant's start is not heard, values come when they are measured error=%s", error)
 
     async def _watch_progress(self) -> None:
@@ -237,6 +243,12 @@ class Link:
         if self._waiting is not None:
             self._waiting[message.topic] = message
             self._filled.set()
+
+    def _stands(self) -> bool:
+        return self.connected_to is not None and self._mono_ms() - self._up_ms > SETTLED_MS
+
+    def _say_up(self) -> None:
+        log.info("home assistant up broker=%s entities=%d", self._broker, self._picture.entities)
 
     def _say_down(self, error: BaseException) -> None:
         while isinstance(error, BaseExceptionGroup):
