@@ -52,7 +52,7 @@ class Bench:
             far.setblocking(False)
         fds = {name: end.fileno() for name, end in ends.items()}
         child = await asyncio.create_subprocess_exec(
-            *(str(MICROPYTHON), "-X", "heapsize=120wk", "-c", program),
+            *(str(MICROPYTHON), "-X", "heapsize=120wk", "-c", "import _board\n" + program),
             env={"MICROPYPATH": f"{SHIM}:.frozen", "BEGA_BOARD_FDS": json.dumps(fds)},
             pass_fds=list(fds.values()),
             stdout=asyncio.subprocess.PIPE,

@@ -113,7 +113,7 @@ both = machine.Counter(2, src=pin, edge=machine.Counter.RISING | machine.Counter
 print("go")
 time.sleep_ms(400)
 first = [counter.value(), down.value(), both.value()]
-same = machine.Counter(0) is counter
+same = machine.Counter(0).value() == first[0]
 was = counter.value(1000)
 now = counter.value()
 counter.deinit()

@@ -290,9 +290,9 @@ print(json.dumps(seen))
 
 WRITES = """
 import os, vfs
-from _board import cut, flash_file
+from _board import cut, file
 from _flash import Partition
-part = Partition(flash_file(), 0x310000, 0xF0, cut)
+part = Partition(file("flash"), 0x310000, 0xF0, cut)
 try:
     fs = vfs.VfsLfs2(part)
 except OSError:
@@ -309,9 +309,9 @@ print(len(os.listdir("/flash")))
 """
 READS = """
 import json, vfs
-from _board import flash_file
+from _board import file
 from _flash import Partition
-vfs.mount(vfs.VfsLfs2(Partition(flash_file(), 0x310000, 0xF0)), "/flash")
+vfs.mount(vfs.VfsLfs2(Partition(file("flash"), 0x310000, 0xF0)), "/flash")
 text = open("/flash/value").read()
 print(json.dumps([len(text), len(set(text))]))
 """

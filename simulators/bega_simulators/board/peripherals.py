@@ -20,6 +20,7 @@ from bega_simulators.board.nvs import Nvs
 from bega_simulators.board.partitions import DATA, NVS, Bootloader
 from bega_simulators.board.pins import Pins, Pulses
 from bega_simulators.board.radio import Bluetooth, Wifi
+from bega_simulators.board.remote import Remote
 from bega_simulators.board.sensors import I2C_PINS, UART_PINS, Form, Sensor, Values, hang
 from bega_simulators.hosts.i2c import I2cBus, NotAcknowledged
 
@@ -52,7 +53,7 @@ class AirPeripherals:
         self.wifi = Wifi()
         self.cables: dict[str, Cable] = {}  # by the UART that they hang on
         self.bluetooth = Bluetooth(self.chip.address(2), lambda: None)
-        self._parts = [self, self.chip, self.pins, self.wifi, self.bluetooth]
+        self._parts: list[Any] = [self, self.chip, self.pins, self.wifi, self.bluetooth]
         self._sensors = {sensor.name: sensor for sensor in (hang(text, seed) for text in sensors)}
         places = [(sensor.bus, sensor.address) for sensor in self._sensors.values()]
         if len(set(places)) < len(places):
@@ -64,7 +65,7 @@ class AirPeripherals:
         self._i2c = I2cBus({s.address: s for s in self._sensors.values() if s.bus in I2C_PINS}, mono_us)
         self._i2c_wired = False
         self._uart_forms: dict[str, Form] = {}
-        self._uart_irqs: dict[str, int] = {}
+        self._uart_irqs: dict[str, tuple[int, str]] = {}  # when, and the interrupt's name
         self._uart_bytes: dict[str, int] = {}  # sent to the board since its boot
         self._wire_faults: dict[str, set[str]] = {wire: set() for wire in (*UART_PINS, *I2C_PINS)}
         self._wake_on: dict[int, int] = {}
@@ -73,6 +74,8 @@ class AirPeripherals:
         self._flash_path: Path | None = None
         self._flash: FlashFile | None = None
         self._stored: list[Any] = []  # the parts that live on the flash
+        self._remote = Remote(lambda op, **facts: self.answer({"op": op, **facts}), lambda: self.reset_asked)
+        self._parts.append(self._remote)
         self._breathed_ms = mono_ms() - BREATHE_EVERY_MS
 
     @property
@@ -118,6 +121,7 @@ class AirPeripherals:
         self._uart_bytes.clear()
         self._i2c_wired = False
         self._wake_on.clear()
+        self._remote.reset()
         self.cut.power_on()
         with suppress(PowerCut):  # in the bootloader; it begins anew with the next power-on
             self._read_flash()
@@ -253,8 +257,9 @@ class AirPeripherals:
                 self._events.send(name.encode().ljust(INTERRUPT_BYTES))
 
     def _uart_event(self, uart: str, kind: int) -> None:
-        if self._uart_irqs.get(uart, 0) & kind:
-            self._interrupt(f"{uart} {kind}")
+        trigger, name = self._uart_irqs.get(uart, (0, ""))
+        if trigger & kind:
+            self._interrupt(name)
 
     def _moved(self, pin: int, level: int) -> None:
         for sensor in self._sensors.values():
@@ -343,8 +348,8 @@ class AirPeripherals:
     def do_uart_any(self, uart: int) -> int:
         return self._uart_bytes.get(f"uart{uart}", 0)
 
-    def do_uart_irq(self, uart: int, trigger: int) -> None:
-        self._uart_irqs[f"uart{uart}"] = trigger
+    def do_uart_irq(self, uart: int, trigger: int, name: str) -> None:
+        self._uart_irqs[f"uart{uart}"] = (trigger, name)
 
     def do_i2c_init(self, bus: int, scl: int, sda: int, freq: int) -> None:
         self._i2c_wired = I2C_PINS.get(f"i2c{bus}") == (scl, sda) and freq <= FASTEST_I2C_HZ

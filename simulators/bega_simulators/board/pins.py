@@ -55,6 +55,7 @@ class Pins:
         self._latches: dict[int, int] = {}
         self._outside: dict[int, int] = {}
         self._triggers: dict[int, int] = {}
+        self._names: dict[int, str] = {}
         self._held: set[int] = set()
         self._holds_in_sleep = False
         self._counters: dict[int, Counter] = {}
@@ -121,8 +122,9 @@ class Pins:
         latch = 1 - self._latches.get(pin, 0) if value is None else value
         self._change(pin, lambda: self._latches.update({pin: latch}))
 
-    def do_pin_irq(self, pin: int, trigger: int) -> None:
+    def do_pin_irq(self, pin: int, trigger: int, name: str) -> None:
         self._triggers[pin] = trigger
+        self._names[pin] = name
 
     def do_hold_in_sleep(self, on: bool) -> None:
         self._holds_in_sleep = on
@@ -177,6 +179,6 @@ class Pins:
         for counter in self._counters.values():
             counter.saw(pin, level)
         if self._triggers.get(pin, 0) & (RISING if level else FALLING):
-            self._tell(f"pin{pin}")
+            self._tell(self._names[pin])
         for heard in self.moved:
             heard(pin, level)

@@ -1,54 +1,59 @@
-# The board's side of every peripheral: one request a line to the process that owns them, one answer a line back.
-# All goes over file descriptors that the interpreter inherited, so a board needs no port.
+# The way from the interpreter to the process that is the board: one request a line, one answer a line back, over file
+# descriptors that the interpreter inherited. The modules of the port are names that ask there (remote.py has the
+# values' form): what a shim takes of the heap, the firmware lacks.
+import builtins
 import json
 import os
 import sys
 
 import vfs
 
+sys.path, _path = (), sys.path
+import machine as _builtin
+
+sys.path = _path
 _fds = json.loads(os.getenv("BEGA_BOARD_FDS"))
 _control = open(_fds["control"], "r+b")
 _interrupts = None
-_handlers = {}  # by the interrupt's name
+_handlers = {}  # by the path of the object that was told of them
 _host = vfs.VfsPosix(os.getenv("MICROPYPATH").split(":")[0])
+_masked = 0
 cut = open(_fds["cut"], "r+b") if "cut" in _fds else None  # see _flash.py
-masked = 0  # interrupts wait while this is set
 
 
 def call(op, **facts):
-    """Return the answer; raises OSError where the peripheral does, and ends the program where the board is gone."""
+    """Return the answer of the board; ends the program where the board is gone."""
     facts["op"] = op
     _control.write(json.dumps(facts).encode() + b"\n")
     line = _control.readline()
     if not line:
         sys.exit(1)  # the process that is this board was killed: so is the program on it
     if _interrupts:
-        drain()  # only now: a handler that asks in between would take this answer
+        _drain()  # only now: a handler that asks in between would take this answer
     answer = json.loads(line)
     if "errno" in answer:
-        if answer["errno"] == 22:  # where the port raises ValueError
-            raise ValueError(answer["text"])
-        if answer["errno"] < 0:  # the IDF's
-            raise OSError(answer["errno"], answer["text"])
-        raise OSError(answer["errno"] or answer["text"])
-    return answer.get("ok")
+        raise OSError(answer["errno"], answer["text"])
+    return answer["ok"]
 
 
-def serial_file(number):
-    """Return the file behind a UART."""
-    return open(_fds["uart%d" % number], "r+b")
+def ask(path, args=(), more=(), owner=None):
+    """Call what lies at `path`; owner is what a handler among the arguments is called with."""
+    answer = call("ask", path=path, args=_sent(args, owner), more={name: _sent(more[name], owner) for name in more})
+    if isinstance(answer, dict) and "into" in answer:
+        for arg in args:
+            if isinstance(arg, (bytearray, memoryview)):
+                arg[:] = bytes.fromhex(answer["into"])
+        answer = answer["ok"]
+    return _received(answer)
 
 
-def flash_file():
-    """Return the file that is the whole flash."""
-    return open(_fds["flash"], "r+b")
+def file(name):
+    """Return the file of a UART, or of the whole flash."""
+    return open(_fds[name], "r+b")
 
 
 def load(name):
-    """Return the module `name` of the shims, loaded when it is first asked for: all of them share the firmware's heap.
-
-    The firmware's file system shows none of them, so they are mounted for just as long.
-    """
+    """Return the shim's module `name`. The firmware's file system shows none, so they are mounted for just as long."""
     path = sys.path
     sys.path = ("/rom", ".frozen")
     vfs.mount(_host, "/rom")
@@ -59,37 +64,102 @@ def load(name):
         sys.path = path
 
 
-class _Late:
-    """Stands for a module until something of it is asked for."""
+class Thing:
+    """A class or an object on the board's side."""
 
-    def __init__(self, name):
-        self._name = name
+    def __init__(self, path):
+        self._path = path
+
+    def __getattr__(self, name):
+        if name[0] == "_":
+            raise AttributeError(name)
+        if self._path[0] == "#" and name[0].islower():
+            return lambda *args, **more: ask(self._path + "." + name, args, more, self)
+        return _received(call("get", path=self._path, name=name))
+
+    def __call__(self, *args, **more):
+        return ask(self._path, args, more, self)
+
+    def __int__(self):
+        return ask(self._path + ".__int__")
+
+
+class Module(Thing):
+    """A module of the port. Those of its names that are near their bytes are loaded when they are first named."""
+
+    def __init__(self, name, here=()):
+        self._path = name
+        self._here = here
         sys.modules[name] = self
 
     def __getattr__(self, name):
-        if sys.modules[self._name] is self:
-            del sys.modules[self._name]
-            load(self._name)
-        return getattr(sys.modules[self._name], name)
+        if name in self._here:
+            return getattr(load("_" + name.lower()), name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if self._path == "machine":
+                return getattr(_builtin, name)
+            raise
 
 
-def on_interrupt(name, handler):
-    """Call handler(what came with it) at each interrupt of this name, soon: at the latest when asyncio is idle."""
+class _Tls(Module):
+    def __getattr__(self, name):
+        return getattr(load("_ssl").real, name)
+
+
+def _sent(value, owner):
+    if isinstance(value, (list, tuple)):
+        return [_sent(part, owner) for part in value]
+    if isinstance(value, bytes):
+        return {"b": value.hex()}
+    if isinstance(value, (bytearray, memoryview)):
+        return {"m": bytes(value).hex()}
+    if isinstance(value, Thing):
+        return {"r": value._path}
+    if callable(value):
+        _listen()
+        _handlers[owner._path] = lambda _: value(owner)
+        return {"c": owner._path}
+    return value
+
+
+def _received(value):
+    global _masked
+    if isinstance(value, list):
+        return [_received(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if "e" in value:
+        raise getattr(builtins, value["e"][0])(*value["e"][1:])
+    if "r" in value:
+        return Thing(value["r"])
+    if "b" in value:
+        return bytes.fromhex(value["b"])
+    if "t" in value:
+        return tuple(_received(value["t"]))
+    if "sleep" in value:
+        import time
+
+        return time.sleep_ms(value["sleep"])
+    _masked = value["mask"]
+    if _interrupts:
+        _drain()
+    return value["ok"]
+
+
+def _listen():
+    """Hand on interrupts from now on: after each request, and whenever asyncio is idle."""
     global _interrupts
-    if handler is None:
-        _handlers.pop(name, None)
-        return
-    _handlers[name] = handler
     if _interrupts is None:
         import asyncio
 
-        _interrupts = open(_fds["interrupts"], "r+b")
+        _interrupts = file("interrupts")
         asyncio.create_task(_pump(asyncio.StreamReader(_interrupts)))  # noqa: RUF006 - the loop keeps it
 
 
-def drain():
-    """Hand on the interrupts that have come."""
-    while not masked:
+def _drain():
+    while not _masked:
         event = _interrupts.read(16)
         if not event:
             return
@@ -101,7 +171,7 @@ async def _pump(reader):
 
     while True:
         event = await reader.read(16)
-        while masked:
+        while _masked:
             await asyncio.sleep_ms(1)
         _hand_on(event)
 
@@ -109,12 +179,13 @@ async def _pump(reader):
 def _hand_on(event):
     import micropython
 
-    name, _, facts = event.decode().partition(" ")
+    name = event.decode().rstrip()
     if name in _handlers:
-        micropython.schedule(
-            _handlers[name], facts
-        )  # as the port does: between two instructions, what it raises is said
+        micropython.schedule(_handlers[name], None)  # as the port does; what it raises is said and goes no further
 
 
-for _name in ("network", "esp32", "bluetooth"):
-    _Late(_name)
+Module("machine", ("UART",))
+Module("esp32", ("Partition",))
+Module("network")
+Module("bluetooth")
+_Tls("ssl")

@@ -1,7 +1,6 @@
 # esp32.Partition: rows of the table on the board's flash, and the pair of slots that an update and its rollback use.
-import _board
 import _flash
-from _board import call
+from _board import call, cut, file
 
 
 class Partition(_flash.Partition):
@@ -10,7 +9,7 @@ class Partition(_flash.Partition):
 
     def __init__(self, id, block_size=4096):
         self._info = tuple(id if isinstance(id, list) else call("partition", which=id))
-        super().__init__(_board.flash_file(), self._info[2], self._info[3] // 4096, _board.cut)
+        super().__init__(file("flash"), self._info[2], self._info[3] // 4096, cut)
 
     @staticmethod
     def find(type=0, subtype=255, label=None):

@@ -3,10 +3,8 @@
 import os
 import sys
 
-import machine  # noqa: F401 - before the host's files are gone
-import network  # noqa: F401
 import vfs
-from _board import cut
+from _board import cut  # which puts the port's modules in their places, before the host's files are gone
 from _flash import Partition
 
 path, start, blocks = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
