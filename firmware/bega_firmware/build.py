@@ -20,12 +20,14 @@ from bega_firmware.board import VFS_START, Board, board_names, read_board
 from bega_firmware.bytecode import VERSION, compile_source, compiler_version
 from bega_firmware.contents import PROFILES, STARTED_BY_NAME, WAYS, node_devices, sources
 from bega_firmware.image import make_image
+from bega_firmware.lean import lean
 from bega_firmware.library import library_files, wanted_packages
 from bega_firmware.pins import wiring_problems
+from bega_firmware.shake import module_name
 from bega_protocols.errors import ConfigError
 
 PURPOSE = "compile what a node runs and make the image of its file system"
-IMAGE, LIST, FILES = "vfs.bin", "contents.json", "files"
+IMAGE, LIST, NAMES, FILES = "vfs.bin", "contents.json", "names.json", "files"
 # Of a register map the node needs what its driver reads; these are for people.
 DEVICES_WITH_PROFILES = ("modbus_meter",)
 
@@ -41,6 +43,7 @@ class Built:
     contents: dict[str, bytes]  # by path on the board
     image: bytes
     facts: dict[str, Any] = field(default_factory=dict)  # the list of contents
+    names: dict[str, dict[str, str]] = field(default_factory=dict)  # by source: what its short names stand for
 
 
 def add_to(verbs: Any) -> None:
@@ -88,23 +91,20 @@ def build(
     if problems:
         raise ConfigError("\n".join([f"{board.path}:", *problems]))
     devices = sorted(set(devices))
-    found = {source.target: source.path for source in sources(board, devices, ways)}
-    if micropython_lib is not None:
-        found |= library_files(micropython_lib)
-    contents: dict[str, bytes] = {}
-    for done, target in enumerate(sorted(found)):
+    theirs = library_files(micropython_lib) if micropython_lib is not None else {}
+    found = {source.target: source.path for source in sources(board, devices, ways)} | theirs
+    contents = frozen_profiles() if set(devices) & set(DEVICES_WITH_PROFILES) else {}
+    texts, names = lean({target: path.read_text(encoding="utf-8") for target, path in found.items()}, theirs, contents)
+    for done, target in enumerate(sorted(texts)):
         if progress is not None:
-            progress(done, len(found))
-        text = found[target].read_text(encoding="utf-8")
+            progress(done, len(texts))
         if target == f"/{STARTED_BY_NAME}":
-            contents[target] = text.encode()
+            contents[target] = texts[target].encode()
         else:
-            contents[target.removesuffix(".py") + ".mpy"] = compile_source(text, name_in_tracebacks(target))
-    if set(devices) & set(DEVICES_WITH_PROFILES):
-        contents |= frozen_profiles()
+            contents[target.removesuffix(".py") + ".mpy"] = compile_source(texts[target], module_name(target))
     image = make_image(contents, board.vfs_bytes)
     taken = wanted_packages() if micropython_lib is not None else {}
-    return Built(board, devices, contents, image, _facts(board, devices, ways, taken, contents, image))
+    return Built(board, devices, contents, image, _facts(board, devices, ways, taken, contents, image), names)
 
 
 def frozen_profiles() -> dict[str, bytes]:
@@ -114,11 +114,6 @@ def frozen_profiles() -> dict[str, bytes]:
         text = files("bega_protocols").joinpath("profiles", f"{name}.toml").read_text(encoding="utf-8")
         found[f"{PROFILES}/{name}.json"] = json.dumps(tomllib.loads(text), separators=(",", ":")).encode()
     return found
-
-
-def name_in_tracebacks(target: str) -> str:
-    """Return what a traceback calls a file: short, since each module keeps it on the heap."""
-    return target.removeprefix("/lib/").removeprefix("bega_protocols/").removeprefix("devices/").removeprefix("/")
 
 
 def require_own(folder: Path) -> None:
@@ -137,6 +132,7 @@ def write(built: Built, folder: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
     (folder / IMAGE).write_bytes(built.image)
+    (folder / NAMES).write_text(json.dumps(built.names, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     part = folder / f"{LIST}.part"
     part.write_text(json.dumps(built.facts, indent=1) + "\n", encoding="utf-8")
     part.replace(folder / LIST)

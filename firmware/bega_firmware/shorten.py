@@ -18,32 +18,36 @@ import ast
 import io
 import keyword
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
+from bega_firmware.edits import Edit, edited, instead
 from bega_firmware.rom_names import ROM_NAMES, SPOKEN_OUTSIDE
+from bega_firmware.shake import module_name
 
 AS_THEY_ARE = ("/main.py", "/board.py")
-ROOTS = ("/lib/", "/")  # of sys.path, longest first
 LARGEST = 1 << 30  # an ESP32's small integers end here; a larger one would be an object at each use
 
-Edit = tuple[int, int, int, int, str]  # first line, column, last line, column, text in its place
 
+def shorten(
+    texts: Mapping[str, str], more_words: Collection[str] = ()
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return the sources of a whole node, by path on it, with short names; and by path {short: name in the source}.
 
-def shorten(texts: Mapping[str, str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Return the sources of a whole node, by path on it, with short names; and by path {short: name in the source}."""
+    more_words: names that its other files use.
+    """
     texts = without_constants(texts)
-    names = choose(texts)
+    names = choose(texts, more_words)
     shortened = {path: _renamed(text, names[path]) for path, text in texts.items()}
     return shortened, {path: {short: name for name, short in found.items()} for path, found in names.items()}
 
 
-def choose(texts: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def choose(texts: Mapping[str, str], more_words: Collection[str] = ()) -> dict[str, dict[str, str]]:
     """Return by path what its names become."""
     trees = {path: ast.parse(text) for path, text in texts.items()}
     words = {path: _words(text) for path, text in texts.items()}
-    spoken = set(SPOKEN_OUTSIDE)
+    spoken = {*SPOKEN_OUTSIDE, *more_words}
     for path, tree in trees.items():
-        spoken |= _spoken(tree)
+        spoken.update(_spoken(tree))
         if path in AS_THEY_ARE:
             spoken |= words[path]
     defined = {name for tree in trees.values() for name in _defined(tree)}
@@ -64,13 +68,13 @@ def choose(texts: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def without_constants(texts: Mapping[str, str]) -> dict[str, str]:
-    """Return the sources with each whole-number constant of a module written where it is used, also in other modules."""
+    """Return the sources with each whole-number constant of a module written where it is used, wherever that is."""
     trees = {path: ast.parse(text) for path, text in texts.items() if path not in AS_THEY_ARE}
     reached = {node.attr for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    constants = {_module(path): _constants(tree, reached) for path, tree in trees.items()}
+    constants = {module_name(path): _constants(tree, reached) for path, tree in trees.items()}
     found = dict(texts)
     for path, tree in trees.items():
-        found[path] = _without_constants(texts[path], tree, constants[_module(path)], constants)
+        found[path] = _without_constants(texts[path], tree, constants[module_name(path)], constants)
     return found
 
 
@@ -86,7 +90,7 @@ def _constants(tree: ast.Module, reached: set[str]) -> dict[str, int]:
     return found
 
 
-def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+def _assigned(statement: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     """Yield (name, value) of `A = 1` and of `A, B = 1, 2`."""
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
         return
@@ -94,7 +98,9 @@ def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
     if isinstance(target, ast.Name):
         yield target.id, value
     elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-        yield from ((name.id, one) for name, one in zip(target.elts, value.elts, strict=True) if isinstance(name, ast.Name))
+        yield from (
+            (name.id, one) for name, one in zip(target.elts, value.elts, strict=True) if isinstance(name, ast.Name)
+        )
 
 
 def _whole(value: ast.expr, known: Mapping[str, int]) -> int | None:
@@ -116,49 +122,39 @@ def _without_constants(
 ) -> str:
     edits: list[Edit] = []
     values = dict(own)
-    for statement in tree.body:
-        names = [name for name, _ in _assigned(statement)]
-        if names and all(name in own for name in names):
-            edits.append(_instead(statement, ""))
+    for statement in ast.walk(tree):
+        names = [name for name, _ in _assigned(statement)] if statement in tree.body else []
+        if isinstance(statement, ast.Assign) and names and all(name in own for name in names):
+            edits.append(instead(statement, "pass"))
         elif isinstance(statement, ast.ImportFrom):
             theirs = of_modules.get(statement.module or "", {})
             values |= {alias.name: theirs[alias.name] for alias in statement.names if alias.name in theirs}
             kept = [alias for alias in statement.names if alias.name not in theirs]
             if len(kept) < len(statement.names):
-                rest = ast.unparse(ast.ImportFrom(statement.module, kept, statement.level)) if kept else ""
-                edits.append(_instead(statement, rest))
+                rest = ast.unparse(ast.ImportFrom(statement.module, kept, statement.level)) if kept else "pass"
+                edits.append(instead(statement, rest))
     gone = [(edit[0], edit[2]) for edit in edits]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in values:
-            if not any(first <= node.lineno <= last for first, last in gone):
-                edits.append((node.lineno, node.col_offset, node.lineno, node.end_col_offset or 0, f"({values[node.id]})"))
-    return _edited(text, edits)
-
-
-def _instead(statement: ast.stmt, text: str) -> Edit:
-    """Return the edit that puts `text`, and as many ends of line as there were, in the place of a statement."""
-    last = statement.end_lineno or statement.lineno
-    lines = "\n" * (last - statement.lineno)
-    return statement.lineno, statement.col_offset, last, statement.end_col_offset or 0, text + lines
-
-
-def _edited(text: str, edits: list[Edit]) -> str:
-    """Apply `edits`; their columns count bytes, as those of `ast` do."""
-    lines = [line.encode() for line in text.splitlines(keepends=True)]
-    for first, column, last, end, instead in sorted(edits, reverse=True):
-        rest = lines[last - 1][end:]
-        lines[first - 1 : last] = [lines[first - 1][:column] + instead.encode() + rest]
-        lines[first - 1 : first] = lines[first - 1].splitlines(keepends=True)
-    return b"".join(lines).decode()
+        if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or node.id not in values:
+            continue
+        if not any(first <= node.lineno <= last for first, last in gone):
+            edits.append(instead(node, f"({values[node.id]})"))
+    return edited(text, edits)
 
 
 def _renamed(text: str, names: Mapping[str, str]) -> str:
     edits = [
-        (token.start[0], _in_bytes(token, token.start[1]), token.end[0], _in_bytes(token, token.end[1]), names[token.string])
+        (
+            token.start[0],
+            _in_bytes(token, token.start[1]),
+            token.end[0],
+            _in_bytes(token, token.end[1]),
+            names[token.string],
+        )
         for token in _tokens(text)
         if token.type == tokenize.NAME and token.string in names
     ]
-    return _edited(text, edits)
+    return edited(text, edits)
 
 
 def _in_bytes(token: tokenize.TokenInfo, column: int) -> int:
@@ -207,9 +203,3 @@ def _spoken(tree: ast.Module) -> Iterator[str]:
             yield from (node.module or "").split(".")
         elif isinstance(node, ast.ClassDef) and node.bases:
             yield node.name  # of an error: its name is printed
-
-
-def _module(path: str) -> str:
-    """Return how a file on the node is imported."""
-    root = next(root for root in ROOTS if path.startswith(root))
-    return path.removeprefix(root).removesuffix(".py").removesuffix("/__init__").replace("/", ".")

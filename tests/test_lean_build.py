@@ -1,0 +1,250 @@
+"""A node's bytecode carries what it uses, under names that cost no heap; and it still says the same."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bega_firmware.board import read_board
+from bega_firmware.build import Built, build
+from bega_firmware.bytecode import without_types
+from bega_firmware.contents import sources
+from bega_firmware.edits import edited, instead
+from bega_firmware.lean import lean
+from bega_firmware.rom_names import ROM_NAMES
+from bega_firmware.shake import shake
+from bega_firmware.shorten import shorten
+from bega_protocols.reading import QUANTITIES
+
+ROOT = Path(__file__).parent.parent
+DEVICES = ROOT / "protocols/bega_protocols/devices"
+MICROPYTHON = Path(os.environ.get("BEGA_MICROPYTHON", Path(sys.executable).with_name("micropython")))
+AIR = ["pms5003", "scd41", "sht4x"]
+
+needs_micropython = pytest.mark.skipif(not MICROPYTHON.exists(), reason="no MicroPython for this machine")
+
+# Interns each name as an attribute and asks the interpreter how many names lie on its heap by then.
+COUNT = """
+import micropython
+class Holder:
+    pass
+holder = Holder()
+for name in %r.split():
+    setattr(holder, name, 1)
+micropython.qstr_info()
+"""
+
+
+def micropython(*arguments: object, **environment: str) -> str:
+    outcome = subprocess.run(
+        [MICROPYTHON, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    return outcome.stdout
+
+
+def on_heap(names: str) -> int:
+    return int(re.search(r"n_qstr=(\d+)", micropython("-c", COUNT % names))[1])
+
+
+@needs_micropython
+def test_names_that_are_given_cost_the_interpreter_nothing():
+    of_the_script = on_heap("abs")
+    assert on_heap("abs quite_unknown_name") == of_the_script + 1, "the count sees a new name"
+    assert on_heap(" ".join(ROM_NAMES)) == of_the_script
+    assert len(set(ROM_NAMES)) == len(ROM_NAMES)
+
+
+@pytest.fixture(scope="module")
+def air_sources() -> dict[str, str]:
+    found = sources(read_board("esp32_devkitc"), AIR, ["broker"])
+    return {source.target: source.path.read_text(encoding="utf-8") for source in found}
+
+
+@pytest.fixture(scope="module")
+def air_lean(air_sources) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    return lean(air_sources, (), {})
+
+
+@pytest.fixture(scope="module")
+def air_shaken(air_sources) -> dict[str, str]:
+    """As `lean` begins: what is left keeps its name."""
+    return shaken(air_sources)
+
+
+def shaken(texts: dict[str, str], words: tuple[str, ...] = ()) -> dict[str, str]:
+    return shake({path: without_types(text) for path, text in texts.items()}, words)
+
+
+def test_lines_keep_their_numbers_and_all_of_it_compiles(air_sources, air_lean):
+    texts, _ = air_lean
+    for path, text in texts.items():
+        compile(text, path, "exec")
+        assert text.count("\n") == air_sources[path].count("\n"), path
+
+
+def test_no_two_names_of_a_file_become_one(air_sources, air_lean):
+    texts, names = air_lean
+    for path in texts:
+        before = {node.id for node in ast.walk(ast.parse(air_sources[path])) if isinstance(node, ast.Name)}
+        assert len(set(names[path].values())) == len(names[path]), path
+        assert not before & set(names[path]), f"{path}: a short name is used there already"
+
+
+def test_what_a_technician_may_replace_keeps_its_names(air_sources, air_lean):
+    assert air_lean[0]["/main.py"] == air_sources["/main.py"]
+    assert air_lean[0]["/board.py"] == air_sources["/board.py"]
+
+
+def test_what_no_node_uses_is_left_out(air_shaken):
+    assert "parse_float" not in air_shaken["/lib/bega_protocols/senml.py"], "a node reads no packs"
+    assert "_table" not in air_shaken["/lib/bega_protocols/checks.py"], "this one speaks no Modbus"
+    assert "def crc8_sensirion" in air_shaken["/lib/bega_protocols/checks.py"]
+
+
+def test_node_knows_the_quantities_of_its_drivers_and_no_others(air_shaken):
+    known = quantities(air_shaken)
+    assert said_by(AIR) <= known < set(QUANTITIES)
+    assert "water_volume" not in known
+
+
+def test_node_knows_the_quantities_of_a_register_map_on_its_flash(air_sources):
+    assert {"active_energy_import", *said_by(AIR)} <= quantities(shaken(air_sources, ("active_energy_import",)))
+
+
+def quantities(texts: dict[str, str]) -> set[str]:
+    scope: dict[str, object] = {}
+    exec(texts["/lib/bega_protocols/reading.py"], scope)
+    return set(scope["QUANTITIES"])
+
+
+def said_by(devices: list[str]) -> set[str]:
+    vectors = [
+        vector
+        for device in devices
+        for vector in json.loads((DEVICES / device / "vectors.json").read_text(encoding="utf-8"))["vectors"]
+    ]
+    return {
+        row[0] for vector in vectors for group in vector.get("groups", [vector.get("readings", [])]) for row in group
+    }
+
+
+@needs_micropython
+@pytest.mark.parametrize("device", AIR)
+def test_lean_driver_reads_its_vectors_as_the_whole_one_does(tmp_path, device, air_node):
+    for path, content in air_node.contents.items():
+        place = tmp_path / path.removeprefix("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    vectors = json.loads((DEVICES / device / "vectors.json").read_text(encoding="utf-8"))["vectors"]
+    cases = [
+        {
+            "name": vector["name"],
+            "settings": vector.get("settings", {}),
+            "chunks": vector.get("chunks", [vector.get("frame", "")]),
+            "groups": vector.get("groups", [vector["readings"]] if vector.get("readings") else []),
+        }
+        for vector in vectors
+    ]
+    file = tmp_path / "cases.json"
+    file.write_text("\n".join(json.dumps(line) for line in [{"device": device, "stream": False}, *cases]))
+    said = micropython(
+        ROOT / "tests/micropython/device_contract.py", file, MICROPYPATH=f"{tmp_path}/lib:{tmp_path}:.frozen"
+    )
+    assert f"{len(cases)} vectors hold" in said
+
+
+@pytest.fixture(scope="module")
+def air_node() -> Built:
+    return build(read_board("esp32_devkitc"), AIR, ["broker"])
+
+
+SOURCE = """
+import thing
+
+LIMIT_MS = 3 * 1000  # reasons
+USED, UNUSED = 1, 2
+
+
+class Speaker:
+    words = ("alpha",)
+
+    def __init__(self, device, volume=1):
+        self._hidden = device
+        self.alpha = volume
+
+    def say(self, louder_ms):
+        return self._hidden.say(thing.shout(loud=louder_ms)) + LIMIT_MS + USED
+
+    def never_asked(self):
+        return self.never_asked()
+
+
+def start(folder):
+    return Speaker(folder, volume=3).say(2)
+
+
+def alone():
+    return alone()
+"""
+MAIN = "import part\n\npart.start(1)\n"
+
+
+def test_only_what_nobody_outside_can_mean_is_renamed():
+    texts, names = shorten({"/main.py": MAIN, "/part.py": SOURCE})
+    short = {name: short for short, name in names["/part.py"].items()}
+    assert {"Speaker", "_hidden", "say", "louder_ms", "folder"} <= set(short)
+    assert not {"start", "part", "thing", "shout", "loud", "volume", "alpha", "__init__"} & set(short)
+    assert set(short.values()) <= set(ROM_NAMES)
+    assert texts["/main.py"] == MAIN
+
+
+def test_constant_is_written_where_it_is_used_and_lines_stay():
+    texts, _ = shorten({"/main.py": MAIN, "/part.py": SOURCE})
+    assert "+ (3000) + (1)" in texts["/part.py"]
+    assert "LIMIT_MS" not in texts["/part.py"]
+    assert "# reasons" in texts["/part.py"].splitlines()[3]
+    assert texts["/part.py"].count("\n") == SOURCE.count("\n")
+
+
+def test_constant_of_another_module_needs_no_import():
+    texts, _ = shorten({"/main.py": "import b\n", "/a.py": "SIZE = 4\n", "/b.py": "from a import SIZE\nprint(SIZE)\n"})
+    assert texts["/b.py"] == "pass\nprint((4))\n"
+
+
+def test_what_nothing_asks_for_is_left_out_and_what_only_that_used():
+    whole = SOURCE + "\n\ndef of_alone():\n    return hidden()\n\n\ndef hidden():\n    return 1\n"
+    text = shake({"/main.py": MAIN, "/part.py": whole})["/part.py"]
+    assert "never_asked" not in text
+    assert "alone" not in text
+    assert "hidden()" not in text
+    assert "def say" in text
+    assert text.count("\n") == whole.count("\n")
+
+
+@pytest.mark.parametrize(
+    "use",
+    ["getattr(part, 'alone')()", "part.alone()", "from part import alone\nalone()", "print('alone,together')"],
+)
+def test_what_is_asked_for_in_any_way_stays(use):
+    assert "def alone" in shake({"/main.py": f"import part\n{use}\npart.start(1)\n", "/part.py": SOURCE})["/part.py"]
+
+
+def test_module_that_nothing_imports_stays_at_home():
+    found = shake({"/main.py": MAIN, "/part.py": SOURCE, "/other.py": "def work():\n    return 1\n"})
+    assert sorted(found) == ["/main.py", "/part.py"]
+
+
+def test_edit_within_another_is_gone_with_it():
+    text = "def a():\n    from b import c\n\n\nd = 1\n"
+    function = ast.parse(text).body[0]
+    assert edited(text, [instead(function.body[0], "pass"), instead(function, "pass")]) == "pass\n\n\n\nd = 1\n"
