@@ -119,10 +119,12 @@ async def connect(
     *,
     keep: bool = True,
     will: Will | None = None,
+    login: tuple[str, str] | None = None,
 ) -> AsyncIterator[Session]:
     """Connect to `address` (mqtt://host:port, mqtts://host:port) as `client_id`.
 
     keep: the broker keeps subscriptions and messages while we are away (clean_session=false).
+    login: user and password, where the broker is another's; ours know us by certificate.
     Raises SessionLost, with a sentence that says what to look at, if it cannot be reached or refuses.
     """
     parts = urlsplit(address)
@@ -131,6 +133,8 @@ async def connect(
         parts.hostname or "localhost",
         parts.port or (8883 if secure else 1883),
         identifier=client_id,
+        username=login[0] if login else None,
+        password=login[1] if login else None,
         clean_session=not keep,
         will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=True) if will else None,
         keepalive=KEEPALIVE_S,

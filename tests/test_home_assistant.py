@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import random
+import shutil
+import subprocess
 import time
 from decimal import Decimal
 from types import SimpleNamespace
@@ -15,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bega import mqtt
+from bega.broker import free_port
 from bega_gateway.config import Config, cautions, examine, load
 from bega_gateway.doctor.told import of_home_assistant
-from bega_gateway.home_assistant import discovery, kinds, link, picture
+from bega_gateway.home_assistant import discovery, kinds, link, opening, picture
 from bega_gateway.home_assistant.discovery import Topics
 from bega_gateway.home_assistant.link import Link
 from bega_gateway.home_assistant.picture import Message, Picture
@@ -469,6 +472,10 @@ def test_devices_and_audiences_are_put_to_use_by_a_reload_and_a_broker_is_not(tm
         ('ca_file = "/x"', "home_assistant.ca_file: goes with home_assistant.broker"),
         ('broker = "mqtt://h"\ncert_file = "/x"', "home_assistant.cert_file: is used with mqtts:// only"),
         ("retain = true", "home_assistant.retain: unknown key"),
+        ('broker = "mqtt://me:secret@h"', "home_assistant.broker: write mqtt://host:port; name and password go into"),
+        ('broker = "mqtt://h"\nuser = "me"', "home_assistant.password_file: is missing beside the other"),
+        ('broker = "mqtt://h"\npassword_file = "/x"', "home_assistant.user: is missing beside the other"),
+        ('user = "me"', "home_assistant.user: goes with home_assistant.broker"),
     ],
 )
 def test_a_table_that_makes_no_sense_is_said_with_its_place(tmp_path, told, said):
@@ -693,6 +700,47 @@ def test_a_broker_that_ends_the_connection_over_what_it_shall_keep_is_said(tmp_p
 
     asyncio.run(told())
     assert "retained" in caplog.text
+
+
+def with_login(mosquitto: Any, user: str, password: str) -> str:
+    """Have mosquitto listen for whoever has a password, besides; return its address there."""
+    configuration = mosquitto._configuration
+    port, passwords = free_port(), configuration.with_name("passwords")
+    passwords.touch(0o600)
+    subprocess.run(["mosquitto_passwd", "-b", passwords, user, password], check=True, stderr=subprocess.DEVNULL)
+    more = f"\nlistener {port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\n"
+    configuration.write_text(f"per_listener_settings true\n{configuration.read_text()}{more}")
+    mosquitto.stop()
+    mosquitto.start()
+    return f"mqtt://127.0.0.1:{port}"
+
+
+@pytest.mark.skipif(not shutil.which("mosquitto_passwd"), reason="no mosquitto_passwd on this machine")
+def test_a_broker_that_wants_a_name_and_a_password_gets_them(tmp_path, mosquitto, monkeypatch, caplog):
+    monkeypatch.setattr(link, "FIRST_PAUSE_S", 0.2)
+    url = with_login(mosquitto, "bega", "pâine și sare")
+    file = tmp_path / "password"
+    config = configured(tmp_path, f'broker = "{url}"\nuser = "bega"\npassword_file = "{file}"')
+    clocks = SimpleNamespace(wall_ms=lambda: NOW_MS, mono_ms=lambda: round(1000 * time.monotonic()))
+    ground = SimpleNamespace(
+        clocks=clocks, recorder=SimpleNamespace(listen=lambda _: None), health=SimpleNamespace(watched=[])
+    )
+
+    async def told() -> None:
+        home = opening.opened(config, config.home_assistant, ground, dict)
+        running = asyncio.ensure_future(home.run())
+        try:
+            await comes_true(lambda: "cannot be used (No such file" in caplog.text, "a missing file is said")
+            file.write_text("wrong\n")
+            await comes_true(lambda: caplog.text.count("broker down") == 2, "a refusal is said")
+            file.write_text("pâine și sare\r\nand a line that nobody reads\n")
+            await comes_true(lambda: home.connected_to == url, "the password is taken at the next attempt")
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    asyncio.run(told())
+    assert "wrong" not in caplog.text
 
 
 def test_a_defect_in_the_picture_ends_our_task_and_not_the_line(tmp_path, mosquitto, monkeypatch):

@@ -80,8 +80,8 @@ def missing_files(config: Config) -> Iterator[Problem]:
     if config.home_assistant:
         with_files["home_assistant"] = config.home_assistant
     for place, table in with_files.items():
-        for key in CREDENTIALS:
-            file = getattr(table, key)
+        for key in (*CREDENTIALS, "password_file"):
+            file = getattr(table, key, None)
             if file is not None and _is_missing(file):
                 yield f"{place}.{key}", f"there is no file {file}"
 
@@ -219,6 +219,8 @@ def _broker_problems(place: str, address: str) -> Iterator[Problem]:
         why = f"write mqtt://host:port or mqtts://host:port, not {shown(address)}"
         if scheme in ("mqtt", "mqtts") and "@" in rest:
             why = "write mqtt://host:port: a gateway shows a certificate (cert_file), it has no name and password"
+            if place.startswith("home_assistant."):
+                why = "write mqtt://host:port; name and password go into user and password_file"
         yield place, why
 
 

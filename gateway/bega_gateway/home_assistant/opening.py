@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bega import mqtt
@@ -31,12 +32,22 @@ def opened(
 
     def connect() -> AbstractAsyncContextManager[mqtt.Session]:
         # A name of its own: the uplink's session on the same broker has the plain one, and is kept; this one is not.
-        return mqtt.connect(broker, f"{name}-home-assistant", credentials, keep=False, will=will)
+        login = (table.user, _password(table.password_file)) if table.user and table.password_file else None
+        return mqtt.connect(broker, f"{name}-home-assistant", credentials, keep=False, will=will, login=login)
 
     clocks = ground.clocks.wall_ms, ground.clocks.mono_ms
     link = Link(config, broker, connect, clocks, lambda: _silent(name, ground.health), alarms)
     ground.recorder.listen(link.take)
     return link
+
+
+def _password(file: str) -> str:
+    """Return the first line of a file, read at each connect; SessionLost if it cannot be read."""
+    try:
+        return Path(file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", "") or "it is no text"
+        raise mqtt.SessionLost(f"home_assistant.password_file {file} cannot be used ({why})") from None
 
 
 def _silent(gateway: str, health: Health) -> Callable[[Device], bool]:

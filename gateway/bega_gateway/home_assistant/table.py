@@ -24,6 +24,8 @@ class HomeAssistant(Table, frozen=True, kw_only=True):
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    user: str | None = None  # of a broker that wants a name and a password, as the add-on of Home Assistant does
+    password_file: str | None = None  # its first line; for the gateway's user alone to read
     prefix: str = "homeassistant"  # of discovery, as Home Assistant has it set
     birth_topic: str = "homeassistant/status"  # where Home Assistant says that it has started
     audiences: list[str] = msgspec.field(default_factory=lambda: list(AUDIENCES))  # whose devices are shown
@@ -46,9 +48,11 @@ def is_shown(config: Config, source: str, device: str) -> bool:
 def problems(table: HomeAssistant) -> Iterator[Problem]:
     """What makes no sense in the table by itself."""
     if table.broker is None:
-        for key in ("ca_file", "cert_file", "key_file"):
+        for key in ("ca_file", "cert_file", "key_file", "user", "password_file"):
             if getattr(table, key) is not None:
                 yield f"home_assistant.{key}", "goes with home_assistant.broker; without it those of [uplink] are used"
+    elif (table.user is None) != (table.password_file is None):
+        yield f"home_assistant.{'user' if table.user is None else 'password_file'}", "is missing beside the other"
     for index, audience in enumerate(table.audiences):
         if audience not in AUDIENCES:
             household = "; what is a household's is shown by its name in devices" if audience == "personal" else ""
