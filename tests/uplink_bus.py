@@ -19,6 +19,7 @@ from bega_protocols.uplink_node import NodeEnd
 
 NOW_MS = 1_795_300_123_456
 BITS_A_BYTE = 10
+PIECE = 64  # as an adapter hands on
 
 
 class Flash:
@@ -51,14 +52,22 @@ class BusNode:
     """Ring, window and the node's end of the link, put together as firmware/node does."""
 
     def __init__(
-        self, flash: Flash, boot: int, *, name: str = "air-1", key: bytes = b"", chip: str = "a1", seed: int = 1
+        self,
+        flash: Flash,
+        boot: int,
+        *,
+        name: str = "air-1",
+        key: bytes = b"",
+        chip: str = "a1",
+        seed: int = 1,
+        resend_ms: int = 300,
     ) -> None:
         self.ring = Ring(flash, 1000, 4096)
         self.boot = max(boot, self.ring.last_boot() + 1)
         self.time: dict[str, Any] = {}
         self.commands: list[bytes] = []
         self.is_away = False
-        self._window = Window(self.ring, 20, 300)
+        self._window = Window(self.ring, 20, resend_ms)
         self._seq = 0
         self._shapes: list[bytes] = []
         self._open = False
@@ -148,10 +157,11 @@ class Bus:
         answers = [answer for node in self.nodes if (answer := node.hear(question, now_ms))]
         if len(answers) > 1:  # they collide: each octet is what both make of it
             answers = [bytes(one & other for one, other in zip(*answers[:2], strict=False))]
-        for answer in answers:
-            await self._take_time(answer)
-            with suppress(BlockingIOError):
-                os.write(self._master, self.spoil(answer))
+        for answer in map(self.spoil, answers):
+            for at in range(0, len(answer), PIECE):
+                await self._take_time(answer[at : at + PIECE])
+                with suppress(BlockingIOError):
+                    os.write(self._master, answer[at : at + PIECE])
 
     async def _take_time(self, octets: bytes) -> None:
         self.octets += len(octets)
