@@ -526,6 +526,18 @@ def test_one_cause_is_said_once(browser, tmp_path):
         assert "air-1 is silent" in page.locator("#wrong").inner_text(), "again: what was found then explains nothing"
 
 
+def test_ports_that_cannot_be_looked_at_end_nothing(tmp_path):
+    with Corner(tmp_path) as corner:
+
+        def unreadable():
+            raise PermissionError
+            yield
+
+        corner.ports = unreadable()
+        corner.do(corner.site._causes.look())
+        assert ask(corner)[0] == 200
+
+
 def test_a_start_is_not_called_good(browser, tmp_path):
     with Corner(tmp_path) as corner, opened(browser) as page:
         page.goto(corner.address)

@@ -30,7 +30,7 @@ class Tape:
     def __init__(self, stations: list[Station], mono_ms: Clock) -> None:
         """Raises ConfigError if one of `stations` is recorded already."""
         if any(station.tap for station in stations):
-            raise ConfigError("this line is being recorded already")
+            raise ConfigError("this line is being recorded already, or listened to on the page: one at a time")
         self.lost = 0  # rows
         self._stations = stations
         self._mono_ms = mono_ms

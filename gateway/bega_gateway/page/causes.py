@@ -50,9 +50,12 @@ class Causes:
         self._examined: _Examined | None = None
 
     async def look(self) -> None:
-        """See whether every port is there; none is opened."""
+        """See whether every port is there; none is opened. What cannot be seen is not wrong."""
         config = self._seen.config()
-        self._ports = await asyncio.to_thread(lambda: list(self._seen.ports(config)))
+        try:
+            self._ports = await asyncio.to_thread(lambda: list(self._seen.ports(config)))
+        except OSError:
+            self._ports = []
 
     async def examine(self) -> None:
         """Look closer, as `bega gateway doctor` does. One at a time; raises ConfigError for a second."""
