@@ -22,6 +22,7 @@ from bega_simulators.board.control import serve_control
 from bega_simulators.board.flash import build_firmware, check_flash, find_micropython, make_blank, put_on_flash
 from bega_simulators.board.line import SerialLine
 from bega_simulators.board.peripherals import USUAL_SENSORS, AirPeripherals
+from bega_simulators.board.scenario import play, read_scenario
 from bega_simulators.board.scratch import scratch_folder
 from bega_simulators.town import Town, TownClock, town_speed
 
@@ -77,6 +78,7 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
         args.seed, lambda: town.readings(SITE, clock.town_s(wall_ms() / 1000)), args.sensor or SENSORS[args.kind]
     )
     peripherals.cables = cables(args.cable)
+    steps = read_scenario(args.scenario) if args.scenario else []
     flash = args.flash or folder / "flash"
     node = None if args.blank or args.as_is else await _prepare(args, micropython, flash, folder, peripherals)
     if args.blank:
@@ -105,12 +107,13 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
     server = await serve_control(control, peripherals, board)
     powered = asyncio.create_task(board.run(ready, attended=node is None))
     stopping = asyncio.create_task(stop.wait())
+    playing = asyncio.create_task(play(steps, peripherals))
     await asyncio.wait([powered, stopping], return_when=asyncio.FIRST_COMPLETED)
     server.close()
     ended = powered.done()
-    for task in (powered, stopping):
+    for task in (powered, stopping, playing):
         task.cancel()
-    outcome, _ = await asyncio.gather(powered, stopping, return_exceptions=True)
+    outcome, *_ = await asyncio.gather(powered, stopping, playing, return_exceptions=True)
     await line.close()
     if not ended:
         return 0
@@ -198,8 +201,11 @@ def _parser() -> argparse.ArgumentParser:
         "--sensor",
         action="append",
         default=[],
-        metavar="NAME=DEVICE@BUS[:0xADDRESS]",
-        help=f"what hangs on its wires (default of an air node: {' '.join(USUAL_SENSORS)})",
+        metavar="NAME=DEVICE@BUS[:0xADDRESS][/PIN]",
+        help=f"what hangs on its wires, and the pin that switches its supply (an air node: {' '.join(USUAL_SENSORS)})",
+    )
+    parser.add_argument(
+        "--scenario", type=Path, metavar="FILE", help="orders of the control socket, an object a line, each with at_s"
     )
     parser.add_argument(
         "--cable",

@@ -171,6 +171,11 @@ class AirPeripherals:
             "powered": {sensor.name: sensor.powered for sensor in self._sensors.values() if sensor.pin is not None},
         }
 
+    @classmethod
+    def knows(cls, word: str) -> bool:
+        """Return whether the bench has such an order."""
+        return hasattr(cls, "_order_" + word)
+
     def obey(self, order: dict[str, Any]) -> None:
         """Do what the bench says; docs/firmware.md lists its words. Raises KeyError, TypeError or ValueError."""
         for word, facts in order.items():
