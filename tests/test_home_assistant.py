@@ -528,11 +528,23 @@ def test_a_gateway_that_was_just_begun_may_still_be_connecting():
 
 
 @pytest.fixture
-def reader(mosquitto):
-    home = HomeAssistant(mosquitto.port)
-    yield home
-    home.close()
-    assert home.refused == [], "Home Assistant refuses none of it"
+def make_home(mosquitto):
+    """Make readers that behave as Home Assistant does; it refuses nothing of what they read."""
+    made = []
+
+    def make() -> HomeAssistant:
+        made.append(HomeAssistant(mosquitto.port))
+        return made[-1]
+
+    yield make
+    for home in made:
+        home.close()
+    assert [home.refused for home in made] == [[]] * len(made)
+
+
+@pytest.fixture
+def reader(make_home):
+    return make_home()
 
 
 def gateway_text(told: str, broker: str, port: str, more: str = "") -> str:
@@ -542,25 +554,23 @@ def gateway_text(told: str, broker: str, port: str, more: str = "") -> str:
 PM = "bega/gw/gw/street-air/pm2_5"
 
 
-def test_a_gateway_is_seen_from_its_start_to_its_end(mosquitto, reader, sensor, make_gateway, eventually):
-    gateway = make_gateway(gateway_text("", mosquitto.url, sensor.port))
+def test_a_gateway_is_seen_from_its_start_to_its_end(mosquitto, make_home, reader, sensor, make_gateway, eventually):
+    alarm = '[alarms.dusty]\ninput = "street-air"\nquantity = "pm2_5"\nabove = 1000000\n'
+    gateway = make_gateway(gateway_text("", mosquitto.url, sensor.port, alarm))
     gateway.start()
     eventually(lambda: (reader.state(PM) or "").isdigit(), "a value is shown")
-    assert reader.devices().keys() == {"Gw", "Piața Victoriei"}
+    assert reader.devices().keys() == {"Gw", "Piața Victoriei", "Dusty"}
+    eventually(lambda: reader.state("bega/gw/gw/dusty/alarm") == "OFF", "an alarm is known before it is raised")
     assert reader.devices()["Piața Victoriei"]["device"]["via_device"] == "bega/gw"
     eventually(lambda: reader.attributes(PM) == {"quality": "suspect"}, "a PMS5003 warms up for half a minute")
     assert reader.state("bega/gw/status") == "online"
 
     # A Home Assistant that starts anew knows nothing, and its broker only descriptions and who is there.
-    fresh = HomeAssistant(mosquitto.port)
-    try:
-        eventually(lambda: fresh.component(PM), "descriptions are kept")
-        assert not any("/state/" in topic or "/attributes/" in topic for topic in fresh.kept), "a value is never kept"
-        fresh.say_birth()
-        eventually(lambda: "it is told everything" in gateway.log.read_text(), "its birth is heard")
-        eventually(lambda: (fresh.state(PM) or "").isdigit(), "and answered")
-    finally:
-        fresh.close()
+    fresh = make_home()
+    eventually(lambda: fresh.component(PM), "descriptions are kept")
+    fresh.say_birth()
+    eventually(lambda: "it is told everything" in gateway.log.read_text(), "its birth is heard")
+    eventually(lambda: (fresh.state(PM) or "").isdigit(), "and answered")
     kept = {topic.split("/")[2] for topic in fresh.kept if topic.startswith("bega/")}
     assert kept == {"status", "available"}, "whoever subscribes gets no value of the past"
 
@@ -568,9 +578,8 @@ def test_a_gateway_is_seen_from_its_start_to_its_end(mosquitto, reader, sensor, 
     gateway.config.write_text(gateway_text('audiences = ["operator"]', mosquitto.url, sensor.port))
     gateway._child.send_signal(1)
     eventually(lambda: reader.component(PM) is None, "the device is gone")
-    late = HomeAssistant(mosquitto.port)
+    late = make_home()
     time.sleep(0.3)
-    late.close()
     assert not any("street-air" in topic for topic in late.kept)
     gateway.config.write_text(gateway_text("", mosquitto.url, sensor.port))
     gateway._child.send_signal(1)
@@ -643,6 +652,22 @@ def test_a_dead_broker_costs_one_message_a_topic_and_the_newest_is_sent_when_it_
     asyncio.run(told())
 
 
+def test_home_assistants_start_is_answered_with_what_was_measured_before_it(tmp_path, mosquitto, make_home):
+    async def told() -> None:
+        async with linked(configured(tmp_path), mosquitto.url) as home:
+            home.take(record_of(1), NOW_MS, False)
+            await asyncio.sleep(6.5)  # whatever goes by itself has gone
+            sent = home.sent
+            fresh = make_home()
+            power = "bega/gw/gw/meter/active_power"
+            await comes_true(lambda: fresh.state(power) == "unknown", "it knows the entity, and no value")
+            assert home.sent == sent
+            fresh.say_birth()
+            await comes_true(lambda: fresh.state(power) == "1", "it is told", 3)
+
+    asyncio.run(told())
+
+
 def test_a_broker_that_stalls_is_left_and_what_waits_is_bounded(tmp_path, mosquitto, make_relay, monkeypatch):
     monkeypatch.setattr(link, "ANSWER_S", 1.0)
     relay = make_relay(mosquitto.port)
@@ -687,7 +712,8 @@ def test_a_broker_that_keeps_nothing_is_said_in_a_sentence(tmp_path, mosquitto, 
     assert len(said) == 1 and "use mosquitto" in said[0] and "access list" in said[0]
 
 
-def test_a_broker_that_ends_the_connection_over_what_it_shall_keep_is_said(tmp_path, mosquitto, caplog):
+def test_a_broker_that_takes_nothing_to_keep_is_said(tmp_path, mosquitto, caplog, monkeypatch):
+    monkeypatch.setattr(mqtt, "ANSWER_S", 1.0)
     configuration = mosquitto._configuration
     configuration.write_text(configuration.read_text() + "\nretain_available false\n")
     mosquitto.stop()
