@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from bega.broker import accepts_mqtt, free_ports
 from bega.clock import wall_ms
 from bega.devices import device_names
-from bega_firmware import bytecode
+from bega_firmware import bytecode, earlier
 from bega_firmware.board import MIB, VFS_START, Board, board_names, read_board
 from bega_firmware.build import Built, build
 from bega_firmware.bytecode import check_head, compile_source, without_types
@@ -63,8 +64,14 @@ def node(*arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess
     return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=60)
 
 
-def small(folder: Path, *more: object, **where: Any) -> subprocess.CompletedProcess[str]:
-    return node("build", "--board", AIR, "--device", "sht4x", "--out", folder, *more, **where)
+SMALL = ("build", "--board", AIR, "--device", "sht4x")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Build a small node into a folder. What was built for one test is there for the next one."""
+    kept = tmp_path_factory.mktemp("kept")
+    return lambda folder, *more: node(*SMALL, "--reuse", kept, "--out", folder, *more)
 
 
 def test_same_sources_give_the_same_bytes_wherever_and_whenever(tmp_path):
@@ -74,16 +81,15 @@ def test_same_sources_give_the_same_bytes_wherever_and_whenever(tmp_path):
     for path in (tmp_path / "copy").rglob("*"):
         os.utime(path, (1_000_000_000, 1_000_000_000))
     copy = os.pathsep.join(str(tmp_path / "copy" / folder) for folder in (".", "protocols", "firmware"))
-    here = small(tmp_path / "one", PYTHONHASHSEED="1")
-    there = small(
-        tmp_path / "two", cwd=tmp_path, PYTHONPATH=copy, PYTHONHASHSEED="2", TZ="Pacific/Auckland", LC_ALL="C"
-    )
+    here = node(*SMALL, "--out", tmp_path / "one", PYTHONHASHSEED="1")
+    elsewhere = {"PYTHONPATH": copy, "PYTHONHASHSEED": "2", "TZ": "Pacific/Auckland", "LC_ALL": "C"}
+    there = node(*SMALL, "--out", tmp_path / "two", cwd=tmp_path, **elsewhere)
     assert (here.returncode, there.returncode) == (0, 0), here.stderr + there.stderr
     for name in ("vfs.bin", "contents.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_list_of_contents_is_true(tmp_path):
+def test_list_of_contents_is_true(tmp_path, small):
     outcome = small(tmp_path / "out", "--json")
     facts = json.loads(outcome.stdout)
     assert facts == json.loads((tmp_path / "out/contents.json").read_text())
@@ -242,7 +248,7 @@ def test_image_carries_the_ways_out_that_were_asked_for(air_node):
     assert f"WAYS = {WAYS}".replace("'", '"') in config, "the node's own list of ways"
 
 
-def test_unknown_board_and_device_are_said(tmp_path):
+def test_unknown_board_and_device_are_said(tmp_path, small):
     outcome = node("build", "--board", "esp8266", "--out", tmp_path / "out")
     assert (outcome.returncode, outcome.stdout) == (1, "")
     assert "there is no board 'esp8266'; Bega knows" in outcome.stderr
@@ -252,7 +258,7 @@ def test_unknown_board_and_device_are_said(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_folder_with_other_things_in_it_is_left_alone(tmp_path):
+def test_folder_with_other_things_in_it_is_left_alone(tmp_path, small):
     (tmp_path / "photos.jpg").write_text("mine")
     outcome = small(tmp_path)
     assert outcome.returncode == 1
@@ -260,11 +266,63 @@ def test_folder_with_other_things_in_it_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["photos.jpg"]
 
 
-def test_second_build_into_the_same_folder_leaves_nothing_of_the_first(tmp_path):
-    assert node("build", "--board", AIR, "--device", "scd41", "--out", tmp_path).returncode == 0
+def test_second_build_into_the_same_folder_leaves_nothing_of_the_first(tmp_path, small):
+    assert small(tmp_path, "--device", "scd41").returncode == 0
     assert small(tmp_path).returncode == 0
     assert not (tmp_path / "files/lib/bega_protocols/devices/scd41").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["contents.json", "files", "names.json", "vfs.bin"]
+
+
+def test_build_that_was_cut_off_is_built_over(tmp_path, small):
+    (tmp_path / "out/files").mkdir(parents=True)
+    (tmp_path / "out/files/half.mpy").write_text("half")
+    assert small(tmp_path / "out").returncode == 0
+    assert not (tmp_path / "out/files/half.mpy").exists()
+
+
+def test_folder_that_cannot_be_made_is_said(tmp_path, small):
+    (tmp_path / "file").write_text("no folder")
+    for out in (tmp_path / "file", tmp_path / "file/out"):
+        outcome = small(out)
+        assert (outcome.returncode, outcome.stdout) == (1, "")
+        assert "bega node" in outcome.stderr
+        assert "Traceback" not in outcome.stderr
+
+
+def test_build_of_the_same_sources_is_taken_from_where_it_was_kept(tmp_path, small):
+    kept = tmp_path / "kept"
+    assert small(tmp_path / "one", "--reuse", kept).returncode == 0
+    (made,) = kept.iterdir()
+    (made / "files/main.py").write_text("taken from here")
+    assert small(tmp_path / "two", "--reuse", kept).returncode == 0
+    assert (tmp_path / "two/files/main.py").read_text() == "taken from here"
+    assert small(tmp_path / "three", "--device", "scd41", "--reuse", kept).returncode == 0
+    assert (tmp_path / "three/files/lib/bega_protocols/devices/scd41").exists(), "other devices are another build"
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_key_of_a_build_changes_with_any_source(monkeypatch, tmp_path):
+    key = earlier.key_of(AIR, ["sht4x"], WAYS, "compiler")
+    assert key == earlier.key_of(AIR, ["sht4x"], list(WAYS), "compiler")
+    others = [(AIR, ["scd41"], WAYS, ""), ("esp32_c3", ["sht4x"], WAYS, ""), (AIR, ["sht4x"], ["broker"], "")]
+    assert len({key, *(earlier.key_of(*other) for other in others)}) == 4
+    for folder in ("node", "boards"):
+        shutil.copytree(ROOT / "firmware" / folder, tmp_path / folder)
+    monkeypatch.setattr(earlier, "firmware_folder", lambda name: tmp_path / name)
+    assert earlier.key_of(AIR, ["sht4x"], WAYS, "compiler") == key, "where they lie is no matter"
+    with (tmp_path / "node/app.py").open("a") as file:
+        file.write("\n")
+    assert earlier.key_of(AIR, ["sht4x"], WAYS, "compiler") != key
+
+
+def test_only_the_newest_builds_are_kept(tmp_path):
+    for number in range(earlier.KEPT + 3):
+        made = earlier.made_before(tmp_path, f"key-{number}", lambda place: (place / "list").write_text("done"))
+        os.utime(made, (number, number))
+    earlier.made_before(tmp_path, "last", lambda place: (place / "list").write_text("done"))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert len(names) == earlier.KEPT
+    assert {"last", f"key-{earlier.KEPT + 2}"} <= names
 
 
 def test_image_that_is_too_large_is_said():
@@ -339,7 +397,7 @@ def make_library(folder: Path, version: str = "") -> Path:
     return folder
 
 
-def test_micropython_lib_is_taken_from_a_copy(tmp_path):
+def test_micropython_lib_is_taken_from_a_copy(tmp_path, small):
     outcome = small(tmp_path / "out", "--json", "--micropython-lib", make_library(tmp_path / "lib"))
     assert outcome.returncode == 0, outcome.stderr
     facts = json.loads(outcome.stdout)
@@ -347,7 +405,7 @@ def test_micropython_lib_is_taken_from_a_copy(tmp_path):
     assert {"/lib/aioble/__init__.mpy", "/lib/aioble/core.mpy"} <= {entry["path"] for entry in facts["files"]}
 
 
-def test_image_without_micropython_lib_says_so(tmp_path):
+def test_image_without_micropython_lib_says_so(tmp_path, small):
     outcome = small(tmp_path / "out")
     assert "without aioble" in outcome.stdout
     assert "--micropython-lib DIR" in outcome.stdout

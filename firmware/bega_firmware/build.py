@@ -19,6 +19,7 @@ from bega.devices import profile_names
 from bega_firmware.board import VFS_START, Board, board_names, read_board
 from bega_firmware.bytecode import VERSION, compile_source, compiler_version
 from bega_firmware.contents import PROFILES, STARTED_BY_NAME, WAYS, node_devices, sources
+from bega_firmware.earlier import key_of, made_before
 from bega_firmware.image import make_image
 from bega_firmware.lean import lean
 from bega_firmware.library import library_files, wanted_packages
@@ -28,6 +29,8 @@ from bega_protocols.errors import ConfigError
 
 PURPOSE = "compile what a node runs and make the image of its file system"
 IMAGE, LIST, NAMES, FILES = "vfs.bin", "contents.json", "names.json", "files"
+PART = f"{LIST}.part"
+OWN = (LIST, PART, IMAGE, NAMES, FILES)
 # Of a register map the node needs what its driver reads; these are for people.
 DEVICES_WITH_PROFILES = ("modbus_meter",)
 
@@ -60,6 +63,9 @@ def add_to(verbs: Any) -> None:
     parser.add_argument(
         "--micropython-lib", type=Path, metavar="DIR", help="a copy of micropython-lib, to take its packages from"
     )
+    parser.add_argument(
+        "--reuse", type=Path, metavar="DIR", help="keep builds there, and take one of the same sources from there"
+    )
     parser.add_argument("--json", action="store_true", help="print the list of contents instead of the table")
     parser.set_defaults(command=run)
 
@@ -70,9 +76,18 @@ def run(args: argparse.Namespace) -> int:
     require_own(folder)
     progress = show_progress if sys.stderr.isatty() else None
     board, devices, ways = read_board(args.board), args.device or node_devices(), args.way or WAYS
-    built = build(board, devices, ways, args.micropython_lib, progress)
-    write(built, folder)
-    print(json.dumps(built.facts) if args.json else table(built, folder))
+
+    def make(place: Path) -> None:
+        write(build(board, devices, ways, args.micropython_lib, progress), place)
+
+    if args.reuse is None or args.micropython_lib is not None:
+        make(folder)
+    else:
+        made = made_before(args.reuse, key_of(board.key, devices, ways, compiler_version()), make)
+        clear(folder)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+    facts = json.loads((folder / LIST).read_text(encoding="utf-8"))
+    print(json.dumps(facts) if args.json else table(facts, folder))
     return 0
 
 
@@ -118,41 +133,49 @@ def frozen_profiles() -> dict[str, bytes]:
 
 def require_own(folder: Path) -> None:
     """Raise ConfigError if `folder` holds what no build of ours made: it would be mixed with it."""
-    if folder.exists() and not (folder / LIST).is_file() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty, and holds no earlier build: name another with --out")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: name a folder with --out")
+    if folder.is_dir() and {path.name for path in folder.iterdir()} - {*OWN}:
+        raise ConfigError(f"{folder} is not empty, and not only an earlier build is in it: name another with --out")
+
+
+def clear(folder: Path) -> None:
+    """Take an earlier build away, its list first: without it the rest counts for nothing."""
+    for name in OWN:
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
 
 
 def write(built: Built, folder: Path) -> None:
-    """Write image, list and files into `folder`, the list last: where it is, the rest is whole."""
+    """Write image, list and files into `folder` in place of an earlier build, the list last: then the rest is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / LIST).unlink(missing_ok=True)
-    shutil.rmtree(folder / FILES, ignore_errors=True)
+    clear(folder)
     for path, content in built.contents.items():
         place = folder / FILES / path.removeprefix("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
     (folder / IMAGE).write_bytes(built.image)
     (folder / NAMES).write_text(json.dumps(built.names, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    part = folder / f"{LIST}.part"
-    part.write_text(json.dumps(built.facts, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / LIST)
+    (folder / PART).write_text(json.dumps(built.facts, indent=1) + "\n", encoding="utf-8")
+    (folder / PART).replace(folder / LIST)
 
 
-def table(built: Built, folder: Path) -> str:
+def table(facts: dict[str, Any], folder: Path) -> str:
     """Return what came out, in a table with one row a folder on the board."""
     rows: dict[str, list[int]] = {}
-    for path, content in built.contents.items():
-        rows.setdefault(path.rpartition("/")[0] or "/", []).append(len(content))
+    for file in facts["files"]:
+        rows.setdefault(file["path"].rpartition("/")[0] or "/", []).append(file["bytes"])
     lines = [f"{place:44}{len(sizes):4} files{sum(sizes):9,} bytes" for place, sizes in sorted(rows.items())]
-    total = sum(len(content) for content in built.contents.values())
-    lines.append(f"{'in all':44}{len(built.contents):4} files{total:9,} bytes")
-    lines.append(
-        f"{folder / IMAGE}: {len(built.image) >> 10} kB for {built.board.name}, at 0x{VFS_START:x} of its flash"
-    )
-    if not built.facts["micropython_lib"]:
+    total = sum(file["bytes"] for file in facts["files"])
+    lines.append(f"{'in all':44}{len(facts['files']):4} files{total:9,} bytes")
+    image = facts["image"]
+    lines.append(f"{folder / IMAGE}: {image['bytes'] >> 10} kB for {facts['name']}, at 0x{image['at']:x} of its flash")
+    if not facts["micropython_lib"]:
         missing = ", ".join(f"{package} {version}" for package, version in wanted_packages().items())
         lines.append(f"without {missing}, which no driver here needs: --micropython-lib DIR takes it from a local copy")
-    return "\n".join([*lines, f"sha256 {built.facts['image']['sha256']}"])
+    return "\n".join([*lines, f"sha256 {image['sha256']}"])
 
 
 def show_progress(done: int, whole: int) -> None:
@@ -171,6 +194,7 @@ def _facts(
     return {
         "firmware": __version__,
         "board": board.key,
+        "name": board.name,
         "chip": board.chip,
         "flash_mb": board.flash_mb,
         "devices": devices,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from bega.service import carry_out, command_line
 from bega_firmware import build
 
@@ -15,4 +17,8 @@ def main(argv: list[str]) -> int:
     """Return 0, or 1 after saying on standard error what is wrong and what to do."""
     parser, verbs = command_line("bega node", DESCRIPTION, EXAMPLES)
     build.add_to(verbs)
-    return carry_out(parser, argv)
+    try:
+        return carry_out(parser, argv)
+    except OSError as error:  # a folder that cannot be made or written
+        print(f"bega node: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+        return 1

@@ -38,6 +38,7 @@ async def build_firmware(board: str, drivers: list[str], folder: Path) -> list[t
     """
     builder = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bega", "node", "build", "--board", board, "--out", str(folder), "--json"),
+        *_reused(),
         *(f"--device={driver}" for driver in sorted(set(drivers))),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -82,3 +83,13 @@ async def put_on_flash(micropython: Path, flash: Path, contents: list[tuple[Path
         output, _ = await flasher.communicate()
     if flasher.returncode != 0:
         raise ConfigError(f"{flash} cannot be written: {output.decode(errors='replace').strip()}")
+
+
+def _reused() -> list[str]:
+    """Return the option by which builds are kept for the next board, if this user has a place for such things."""
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bega" / "node-builds"
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return []
+    return ["--reuse", str(kept)] if os.access(kept, os.W_OK) else []
