@@ -20,6 +20,7 @@ from bega import mqtt
 from bega.broker import free_port
 from bega_gateway.config import Config, cautions, examine, load
 from bega_gateway.doctor.told import of_home_assistant
+from bega_gateway.health import Health, Watched
 from bega_gateway.home_assistant import discovery, kinds, link, opening, picture
 from bega_gateway.home_assistant.discovery import Topics
 from bega_gateway.home_assistant.link import Link
@@ -352,6 +353,17 @@ def test_a_silent_device_is_unavailable_until_it_measures_anew(tmp_path):
     assert seen.of("available", "gw/street-air/pm1") == b"offline", "a reload has only forgotten that it is silent"
     seen.take("gw", "street-air", Reading("pm1", 2))
     assert seen.of("available", "gw/street-air/pm1") == b"online"
+
+
+def test_a_silent_node_is_silent_with_all_that_hangs_on_it_and_a_device_alone():
+    health = Health(lambda: 0)
+    for kind, name, silent in (("node", "air-1", True), ("node", "air-2", False), ("device", "meter", True)):
+        who = Watched("a", kind, name, 10.0, heard_mono_ms=lambda: None)
+        health.watch(who)
+        who.silent = silent
+    is_silent = opening._silent("gw", health)
+    found = [("air-1", "pms"), ("air-2", "pms"), ("gw", "meter"), ("gw", "air-1"), ("air-2", "meter")]
+    assert [is_silent(device) for device in found] == [True, False, True, False, False]
 
 
 def test_what_expires_there_expires_here_too(tmp_path):
