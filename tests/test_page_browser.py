@@ -369,7 +369,7 @@ def test_fragments_change_and_the_focus_stays(browser, corner):
         page.locator("#device-gw-corner-air-0").focus()
         corner.pass_by(3000)
         page.clock.fast_forward(5000)
-        page.wait_for_function("document.querySelector('#devices').innerText.includes('heard 3 s ago')")
+        page.wait_for_selector("#devices:has-text('heard 3 s ago')")
         assert page.evaluate("window.mine"), "the page was loaded again"
         assert page.evaluate("document.activeElement.id") == "device-gw-corner-air-0"
 
@@ -420,6 +420,8 @@ def test_every_value_of_a_meter_is_shown(browser, tmp_path):
         assert all(f"{230 + part} V" in text for part in range(53))
         page.get_by_role("link", name="How to find it").click()
         assert page.url.endswith("#find-name")
+        page.get_by_role("link", name="Its line pms-0").click()
+        assert page.get_by_role("heading", level=1).inner_text() == "Line pms-0"
 
 
 def test_the_page_says_so_when_the_gateway_is_gone(browser, tmp_path):
@@ -536,6 +538,15 @@ def test_ports_that_cannot_be_looked_at_end_nothing(tmp_path):
         corner.ports = unreadable()
         corner.do(corner.site._causes.look())
         assert ask(corner)[0] == 200
+
+
+def test_records_that_are_lost_are_said_without_an_examination(browser, tmp_path, monkeypatch):
+    with Corner(tmp_path) as corner, opened(browser) as page:
+        monkeypatch.setattr(Spool, "dropped", {"routine": 7})
+        monkeypatch.setattr(Spool, "used_bytes", 990_000_000)
+        page.goto(corner.address)
+        wrong = page.locator("#wrong").inner_text()
+        assert "The spool is full" in wrong and "7 dropped" in wrong and "This stops readings now." in wrong
 
 
 def test_a_start_is_not_called_good(browser, tmp_path):

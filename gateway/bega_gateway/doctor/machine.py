@@ -13,7 +13,7 @@ from bega_gateway import config as settings
 from bega_gateway.doctor.finding import CLOCK_UNSET, DISK, NOT_RUNNING, STATE, WARNING, Finding
 from bega_gateway.doctor.look import Look
 from bega_gateway.owner import require_owner
-from bega_gateway.status import SPOOL_FILE, Status, left_behind
+from bega_gateway.status import SPOOL_FILE, OfSpool, Status, left_behind
 from bega_protocols.errors import ConfigError
 
 LITTLE_BYTES = 50_000_000
@@ -86,7 +86,7 @@ def of_disk(config: settings.Config, status: Status | None, look: Look) -> Itera
             DISK,
         )
     if status:
-        yield from _of_spool(status, state)
+        yield from of_spool(status.spool, state)
 
 
 def of_state(config: settings.Config, status: Status | None, look: Look) -> Iterator[Finding]:
@@ -223,8 +223,8 @@ def _suffices(key: str, has: str | None, needs: str) -> bool:
     return has == needs
 
 
-def _of_spool(status: Status, state: Path) -> Iterator[Finding]:
-    spool = status.spool
+def of_spool(spool: OfSpool, state: Path) -> Iterator[Finding]:
+    """Yield what a spool lost or is about to lose, and what lies aside."""
     lost = spool.dropped + spool.refused
     if spool.is_full or lost:
         yield Finding(

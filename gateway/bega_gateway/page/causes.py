@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from bega_gateway import status
 from bega_gateway.doctor.finding import Finding, in_order
+from bega_gateway.doctor.machine import of_spool
 from bega_gateway.page import words, wrong
 from bega_gateway.page.view import Seen, View, address, how
 from bega_protocols.errors import ConfigError
@@ -91,7 +94,8 @@ class Causes:
         known = wrong.of_gateway(
             spool.failing, spool.waiting, is_connected, is_new, spool.depth, ground.clocks.wall_ms()
         )
-        return in_order([*ports, *(each for each in (*known, *silent) if not self._is_explained(each, ports))])
+        stored = () if spool.failing else of_spool(status.of_spool(spool), Path(config.gateway.state_dir))
+        return in_order([*ports, *stored, *(each for each in (*known, *silent) if not self._is_explained(each, ports))])
 
     def _is_explained(self, finding: Finding, ports: Iterable[Finding]) -> bool:
         """Return whether something closer is said of the same thing."""

@@ -199,7 +199,14 @@ class Site:
             row = self._view.device(device)
         except KeyError:
             raise HTTPException(404, "There is no such device, or it is not shown.") from None
-        return self._page(request, "device.html", device=row, where=self._view.where(device), **self._values(device))
+        return self._page(
+            request,
+            "device.html",
+            device=row,
+            line=self._view.line_of(device),
+            where=self._view.where(device),
+            **self._values(device),
+        )
 
     async def acknowledge(self, request: Request) -> Response:
         """Note that somebody knows of an alarm."""

@@ -197,6 +197,13 @@ class View:
             return self._recorded_row(device, name if source == config.gateway.name else f"{source}/{name}")
         raise KeyError(name)
 
+    def line_of(self, device: Device) -> str:
+        """Return the name of the line that `device` is on, '' if it is computed."""
+        config = self._seen.config()
+        source, name = device
+        table = config.devices.get(name) if source == config.gateway.name else config.nodes.get(source)
+        return table.line if table else ""
+
     def gap_ms(self, device: Device, quantity: str) -> int:
         """Return for how long nothing may come of a quantity while all is well."""
         config = self._seen.config()
