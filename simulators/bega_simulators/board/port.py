@@ -181,7 +181,7 @@ class UART(Part):
     def deinit(self) -> None:
         self._call("uart_end", uart=self._id)
 
-    def sent(self) -> int:
+    def _sent(self) -> int:
         """Return how many bytes came since the boot: what the stream has not read of them waits."""
         return int(self._call("uart_any", uart=self._id))
 
@@ -312,7 +312,7 @@ class Machine(Part):
         before, self._masked = self._masked, 1
         return Mask(1, before)
 
-    def tls_wrap(self) -> None:
+    def _tls_wrap(self) -> None:
         """No name of the port's: shim/_ssl.py asks whether there is room."""
         self._call("tls_wrap")
 

@@ -9,7 +9,7 @@ import ssl as real
 
 class SSLContext(real.SSLContext):
     def wrap_socket(self, *args, **more):
-        ask("machine.tls_wrap")
+        ask("machine._tls_wrap")
         return super().wrap_socket(*args, **more)
 
 

@@ -22,7 +22,7 @@ class UART(io.IOBase):
         return self._file.fileno() if request == _FILE_DESCRIPTOR else 0
 
     def any(self):
-        return self._far.sent() - self._read
+        return ask(self._far._path + "._sent") - self._read
 
     def read(self, nbytes=-1):
         got = self._file.read(nbytes)
