@@ -165,6 +165,11 @@ class HomeAssistant:
     def say_birth(self) -> None:
         self._client.publish("homeassistant/status", b"online", qos=1).wait_for_publish(10)
 
+    def heard(self) -> list[str]:
+        """Return every topic on which anything came."""
+        with self._lock:
+            return [*self._heard, *self._devices]
+
     def devices(self) -> dict[str, dict[str, Any]]:
         """Return the descriptions, by the device's name."""
         with self._lock:
@@ -200,7 +205,8 @@ class HomeAssistant:
         if message.retain:
             self.kept[message.topic] = message.payload
         if not message.topic.endswith("/config"):
-            self._heard[message.topic] = message.payload
+            with self._lock:
+                self._heard[message.topic] = message.payload
             return
         with self._lock:
             if not message.payload:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import json
+import logging
 import random
 import shutil
 import subprocess
 import time
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -610,7 +612,7 @@ def test_a_gateway_is_seen_from_its_start_to_its_end(mosquitto, make_home, reade
 
 
 @contextlib.asynccontextmanager
-async def linked(config: Config, url: str):
+async def linked(config: Config, url: str, connect: Any = None):
     """A link on its own, with clocks of this machine."""
     clock = time.monotonic
     topics = Topics("homeassistant", "gw")
@@ -618,7 +620,7 @@ async def linked(config: Config, url: str):
     made = Link(
         config,
         url,
-        lambda: mqtt.connect(url, "gw-home-assistant", keep=False, will=will),
+        connect or (lambda: mqtt.connect(url, "gw-home-assistant", keep=False, will=will)),
         (lambda: NOW_MS, lambda: round(1000 * clock())),
         lambda: lambda device: False,
         dict,
@@ -740,13 +742,18 @@ def test_a_broker_that_takes_nothing_to_keep_is_said(tmp_path, mosquitto, caplog
     assert "retained" in caplog.text
 
 
-def with_login(mosquitto: Any, user: str, password: str) -> str:
+def with_login(mosquitto: Any, user: str, password: str, rules: str = "") -> str:
     """Have mosquitto listen for whoever has a password, besides; return its address there."""
     configuration = mosquitto._configuration
     port, passwords = free_port(), configuration.with_name("passwords")
     passwords.touch(0o600)
     subprocess.run(["mosquitto_passwd", "-b", passwords, user, password], check=True, stderr=subprocess.DEVNULL)
     more = f"\nlistener {port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\n"
+    if rules:
+        access = configuration.with_name("access")
+        access.write_text(rules)
+        access.chmod(0o600)
+        more += f"acl_file {access}\n"
     configuration.write_text(f"per_listener_settings true\n{configuration.read_text()}{more}")
     mosquitto.stop()
     mosquitto.start()
@@ -779,6 +786,32 @@ def test_a_broker_that_wants_a_name_and_a_password_gets_them(tmp_path, mosquitto
 
     asyncio.run(told())
     assert "wrong" not in caplog.text
+
+
+@pytest.mark.skipif(not shutil.which("mosquitto_passwd"), reason="no mosquitto_passwd on this machine")
+def test_the_access_list_of_the_documents_lets_a_gateway_do_all_of_its_own(tmp_path, mosquitto, reader, caplog):
+    caplog.set_level(logging.INFO)
+    rules = (Path(__file__).parent.parent / "docs/home-assistant.md").read_text().split("```")[3]
+    assert "pattern" in rules
+    url = with_login(mosquitto, "gw", "secret", rules)
+    will = mqtt.Will(Topics("homeassistant", "gw").status, b"offline")
+
+    def connect() -> Any:
+        return mqtt.connect(url, "gw-home-assistant", keep=False, will=will, login=("gw", "secret"))
+
+    async def told() -> None:
+        async with linked(configured(tmp_path), url, connect) as home:
+            home.take(record_of(1), NOW_MS, False)
+            await comes_true(lambda: home.connected_to is not None, "the probe comes back")
+            assert home.keeps is True, "its descriptions can be read back"
+            await comes_true(lambda: reader.state("bega/gw/gw/meter/active_power") == "1", "its values go out")
+            reader.say_birth()
+            await comes_true(lambda: "has started" in caplog.text, "Home Assistant's start is heard")
+            async with connect() as other:
+                await other.publish("homeassistant/device/gw2/x/config", b"{}", retain=True)
+
+    asyncio.run(told())
+    assert not any("gw2" in topic for topic in reader.heard()), "and nothing of another's"
 
 
 def test_a_defect_in_the_picture_ends_our_task_and_not_the_line(tmp_path, mosquitto, monkeypatch):
