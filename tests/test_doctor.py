@@ -501,6 +501,31 @@ def test_a_node_that_is_not_heard(place, mosquitto):
     assert first(found) == "node silent" and found[0].where == "nodes.air-1"
 
 
+UPLINK = """
+[lines.shaft]
+kind = "uplink"
+port = "{port}"
+[nodes.air-1]
+line = "shaft"
+"""
+
+
+def test_a_node_on_a_wire_that_does_not_answer(place):
+    master, slave = os.openpty()
+    try:
+        found = asyncio.run(diagnosed(place(UPLINK.format(port=os.ttyname(slave)))))
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert first(found) == "node silent" and found[0].where == "nodes.air-1"
+    assert "A and B" in found[0].remedy and "115200" in found[0].remedy
+
+
+def test_a_port_of_nodes_that_is_not_there(place, tmp_path):
+    found = asyncio.run(diagnosed(place(UPLINK.format(port=tmp_path / "none"))))
+    assert first(found) == "port gone" and found[0].where == "lines.shaft.port"
+
+
 # ------------------------------------------------------------------ brokers and certificates
 
 
@@ -751,9 +776,10 @@ def test_command_says_what_is_wrong_and_what_to_do(place):
     file = place(TALKER.format(port="/dev/serial/by-id/usb-none"))
     shown = doctor("--config", file)
     assert shown.returncode == 1
-    assert shown.stdout.startswith("1. lines.air.port: the adapter is gone\n   seen: ") and "do:   " in shown.stdout
+    assert shown.stdout.startswith("1. gateway: the gateway does not run\n   seen: ") and "do:   " in shown.stdout
+    assert "\n2. lines.air.port: the adapter is gone\n" in shown.stdout
     causes = [finding["cause"] for finding in json.loads(doctor("--config", file, "--json", "--no-wires").stdout)]
-    assert causes[:2] == ["port gone", "not running"]
+    assert causes[:2] == ["not running", "port gone"]
 
 
 def test_command_explains_a_configuration_that_cannot_be_used(place):
@@ -834,6 +860,7 @@ def test_a_file_that_is_missing_is_named_as_the_place(tmp_path):
     file = tmp_path / "none.toml"
     (found,) = json.loads(doctor("--config", file, "--json").stdout)
     assert found["where"] == str(file) and "cannot be read" in found["evidence"]
+    assert "is this its path?" in found["remedy"], "there is nothing to correct in it"
 
 
 def test_a_file_that_was_mended_and_not_reloaded(place):

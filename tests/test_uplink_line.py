@@ -23,6 +23,7 @@ from bega_protocols import senml, uplink
 from bega_protocols.errors import LineError
 from bega_protocols.reading import STALE, SUSPECT, Reading
 from bega_protocols.record import SYNCHRONISED, Record
+from bega_simulators.hosts.pty import sampled
 from tests.uplink_bus import NOW_MS, Bus, BusNode, Flash, bad_wire, dust
 
 BOOT = 1_795_300_000
@@ -250,6 +251,21 @@ def test_gateway_and_node_that_lose_their_power_again_and_again_lose_nothing(pat
             await until(lambda: node.ring.held_count() == 0, "all is freed")
             found = await identities(spool)
             assert sorted(found) == [("air-1", boot, seq) for boot in boots for seq in range(1, 31)]
+
+    run(work())
+
+
+def test_ends_at_different_rates_do_not_meet_until_they_agree(path):
+    node = BusNode(Flash(), BOOT)
+    node.measure(5)
+
+    async def work():
+        async with on(Bus(node)) as bus, gateway(path, bus.port) as (line, _):
+            bus.spoil = lambda octets: sampled(octets, 115_200, 57_600)
+            await asyncio.sleep(0.6)
+            assert not line.heard_mono_ms
+            bus.spoil = bytes
+            await until(lambda: node.ring.held_count() == 0, "all is freed")
 
     run(work())
 

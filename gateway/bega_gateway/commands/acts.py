@@ -156,7 +156,7 @@ class Acts:
             except TimeoutError:
                 return Ended(Done(False, "the node did not answer"))
             except SessionLost:
-                return Ended(Done(False, "the broker of the nodes is away, or does not let us command"))
+                return Ended(Done(False, "the way to the node is down, or does not let us command"))
 
         return work
 

@@ -35,6 +35,7 @@ GAP_MS = 100  # inside an answer; a USB adapter collects for 16 ms
 TURN_S = 0.005  # after an answer, before the next question: who answered lets go of the bus
 STUCK_S = 5.0  # a port that takes nothing for so long counts as a question without an answer
 IDLE_MS = 500  # between questions to a node that had nothing to say
+LONGEST_IDLE_MS = 10_000  # a node takes a gateway that asks nothing for so much longer for dead
 IDLE_SHARE = 4  # such questions take at most one part in so many of the line
 BITS_A_BYTE = 10
 IDLE_OCTETS = 42  # of a question and its answer with nothing in them, sealed
@@ -74,7 +75,7 @@ class UplinkLine:
         self._seats = {node: _Seat(node) for node in nodes}
         turn_ms = IDLE_OCTETS * BITS_A_BYTE * 1000 // settings.baud + 10
         self._total_ms = FIRST_MS + GAP_MS + uplink.LONGEST_BLOCK * BITS_A_BYTE * 1000 // settings.baud
-        self._idle_ms = max(IDLE_MS, IDLE_SHARE * len(nodes) * turn_ms)
+        self._idle_ms = min(max(IDLE_MS, IDLE_SHARE * len(nodes) * turn_ms), LONGEST_IDLE_MS)
         self._wake = asyncio.Event()
         self._down = False
 
