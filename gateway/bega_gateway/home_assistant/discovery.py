@@ -18,7 +18,6 @@ from bega_gateway.home_assistant.kinds import BINARY, Kind, kind_of, part_words,
 from bega_protocols.senml import is_name
 
 ORIGIN = {"name": "Bega", "sw_version": __version__}
-MANUFACTURER = "Bega"  # of what no maker is known of
 MOST_COMPONENTS = 500  # that are taken from a configuration that we left on the broker
 GATEWAY = "_gateway"  # the segment of the gateway itself; no name gives a single `_` before a letter
 ONLINE, OFFLINE = b"online", b"offline"
@@ -126,7 +125,12 @@ def of_gateway(topics: Topics) -> bytes:
         "device_class": "connectivity",
         "entity_category": "diagnostic",
     }
-    device = {"identifiers": [_id(topics, "", "")], "name": words(topics.gateway), "model": "Gateway"}
+    device = {
+        "identifiers": [_id(topics, "", "")],
+        "name": words(topics.gateway),
+        "manufacturer": "Bega",
+        "model": "Gateway",
+    }
     return _encoded(device, {"status": link})
 
 
@@ -137,7 +141,7 @@ def of_device(
 
     label: where it stands, in words; '' if nobody said so. model: what it is, '' if nobody knows
     """
-    name = words(device) if source == topics.gateway else f"{words(source)}, {device}"
+    name = words(device) if source == topics.gateway else f"{words(source)}, {words(device)}"
     described = {
         "identifiers": [_id(topics, source, device)],
         "name": label or name,
@@ -176,5 +180,5 @@ def _id(topics: Topics, source: str, device: str) -> str:
 
 
 def _encoded(device: dict[str, Any], components: dict[str, Any]) -> bytes:
-    whole = {"device": {"manufacturer": MANUFACTURER, **device}, "origin": ORIGIN, "components": components}
+    whole = {"device": device, "origin": ORIGIN, "components": components}
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
