@@ -39,9 +39,10 @@ class Board:
         heap: str,
         peripherals: AirPeripherals,
         line: SerialLine,
+        scratch: Path,
         said: Callable[[str], None],
     ) -> None:
-        """said(line) receives each line of the firmware's console."""
+        """scratch: a folder for its parts; said(line) receives each line of the firmware's console."""
         self.resets = 0
         self.in_rom = False
         self._micropython = micropython
@@ -50,6 +51,7 @@ class Board:
         self._peripherals = peripherals
         self._peripherals.insert_flash(flash)
         self._line = line
+        self._scratch = scratch
         self._said = said
         self._boot_held = self._en_pressed = False
 
@@ -99,7 +101,8 @@ class Board:
         """Be in the ROM until its loader leaves it, or somebody presses EN."""
         self._boot_held = self._en_pressed = False
         self.in_rom = True
-        mode = DownloadMode(self._line, self._flash, bytes.fromhex(self._peripherals.answer({"op": "unique_id"})))
+        mac = bytes.fromhex(self._peripherals.answer({"op": "unique_id"}))
+        mode = DownloadMode(self._line, self._flash, mac, self._scratch)
         stay = asyncio.create_task(mode.run(ready))
         try:
             while not stay.done() and not self._en_pressed:

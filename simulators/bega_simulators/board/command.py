@@ -103,7 +103,7 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
         elif text.startswith("bega: configuration"):
             print(f"bega sim board: {text}", file=sys.stderr)
 
-    board = Board(micropython, flash, args.heap, peripherals, line, said)
+    board = Board(micropython, flash, args.heap, peripherals, line, folder, said)
     server = await serve_control(control, peripherals, board)
     powered = asyncio.create_task(board.run(ready, attended=node is None))
     stopping = asyncio.create_task(stop.wait())

@@ -98,7 +98,9 @@ class Flash:
 class Chip:
     """The chip's ROM apart from its flash: the program that plays it, and the connection to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path) -> None:
+        """scratch: a folder in which the program may note that it runs."""
+        self._scratch = scratch
         self._program: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -110,6 +112,7 @@ class Chip:
         self._program = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "esp32_mock_bootloader.cli", "run", "--daemon-child", "--exit-on-disconnect"),
             *("--chip", "esp32", "--port", "0"),
+            env={**os.environ, "ESP32_MOCK_BOOTLOADER_STATE_DIR": str(self._scratch)},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -152,12 +155,12 @@ class Chip:
 class DownloadMode:
     """One stay of the board in its ROM."""
 
-    def __init__(self, line: SerialLine, flash: Path, mac: bytes) -> None:
-        """mac: the chip's own address, six bytes, which the loader reads as the firmware does."""
+    def __init__(self, line: SerialLine, flash: Path, mac: bytes, scratch: Path) -> None:
+        """mac: the chip's own address, six bytes, which the loader reads as the firmware does; scratch: see Chip."""
         self._line = line
         self._path = flash
         self._registers = dict(zip(MAC_WORDS, struct.unpack("<II", bytes(reversed(mac)) + bytes(2)), strict=True))
-        self._chip = Chip()
+        self._chip = Chip(scratch)
         self._asked = Frames()
         self._packets: asyncio.Queue[bytes] = asyncio.Queue(QUEUED_PACKETS)
         self._has_stub = self._has_written = False
@@ -168,32 +171,29 @@ class DownloadMode:
         Raises ConfigError if the ROM's program is not there.
         """
         tasks: list[asyncio.Task[None]] = []
-        self._flash = Flash(self._path)
+        self.begin()
         try:
             await self._chip.start()
             tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._hand_back())]
             await self._line.write(WAITING)
             waits()
-            while not await self._answer(await self._packets.get()):
+            while not await self.answer(await self._packets.get()):
                 pass
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._chip.stop()
-            self._flash.close()
+            self.end()
 
-    async def _listen(self) -> None:
-        while True:
-            for packet in self._asked.feed(await self._line.read()):
-                await self._packets.put(packet)
+    def begin(self) -> None:
+        """Take the flash."""
+        self._flash = Flash(self._path)
 
-    async def _hand_back(self) -> None:
-        """Say what the chip says, frame by frame: it must not fall between the halves of one of ours."""
-        async for packet in self._chip.answers():
-            await self._line.write(framed(packet))
+    def end(self) -> None:
+        self._flash.close()
 
-    async def _answer(self, packet: bytes) -> bool:
+    async def answer(self, packet: bytes) -> bool:
         """Answer one request; return whether it leaves the ROM."""
         if len(packet) < 8 or packet[0] != 0:
             return False  # noise, an answer's echo, or what was meant for another program
@@ -212,6 +212,16 @@ class DownloadMode:
                 self._has_stub = self._has_stub or (not stays and entry != 0)
             self._chip.ask(packet)
         return False
+
+    async def _listen(self) -> None:
+        while True:
+            for packet in self._asked.feed(await self._line.read()):
+                await self._packets.put(packet)
+
+    async def _hand_back(self) -> None:
+        """Say what the chip says, frame by frame: it must not fall between the halves of one of ours."""
+        async for packet in self._chip.answers():
+            await self._line.write(framed(packet))
 
     def _commands(self) -> dict[int, Callable[[bytes], bytes]]:
         stubs = {ERASE_FLASH: self._erase_flash, ERASE_REGION: self._erase_region} if self._has_stub else {}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 # Waits for the end of its input, which is ours, whatever ends us; it leads a session of its own, so that neither Ctrl-C
-# nor a power cut (kill -9 of our process group) ends it too.
-REMOVER = 'read -r nothing; rm -rf -- "$0"'
+# nor a power cut (kill -9 of our process group) ends it too, and it is no child of ours: those are the board's parts.
+REMOVER = 'exec 3<&0; { read -r nothing <&3; rm -rf -- "$0"; } >/dev/null 2>&1 &'
 
 
 @contextlib.contextmanager
@@ -18,7 +19,10 @@ def scratch_folder() -> Iterator[Path]:
     """Give a fresh folder in the temporary one."""
     folder = Path(tempfile.mkdtemp(prefix="bega-board-"))
     remover = subprocess.Popen(["sh", "-c", REMOVER, folder], stdin=subprocess.PIPE, start_new_session=True)
+    remover.wait()
     try:
         yield folder
     finally:
-        remover.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
+        assert remover.stdin is not None
+        remover.stdin.close()
