@@ -25,7 +25,7 @@ from bega_gateway.edge.efficiency import efficiency, joules
 from bega_gateway.edge.night_flow import QUARTER_MS, minimum_night_flow, net_night_flow, night_of
 from bega_gateway.edge.rules import Alarm, Deadband, Threshold
 from bega_gateway.edge.stale import Staleness
-from bega_gateway.edge.treatment import Treatments
+from bega_gateway.edge.treatment import Treatments, reading_of
 from bega_gateway.edge.us_aqi import ParticulateHours, nowcast, us_aqi
 from bega_protocols.reading import GOOD, STALE, SUSPECT, Reading
 
@@ -369,3 +369,19 @@ def test_what_lies_outside_its_limits_is_doubted(value, exp10, least, most):
     [reading] = treatments.treat(("gw", "x"), [Reading("temperature", value, exp10)], 0)
     lies_within = least <= Decimal(value).scaleb(exp10) <= most
     assert reading == Reading("temperature", value, exp10, "", GOOD if lies_within else SUSPECT)
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(-(10**9), 10**9), st.integers(-6, 4)), min_size=1, max_size=4),
+    slope=st.decimals(-100, 100, places=4),
+    offset=st.decimals(-1000, 1000, places=3),
+)
+def test_a_linear_correction_in_whole_numbers_is_the_one_in_fractions(rows, slope, offset):
+    treatments = Treatments()
+    correction = tables.Correction(input="x", quantity="temperature", slope=float(slope), offset=float(offset))
+    treatments.use([(("gw", "x"), correction, None)], [], [])
+    for value, exp10 in rows:
+        [raw, corrected] = treatments.treat(("gw", "x"), [Reading("temperature", value, exp10)], 0)
+        exactly = calibrated(Fraction(value) * Fraction(10) ** exp10, Fraction(slope), Fraction(offset))
+        assert raw == Reading("temperature", value, exp10)
+        assert corrected == reading_of("temperature_corrected", exactly, min(exp10, -1))

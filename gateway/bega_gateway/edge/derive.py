@@ -79,6 +79,7 @@ class IntervalTotals:
 
     def __init__(self, table: Totals, zone: ZoneInfo, state: bytes = b"") -> None:
         self._table = table
+        self._quantities = frozenset(table.quantities)  # looked up for each reading of each record
         self._zone = zone
         self._registers: dict[tuple[str, str], RegisterTotals] = {}
         self._kept = _decoded(state, dict[str, bytes], {})
@@ -90,9 +91,10 @@ class IntervalTotals:
 
     def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
         """Give a record for each interval that ended, of all registers that were read together."""
+        wanted = self._quantities
         ended: dict[int, list[tuple[Reading, Total]]] = {}
         for reading in readings:
-            if reading.quantity not in self._table.quantities or reading.quality != GOOD:
+            if reading.quantity not in wanted or reading.quality != GOOD:
                 continue
             sample = Sample(time_ms, reading.value, reading.exp10, serial)
             for total in self._register(reading).add(sample):
@@ -133,6 +135,7 @@ class IntervalMeans:
         """sample_ms: how long a sample stands for; what is measured more often than once a minute counts by minute."""
         self._sample_ms = max(MINUTE_MS, sample_ms)
         self._table = table
+        self._quantities = frozenset(table.quantities)
         self._zone = zone
         self._start_ms: int | None = None
         self._samples: dict[tuple[str, str], _Samples] = {}
@@ -146,10 +149,11 @@ class IntervalMeans:
         if self._start_ms is None or start_ms > self._start_ms:
             self._start_ms, self._samples = start_ms, {}
         if start_ms < self._start_ms:
-            self.left_out += sum(reading.quantity in self._table.quantities for reading in readings)
+            self.left_out += sum(reading.quantity in self._quantities for reading in readings)
             return
+        wanted = self._quantities
         for reading in readings:
-            if reading.quantity in self._table.quantities and reading.quality == GOOD:
+            if reading.quantity in wanted and reading.quality == GOOD:
                 key = reading.quantity, reading.part
                 if key not in self._samples:
                     self._samples[key] = _Samples(reading.exp10)
@@ -429,8 +433,9 @@ class ThresholdAlarm:
 
     def take(self, device: Device, readings: list[Reading], time_ms: int, serial: str) -> Iterator[Given]:
         """Give a record with `alarm` 1 or 0, and the value that made it so."""
+        quantity, part = self._table.quantity, self._table.part
         for reading in readings:
-            if reading.quantity != self._table.quantity or reading.part != self._table.part or reading.quality != GOOD:
+            if reading.quantity != quantity or reading.part != part or reading.quality != GOOD:
                 continue
             change = self._alarm.add(time_ms, quantity_value(reading))
             if change:

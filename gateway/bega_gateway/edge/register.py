@@ -60,22 +60,24 @@ def flow(before: Sample, after: Sample, limits: Limits) -> Flow:
     exp10 = min(before.exp10, after.exp10)
     if limits.wraps_at is not None:
         exp10 = min(exp10, limits.wraps_at[1])  # a register that counts in tens wraps at a number that is told in ones
-    amount = scaled(after.value, after.exp10, exp10) - scaled(before.value, before.exp10, exp10)
+    amount, why = _flown(before, after, exp10, limits)
+    return Flow(before.time_ms, after.time_ms, amount, exp10, why)
 
-    def known(whole: int, why: str = "") -> Flow:
-        return Flow(before.time_ms, after.time_ms, whole, exp10, why)
 
-    def unknown(why: str) -> Flow:
-        return Flow(before.time_ms, after.time_ms, None, exp10, why)
-
+def _flown(before: Sample, after: Sample, exp10: int, limits: Limits) -> tuple[int | None, str]:
+    """Return the amount x 10^exp10, None if it is not known, and what happened."""
     if before.serial and after.serial and before.serial != after.serial:
-        return unknown("exchange")
+        return None, "exchange"
+    if before.exp10 == after.exp10 == exp10:
+        amount = after.value - before.value
+    else:
+        amount = scaled(after.value, after.exp10, exp10) - scaled(before.value, before.exp10, exp10)
     if amount >= 0:
-        return known(amount) if _can_flow(amount, exp10, before, after, limits) else unknown("implausible")
+        return (amount, "") if _can_flow(amount, exp10, before, after, limits) else (None, "implausible")
     rolled = _over_the_top(before, after, exp10, limits)
     if rolled is not None and _can_flow(rolled, exp10, before, after, limits):
-        return known(rolled, "rollover")
-    return unknown("reset")
+        return rolled, "rollover"
+    return None, "reset"
 
 
 def scaled(value: int, exp10: int, to_exp10: int) -> int:

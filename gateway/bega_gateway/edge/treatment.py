@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from math import ceil, floor, lcm
 from typing import NamedTuple
 
 from bega_gateway.edge.correction import barkjohn_2021, calibrated, kappa_koehler
@@ -19,11 +20,40 @@ HUMIDITY = "humidity"
 CORRECTED_PLACES = -1  # a corrected value has at least one
 
 
-class _Bounds(NamedTuple):
+class _Bounds:
     """A limit, read from its table once."""
 
-    least: Fraction | None
-    most: Fraction | None
+    def __init__(self, least: Fraction | None, most: Fraction | None) -> None:
+        self._least = least
+        self._most = most
+        self._by_exp10: dict[int, tuple[int | None, int | None]] = {}  # as whole numbers: they are asked often
+
+    def holds(self, reading: Reading) -> bool:
+        """Return whether the value lies within, bounds included."""
+        bounds = self._by_exp10.get(reading.exp10)
+        if bounds is None:
+            step = Fraction(10) ** reading.exp10
+            least = None if self._least is None else ceil(self._least / step)
+            most = None if self._most is None else floor(self._most / step)
+            bounds = self._by_exp10[reading.exp10] = least, most
+        least, most = bounds
+        return (least is None or reading.value >= least) and (most is None or reading.value <= most)
+
+
+class _Line:
+    """slope x value + offset in whole numbers, for values of one exponent."""
+
+    def __init__(self, slope: Fraction, offset: Fraction, exp10: int) -> None:
+        self.exp10 = min(exp10, CORRECTED_PLACES)
+        slope *= Fraction(10) ** (exp10 - self.exp10)
+        offset /= Fraction(10) ** self.exp10
+        self._whole = lcm(slope.denominator, offset.denominator)
+        self._slope = int(slope * self._whole)
+        self._offset = int(offset * self._whole)
+
+    def at(self, value: int) -> int:
+        """Return the corrected value x 10^exp10, rounded half up."""
+        return (2 * (self._slope * value + self._offset) + self._whole) // (2 * self._whole)
 
 
 class _Formula(NamedTuple):
@@ -34,6 +64,14 @@ class _Formula(NamedTuple):
     offset: Fraction
     kappa: Fraction
     humidity_of: Device | None
+    lines: dict[int, _Line]  # of `linear`, by the exponents that came
+
+    def line(self, exp10: int) -> _Line:
+        """Return slope and offset for values x 10^exp10."""
+        line = self.lines.get(exp10)
+        if line is None:
+            line = self.lines[exp10] = _Line(self.slope, self.offset, exp10)
+        return line
 
 
 class Treatments:
@@ -118,7 +156,7 @@ def reading_of(quantity: str, value: Fraction, exp10: int, part: str = "", quali
 
 
 def _formula(table: Correction, humidity_of: Device | None) -> _Formula:
-    return _Formula(table, exact(table.slope), exact(table.offset), exact(table.kappa), humidity_of)
+    return _Formula(table, exact(table.slope), exact(table.offset), exact(table.kappa), humidity_of, {})
 
 
 def _bounds(limit: Limit) -> _Bounds:
@@ -127,21 +165,9 @@ def _bounds(limit: Limit) -> _Bounds:
 
 
 def _doubted(reading: Reading, limits: list[_Bounds]) -> Reading:
-    if reading.quality != GOOD:
+    if reading.quality != GOOD or all(bounds.holds(reading) for bounds in limits):
         return reading
-    for least, most in limits:
-        too_little = least is not None and _beside(reading, least) < 0
-        too_much = most is not None and _beside(reading, most) > 0
-        if too_little or too_much:
-            return reading._replace(quality=SUSPECT)
-    return reading
-
-
-def _beside(reading: Reading, bound: Fraction) -> int:
-    """Return less than 0 if the value is below `bound`, more if it is above: in whole numbers, as it is asked often."""
-    up: int = 10 ** max(0, reading.exp10)
-    down: int = 10 ** max(0, -reading.exp10)
-    return reading.value * up * bound.denominator - bound.numerator * down
+    return reading._replace(quality=SUSPECT)
 
 
 def _humidity_in(readings: list[Reading]) -> Fraction | None:
@@ -160,6 +186,11 @@ def _corrected(readings: list[Reading], formula: _Formula, humidity: Fraction | 
     for reading in readings:
         if reading.quantity != formula.table.quantity or reading.quality == STALE:
             continue
+        if formula.table.formula == "linear":
+            line = formula.line(reading.exp10)
+            name = reading.quantity + CORRECTED
+            found.append(Reading(name, line.at(reading.value), line.exp10, reading.part, reading.quality))
+            continue
         value = calibrated(quantity_value(reading), formula.slope, formula.offset)
         dry = _dried(value, formula, humidity)
         if dry is not None:
@@ -169,8 +200,6 @@ def _corrected(readings: list[Reading], formula: _Formula, humidity: Fraction | 
 
 
 def _dried(value: Fraction, formula: _Formula, humidity: Fraction | None) -> Fraction | None:
-    if formula.table.formula == "linear":
-        return value
     if humidity is None:
         return None
     if formula.table.formula == "barkjohn_2021":
