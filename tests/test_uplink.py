@@ -347,6 +347,25 @@ def test_garbage_on_either_side_ends_nothing(noise, garbage):
 FAULTS = ["question lost", "answer lost", "spoiled", "cut", "late", "old question first", "old answer first"]
 
 
+FIRST_OCTETS = st.builds(lambda kind, sealed: 0x10 | kind | 8 * sealed, st.integers(0, 7), st.booleans())
+
+
+@given(st.lists(st.tuples(FIRST_OCTETS, st.binary(max_size=60), st.booleans()), max_size=12))
+def test_frames_that_are_sound_and_say_nonsense_end_nothing(lies):
+    """Of both ends: short ones, unknown kinds, and some in this very session."""
+    node, session = Node(), Session("air-1", b"", Chance(2))
+    turn(session, node), turn(session, node)
+    for first, rest, is_ours in lies:
+        data = bytes((first,)) + (session.ask()[3:7] if is_ours else b"") + rest
+        lie = cobs.encode(data + crc32(data).to_bytes(4, "big"))
+        node.end.hear(b"\0" + lie + b"\0")
+        session.hear(lie, always)
+    for _ in range(GIVE_UP_AFTER + 3):
+        turn(session, node)
+    node.end.say(uplink.STATUS, b"s")
+    assert (uplink.STATUS, b"s") in [each for _ in range(3) for each in turn(session, node) or ()]
+
+
 class BadLine(RuleBasedStateMachine):
     """Two ends, and a line that loses, cuts, spoils, delays and repeats.
 

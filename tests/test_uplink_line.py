@@ -15,10 +15,13 @@ from bega.clock import mono_ms
 from bega.mqtt import SessionLost
 from bega.outbox.spool import Spool
 from bega.threads import UnwaitedThreads
+from bega_gateway import build
 from bega_gateway.config import examine
+from bega_gateway.health import Health
 from bega_gateway.lines import uplink as line_module
 from bega_gateway.lines.nodes import NodeRecords
 from bega_gateway.lines.uplink import UplinkLine, node_key
+from bega_gateway.recorder import Recorder
 from bega_protocols import senml, uplink
 from bega_protocols.errors import LineError
 from bega_protocols.reading import STALE, SUSPECT, Reading
@@ -416,6 +419,23 @@ def test_a_key_is_for_a_serial_line(tmp_path):
     assert problems_of(tmp_path, CONFIGURATION.format(line="cellar")) == []
     (problem,) = problems_of(tmp_path, CONFIGURATION.format(line="broker"))
     assert "nodes.air-1.key_file: " in problem and "certificate" in problem
+
+
+def test_a_line_that_asks_no_more_starves_the_watchdog(tmp_path):
+    (tmp_path / "gateway.toml").write_text(CONFIGURATION.format(line="cellar"))
+    config, _ = examine(tmp_path / "gateway.toml")
+
+    async def heads():
+        return {}
+
+    spool = SimpleNamespace(heads=heads, set_head=None, has_room=None)
+    clocks, health = build.Clocks(lambda: NOW_MS, lambda: 0), Health(lambda: 0)
+    ground = SimpleNamespace(recorder=Recorder(config, 1, None, None), health=health, clocks=clocks, spool=spool)
+    part = asyncio.run(build.part(ground, config, "lines.cellar", {}))
+    assert [who.name for who in health.watched] == ["air-1"]
+    before = part.sight("lines.cellar")
+    part.line.asked += 1
+    assert part.sight("lines.cellar").done == before.done + 1 and before.owes
 
 
 def test_a_key_file_says_what_is_wrong_with_it(tmp_path):

@@ -172,17 +172,16 @@ class Way:
     def _take(self, kind, payload):
         if self._hear is None or self._used != self._begun:
             return
-        if kind == uplink.ACK:
-            try:
+        try:
+            if kind == uplink.ACK:
                 self._hear("ack", json.dumps(uplink.read_acknowledgement(payload)).encode())
-            except WireError:
-                pass
-        elif kind == uplink.TIME:
-            self._hear("time", payload)
-        elif kind == uplink.COMMAND:
-            at = payload.find(b"\0")
-            if at > 0:
-                self._hear("cmd/" + payload[:at].decode(), payload[at + 1 :])
+            elif kind == uplink.TIME:
+                self._hear("time", payload)
+            elif kind == uplink.COMMAND and b"\0" in payload:
+                verb, payload = payload.split(b"\0", 1)
+                self._hear("cmd/" + verb.decode(), payload)
+        except (WireError, ValueError):  # ValueError: a verb that is no text
+            pass
 
     def _number_of(self, shape):
         """Return the number of a shape, and tell it to the gateway first if it is new."""

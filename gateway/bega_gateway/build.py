@@ -84,11 +84,14 @@ class Part:
     stations: list[Station] = field(default_factory=list)
     patience_s: float = LINE_PATIENCE_S  # so long may it do nothing
     let_go: Callable[[], None] = lambda: None  # called when all of its works have ended
+    asked: Callable[[], int] | None = None  # how many questions it has asked, where that is not its stations' affair
     alarm: ThresholdAlarm | None = None  # what it watches, for whoever acknowledges it
     calculation: Calculation | None = None  # what it computes, for whoever counts what could not be used
 
     def sight(self, place: str) -> Sight | None:
         """Return how far it is with what must be asked; None for what waits to be spoken to, as a radio does."""
+        if self.asked and self.line:
+            return Sight(place, self.line.tries + self.asked(), True, self.patience_s)
         asked = [station for station in self.stations if must_be_asked(station.driver)]
         if not asked or self.line is None:
             return None
@@ -312,7 +315,8 @@ async def _uplink_line(ground: Ground, config: Config, name: str, line: settings
     for node in nodes:
         heard, damaged = _heard(uplink_line.heard_mono_ms, node), partial(uplink_line.damaged, node)
         ground.health.watch(Watched(name, "node", node, NODE_SILENCE_S, heard, damaged, said_name=said[node]))
-    return Part([(name, uplink_line.run)], uplink_line, let_go=lambda: ground.health.forget(name))
+    works: list[tuple[str, Work]] = [(name, uplink_line.run)]
+    return Part(works, uplink_line, let_go=lambda: ground.health.forget(name), asked=lambda: uplink_line.asked)
 
 
 def _nodes_of(ground: Ground, config: Config, line: str) -> tuple[list[str], dict[str, Callable[[], str]]]:

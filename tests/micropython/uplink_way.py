@@ -116,7 +116,7 @@ async def converse():
     events.clear()
     said = uplink.message(uplink.TIME, b"now") + uplink.message(uplink.ACK, uplink.acknowledgement([(5, 6)]))
     said += uplink.message(uplink.ACK, b"half") + uplink.message(uplink.COMMAND, b"config\0{}")
-    said += uplink.message(77, b"")
+    said += uplink.message(77, b"") + uplink.message(uplink.COMMAND, b"\xff\0{}") + uplink.message(uplink.COMMAND, b"x")
     await asyncio.sleep_ms(10)
     way._uart.inbox = uplink.encode(uplink.POLL, session + b"\2" + said)
     await asyncio.sleep_ms(150)

@@ -65,6 +65,7 @@ class UplinkLine:
         """
         self.records = records
         self.tries = 0
+        self.asked = 0
         self.heard_mono_ms: dict[str, int] = {}
         self._name = name
         self._key_of = key_of
@@ -149,6 +150,7 @@ class UplinkLine:
         assert session
         if session.is_open and not session.is_asking:
             self._tell(seat, session)
+        self.asked += 1
         heard = await self._exchange(seat, session)
         now_ms = self._mono_ms()
         if heard is None:
