@@ -433,7 +433,9 @@ def test_a_port_that_the_gateways_user_may_not_open(place, tmp_path, monkeypatch
     state = tmp_path / "state"
     state.mkdir()
     monkeypatch.setattr("bega_gateway.doctor.ports._gateway_user", lambda state: 65534)
-    found = asyncio.run(findings(load(place(TALKER.format(port=host.port))), None, QUIET))
+    uplink = OfUplink(connected_to="mqtt://localhost")
+    now = Status(gateway=NAME, boot=1, wall_ms=wall_ms(), mono_ms=mono_ms(), up_s=60, uplink=uplink)
+    found = asyncio.run(findings(load(place(TALKER.format(port=host.port))), now, QUIET))
     assert first(found) == "port closed to us" and "usermod -aG dialout nobody" in found[0].remedy
 
 

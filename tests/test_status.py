@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -45,6 +46,7 @@ every_s = 0.1
 line = "gone"
 driver = "pms5003"
 """
+FILE = Path("gw.toml")
 NOW = Status(gateway="gw", boot=1, wall_ms=1_900_000_000_000, mono_ms=1_000, up_s=1, uplink=OfUplink(connected_to="b"))
 
 
@@ -84,6 +86,7 @@ def test_status_without_a_gateway_says_so_and_what_the_state_tells(make_gateway,
     gateway.stop()
     ended = told(gateway.config)
     assert ended.returncode == 1 and ended.stdout.startswith("gw-status does not run")
+    assert f"bega gateway doctor --config {gateway.config}" in ended.stdout
     waiting = json.loads(told(gateway.config, "--json").stdout)["state"]["waiting"]
     assert int(waiting.split()[0]) > 0
 
@@ -106,8 +109,8 @@ def test_status_without_a_gateway_says_so_and_what_the_state_tells(make_gateway,
 def test_what_is_wrong_is_said_first(changed, said):
     assert list(troubles(NOW)) == []
     now = msgspec.structs.replace(NOW, **changed)
-    lines = list(text(now, 0.0))
-    assert "1 wrong" in lines[0] and said in lines[1] and "bega gateway doctor" in lines[2]
+    lines = list(text(now, 0.0, FILE))
+    assert "1 wrong" in lines[0] and said in lines[1] and lines[2].endswith("doctor --config gw.toml")
 
 
 def test_what_stops_readings_now_is_said_before_what_is_over():
@@ -128,7 +131,7 @@ def test_what_stops_readings_now_is_said_before_what_is_over():
 def test_counts_are_said_in_words_and_names_stand_in_a_column():
     long = OfDevice(name="city-hall-second-floor-west-wing", line="l", since_heard_s=1, quiet_after_s=9)
     short = msgspec.structs.replace(long, name="d", counts=Counts(asked=4, silent=3, damaged=1))
-    shown = list(text(msgspec.structs.replace(NOW, lines=["l"], devices=[long, short]), 0.0))[-2:]
+    shown = list(text(msgspec.structs.replace(NOW, lines=["l"], devices=[long, short]), 0.0, FILE))[-2:]
     assert shown[0].index("1 s ago") == shown[1].index("1 s ago")
     assert shown[1].endswith("4 questions, 3 unanswered, 1 damaged frames")
 

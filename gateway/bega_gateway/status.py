@@ -33,6 +33,7 @@ DRAIN_OVER_S = 1.0
 SPOOL_FILE = "spool.db"
 SETTLED_S = 300.0  # a sensor that warms up is suspect, and nothing is wrong
 FULL_SHARE = 0.9  # of the spool's quota
+NEXT_STEP = "  > why, and what to do: sudo bega gateway doctor --config {}"
 COUNTED = {
     "asked": "questions",
     "silent": "unanswered",
@@ -273,6 +274,7 @@ def status(args: argparse.Namespace) -> int:
         else:
             print(f"{config.gateway.name} does not run: {error}")
             print("\n".join(f"  {word}: {told}" for word, told in left_behind(state).items()))
+            print(NEXT_STEP.format(args.config))
         return 1
     time.sleep(DRAIN_OVER_S)
     now = asked(state)
@@ -280,7 +282,7 @@ def status(args: argparse.Namespace) -> int:
     if args.json:
         print(msgspec.json.encode({"running": True, "drain_per_s": per_s, **msgspec.to_builtins(now)}).decode())
     else:
-        print("\n".join(text(now, per_s)))
+        print("\n".join(text(now, per_s, args.config)))
     return 1 if list(troubles(now)) else 0
 
 
@@ -355,15 +357,15 @@ def troubles(now: Status) -> Iterator[str]:
         yield f"spool: it was full, {lost}"
 
 
-def text(now: Status, per_s: float) -> Iterator[str]:
-    """Yield one screen: what is wrong, then how all of it is doing."""
+def text(now: Status, per_s: float, file: Path) -> Iterator[str]:
+    """Yield one screen: what is wrong, then how all of it is doing. file: the configuration."""
     found = list(troubles(now))
     awaited = sum(not device.is_heard and not device.is_silent for device in now.devices)
     still = f", {awaited} not heard yet" if awaited else ""
     yield f"{now.gateway}: {f'{len(found)} wrong' if found else 'nothing wrong'}{still}; up for {_length(now.up_s)}"
     yield from (f"  ! {line}" for line in found)
     if found:
-        yield "  > why, and what to do: bega gateway doctor --config FILE"
+        yield NEXT_STEP.format(file)
     spool, uplink = now.spool, now.uplink
     if uplink.connected_to:
         yield f"uplink  {uplink.connected_to}, {uplink.acknowledged} acknowledged, {per_s:g} a second"

@@ -80,6 +80,8 @@ def _of_problem(problem: str) -> Finding:
     if " " in place:  # it is about the whole file
         place, why = file, f"{place}: {why}"
     remedy = "correct it; bega gateway check --config FILE lists every problem"
+    if "cannot be read" in problem:
+        remedy = "is this its path? ls -l; on a gateway it is --config /etc/bega/gateway.toml, and needs sudo"
     return Finding(
         "configuration", "the configuration cannot be used", place, f"{file}: {why}", remedy, True, CONFIGURATION
     )

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 # What comes first among findings that stop readings, and among those that do not: that which explains the others.
-CONFIGURATION, DISK, STATE, CLOCK_UNSET, PORT, NOT_RUNNING, LINE, DEVICE, UPLINK, WARNING = range(0, 100, 10)
+# A gateway that does not run reads nothing at all; one whose port is gone runs, and reads its other lines.
+CONFIGURATION, DISK, STATE, NOT_RUNNING, CLOCK_UNSET, PORT, LINE, DEVICE, UPLINK, WARNING = range(0, 100, 10)
 
 
 @dataclass(frozen=True)
