@@ -15,7 +15,8 @@ from bega_firmware.build import Built, build
 from bega_firmware.bytecode import without_types
 from bega_firmware.contents import sources
 from bega_firmware.edits import edited, instead
-from bega_firmware.lean import lean
+from bega_firmware.lean import Lean, lean
+from bega_firmware.merge import merge
 from bega_firmware.rom_names import ROM_NAMES
 from bega_firmware.shake import shake
 from bega_firmware.shorten import shorten
@@ -71,7 +72,7 @@ def air_sources() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def air_lean(air_sources) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+def air_lean(air_sources) -> Lean:
     return lean(air_sources, (), {})
 
 
@@ -85,24 +86,30 @@ def shaken(texts: dict[str, str], words: tuple[str, ...] = ()) -> dict[str, str]
     return shake({path: without_types(text) for path, text in texts.items()}, words)
 
 
-def test_lines_keep_their_numbers_and_all_of_it_compiles(air_sources, air_lean):
-    texts, _ = air_lean
-    for path, text in texts.items():
+def test_each_line_is_found_in_its_source_and_all_of_it_compiles(air_sources, air_lean):
+    for path, text in air_lean.texts.items():
         compile(text, path, "exec")
-        assert text.count("\n") == air_sources[path].count("\n"), path
+        lines = text.splitlines()
+        pieces = air_lean.pieces[path]
+        assert pieces[0][0] == 1
+        for number, line in enumerate(lines, 1):
+            first, source, line_there = [piece for piece in pieces if piece[0] <= number][-1]
+            there = air_sources[source].splitlines()[number - first + line_there - 1 :][:1]
+            if there and line.lstrip().startswith("#"):
+                assert line == there[0], f"{path}:{number}"
+    assert len(air_lean.pieces["/app.py"]) > 5, "sensor, wires, flash, store and more moved there"
 
 
-def test_no_two_names_of_a_file_become_one(air_sources, air_lean):
-    texts, names = air_lean
-    for path in texts:
-        before = {node.id for node in ast.walk(ast.parse(air_sources[path])) if isinstance(node, ast.Name)}
-        assert len(set(names[path].values())) == len(names[path]), path
-        assert not before & set(names[path]), f"{path}: a short name is used there already"
+def test_no_two_names_of_a_file_become_one(air_lean, air_shaken):
+    before = merge(air_shaken).texts
+    for path, names in air_lean.names.items():
+        used = {node.id for node in ast.walk(ast.parse(before[path])) if isinstance(node, ast.Name)}
+        assert not used & set(names), f"{path}: a short name is used there already"
 
 
 def test_what_a_technician_may_replace_keeps_its_names(air_sources, air_lean):
-    assert air_lean[0]["/main.py"] == air_sources["/main.py"]
-    assert air_lean[0]["/board.py"] == air_sources["/board.py"]
+    assert air_lean.texts["/main.py"] == air_sources["/main.py"]
+    assert air_lean.texts["/board.py"] == air_sources["/board.py"]
 
 
 def test_what_no_node_uses_is_left_out(air_shaken):
@@ -242,6 +249,48 @@ def test_what_is_asked_for_in_any_way_stays(use):
 def test_module_that_nothing_imports_stays_at_home():
     found = shake({"/main.py": MAIN, "/part.py": SOURCE, "/other.py": "def work():\n    return 1\n"})
     assert sorted(found) == ["/main.py", "/part.py"]
+
+
+def merged(host: str, guest: str) -> dict[str, str]:
+    return merge({"/main.py": "import host\n", "/host.py": host, "/guest.py": guest}).texts
+
+
+def run(text: str, says: str) -> object:
+    scope: dict[str, object] = {}
+    exec(text, scope)
+    return eval(says, scope)
+
+
+def test_module_with_one_importer_moves_there():
+    found = merged("from guest import work\n\nprint(work)\n", "SIZE = 3\n\n\ndef work():\n    return SIZE\n")
+    assert sorted(found) == ["/host.py", "/main.py"]
+    assert run(found["/host.py"], "work()") == 3
+
+
+def test_names_that_both_have_stay_apart():
+    host = "from guest import work\n\n_LIMIT = 1\n\n\ndef both():\n    return _LIMIT, work()\n"
+    found = merged(host, "_LIMIT = 2\n\n\ndef work():\n    return _LIMIT\n")
+    assert sorted(found) == ["/host.py", "/main.py"]
+    assert run(found["/host.py"], "both()") == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("host", "guest"),
+    [
+        ("def late():\n    from guest import work\n", "def work():\n    return 1\n"),
+        ("import guest\n\nguest.work()\n", "def work():\n    return 1\n"),
+        ("from guest import work as w\n", "def work():\n    return 1\n"),
+        ("from guest import work\n\nx = 1\n", "x = 2\n\n\ndef work(x):\n    return x\n"),
+    ],
+    ids=["imported late", "as a module", "under another name", "a name in the way"],
+)
+def test_module_that_cannot_move_stays(host, guest):
+    assert "/guest.py" in merged(host, guest)
+
+
+def test_module_of_two_stays():
+    texts = {"/main.py": "import a\nimport b\n", "/a.py": "from c import x\n", "/b.py": "from c import x\n"}
+    assert "/c.py" in merge({**texts, "/c.py": "x = 1\n"}).texts
 
 
 def test_edit_within_another_is_gone_with_it():

@@ -114,7 +114,7 @@ def test_image_has_the_format_that_every_littlefs_2_knows(air_node):
 def test_micropython_mounts_the_image_and_loads_its_bytecode(tmp_path, air_node):
     (tmp_path / "image").write_bytes(air_node.image)
     blocks = len(air_node.image) // 4096
-    modules = ["bega_protocols.ring", "bega_protocols.senml", "store", "mqtt"]
+    modules = ["bega_protocols.ring", "bega_protocols.timekeeping", "commands", "together"]
     modules += [f"bega_protocols.devices.{device}.driver" for device in air_node.devices]
     outcome = subprocess.run(
         [

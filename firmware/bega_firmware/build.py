@@ -21,7 +21,7 @@ from bega_firmware.bytecode import VERSION, compile_source, compiler_version
 from bega_firmware.contents import PROFILES, STARTED_BY_NAME, WAYS, node_devices, sources
 from bega_firmware.earlier import key_of, made_before
 from bega_firmware.image import make_image
-from bega_firmware.lean import lean
+from bega_firmware.lean import Lean, lean
 from bega_firmware.library import library_files, wanted_packages
 from bega_firmware.pins import wiring_problems
 from bega_firmware.shake import module_name
@@ -46,7 +46,7 @@ class Built:
     contents: dict[str, bytes]  # by path on the board
     image: bytes
     facts: dict[str, Any] = field(default_factory=dict)  # the list of contents
-    names: dict[str, dict[str, str]] = field(default_factory=dict)  # by source: what its short names stand for
+    made: Lean | None = None
 
 
 def add_to(verbs: Any) -> None:
@@ -109,17 +109,17 @@ def build(
     theirs = library_files(micropython_lib) if micropython_lib is not None else {}
     found = {source.target: source.path for source in sources(board, devices, ways)} | theirs
     contents = frozen_profiles() if set(devices) & set(DEVICES_WITH_PROFILES) else {}
-    texts, names = lean({target: path.read_text(encoding="utf-8") for target, path in found.items()}, theirs, contents)
-    for done, target in enumerate(sorted(texts)):
+    made = lean({target: path.read_text(encoding="utf-8") for target, path in found.items()}, theirs, contents)
+    for done, target in enumerate(sorted(made.texts)):
         if progress is not None:
-            progress(done, len(texts))
+            progress(done, len(made.texts))
         if target == f"/{STARTED_BY_NAME}":
-            contents[target] = texts[target].encode()
+            contents[target] = made.texts[target].encode()
         else:
-            contents[target.removesuffix(".py") + ".mpy"] = compile_source(texts[target], module_name(target))
+            contents[target.removesuffix(".py") + ".mpy"] = compile_source(made.texts[target], module_name(target))
     image = make_image(contents, board.vfs_bytes)
     taken = wanted_packages() if micropython_lib is not None else {}
-    return Built(board, devices, contents, image, _facts(board, devices, ways, taken, contents, image), names)
+    return Built(board, devices, contents, image, _facts(board, devices, ways, taken, contents, image), made)
 
 
 def frozen_profiles() -> dict[str, bytes]:
@@ -148,6 +148,14 @@ def clear(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
+def names(built: Built) -> dict[str, Any]:
+    """Return by the name that a traceback gives a file: what its short names stand for, and whose lines it has."""
+    if built.made is None:
+        return {}
+    short, pieces = built.made.names, built.made.pieces
+    return {module_name(path): {"names": short[path], "lines": pieces[path]} for path in short}
+
+
 def write(built: Built, folder: Path) -> None:
     """Write image, list and files into `folder` in place of an earlier build, the list last: then the rest is whole."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +165,7 @@ def write(built: Built, folder: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
     (folder / IMAGE).write_bytes(built.image)
-    (folder / NAMES).write_text(json.dumps(built.names, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / NAMES).write_text(json.dumps(names(built), indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (folder / PART).write_text(json.dumps(built.facts, indent=1) + "\n", encoding="utf-8")
     (folder / PART).replace(folder / LIST)
 

@@ -4,7 +4,6 @@ import asyncio
 import gc
 
 import kept
-from config import table_in, word_in
 from mqtt import Mqtt
 from together import until_first_ends
 from wifi import Wifi
@@ -21,28 +20,26 @@ SHORT_AT_MOST = 5  # connects for which that was missing; then only a fresh star
 
 def read(config):
     """Return what `wifi` and `broker` of the configuration say. Raises ConfigError."""
+    from config import table_in, word_in  # here: choice.py lets go of its code, once all is read
+
     wifi, broker = table_in(config, "wifi"), table_in(config, "broker")
     only(wifi, "ssid", "key")
     only(broker, "host", "port", "keep_alive_s", "tls")
     if not isinstance(wifi.get("key", ""), str):
         raise ConfigError("wifi.key must be text")  # never the value: it is a secret
+    files = None  # of authority, certificate and key (DER); without them the link is plain
+    if "tls" in broker:
+        tls = table_in(broker, "tls")
+        only(tls, "ca", "certificate", "key")
+        files = {part: word_in(tls, "broker.tls." + part, part) for part in ("ca", "certificate", "key")}
     return {
         "ssid": word_in(wifi, "wifi.ssid", "ssid"),
         "key": wifi.get("key", ""),
         "host": word_in(broker, "broker.host", "host"),
         "port": whole_number(broker, "port", 1, 65535, 8883 if "tls" in broker else 1883),
         "keep_alive_s": whole_number(broker, "keep_alive_s", 2, 3600, 20),
-        "tls": _read_tls(broker),
+        "tls": files,
     }
-
-
-def _read_tls(broker):
-    """Return the file names of authority, certificate and key (DER), None if the link is plain."""
-    if "tls" not in broker:
-        return None
-    tls = table_in(broker, "tls")
-    only(tls, "ca", "certificate", "key")
-    return {part: word_in(tls, "broker.tls." + part, part) for part in ("ca", "certificate", "key")}
 
 
 class Way:

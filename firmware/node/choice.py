@@ -12,8 +12,7 @@ leaves one or the other.
 
 import json
 import os
-
-from config import read_config
+import sys
 
 from bega_protocols.errors import ConfigError
 
@@ -35,14 +34,14 @@ class Choice:
         if _is_there(NEW):
             os.rename(NEW, TRIAL)
             try:
-                self.values = read_config(TRIAL, board)
+                self.values = _read(TRIAL, board)
                 self._path = TRIAL
                 return
             except ConfigError as error:
                 _remove(TRIAL)
                 self.said = "the new configuration is refused: %s" % error
         try:
-            self.values = read_config(OWN, board)
+            self.values = _read(OWN, board)
         except ConfigError as error:
             self.values = _last_good(board, error)
             self._path = GOOD
@@ -72,7 +71,7 @@ def take(wanted, used, board):
         return "it is for another node"
     put(NEW, json.dumps(wanted).encode())
     try:
-        read_config(NEW, board)
+        _read(NEW, board)
     except ConfigError as error:
         os.remove(NEW)
         return str(error)
@@ -85,9 +84,19 @@ def put(path, content):
     os.rename(path + "~", path)
 
 
+def _read(path, board):
+    """Return the configuration at `path`, checked. The code that checks takes 4 kB of heap: it is loaded for this."""
+    from config import read_config
+
+    try:
+        return read_config(path, board)
+    finally:
+        sys.modules.pop("config", None)
+
+
 def _last_good(board, wrong):
     try:
-        return read_config(GOOD, board)
+        return _read(GOOD, board)
     except ConfigError:
         raise wrong
 

@@ -10,9 +10,6 @@ import starts
 
 REST_S = 3  # before a reset after a defect, so that a loop of them stays readable on the console
 
-# Compiling takes more room than running: the largest parts first, while the heap is in one piece.
-PARTS = ("bega_protocols.ring", "bega_protocols.senml", "config", "mqtt", "link", "bega_protocols.checks")
-
 begun = starts.begin()
 try:
     why_safe = begun.why_safe()
@@ -21,9 +18,6 @@ try:
 
         safe.start(why_safe, begun)
     else:
-        for part in PARTS:
-            __import__(part)
-            gc.collect()
         import app
 
         app.start(begun)

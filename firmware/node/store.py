@@ -2,8 +2,8 @@
 
 import asyncio
 
-from bega_protocols import senml
 from bega_protocols.record import UNKNOWN, Record
+from bega_protocols.senml import encode
 from bega_protocols.stored import WAITING, Stored, restore, store
 from bega_protocols.timekeeping import mark_unknown, read_by
 
@@ -81,7 +81,7 @@ class Store:
                 return None
             time_ms, quality = stamp
         record = Record(self._node, held.boot, held.seq, stored.device, time_ms, quality, stored.readings)
-        return senml.encode(record)
+        return encode(record)
 
     def stamp(self, held, measured_ms):
         """Return (Unix ms, quality) of a waiting record, None while it waits.
