@@ -246,6 +246,27 @@ def test_raw_repl_is_raw_again_after_a_soft_reset_and_runs_boot_alone(bench):
 
 
 @needs_micropython
+def test_watchdog_bites_who_stays_at_the_prompt(bench):
+    """As on an ESP32: neither Ctrl-C nor a soft reset stops a watchdog that was started."""
+    flashed(bench, main="import machine\nprint('cause', machine.reset_cause())\nmachine.WDT(timeout=1500)\n" + COUNTS)
+    bench.hears("started, cause 2")
+    bench.type(b"\x03\x01\x04")
+    bench.hears("MPY: soft reboot")
+    bench.hears("rst:0x8 (TG1WDT_SYS_RESET)")
+    bench.hears("cause 3")
+
+
+@needs_micropython
+def test_reset_ends_a_deep_sleep_too(bench):
+    flashed(bench, main="import machine\nprint('good night')\nmachine.deepsleep()")
+    bench.hears("good night")
+    while not bench.order()["asleep"]:
+        time.sleep(0.05)
+    bench.order(reset=True)
+    bench.hears("rst:0xc (SW_CPU_RESET)")
+
+
+@needs_micropython
 def test_board_is_held_in_download_mode_and_let_go(bench):
     flashed(bench, main=COUNTS)
     bench.hears("started, cause 2")

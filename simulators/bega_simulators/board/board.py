@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bega.clock import mono_ms
+from bega_simulators.board.chip import DEEPSLEEP_RESET, SOFT_RESET
 from bega_simulators.board.console import Console
 from bega_simulators.board.flash import SHIM, VFS_BLOCKS, VFS_START, is_blank
 from bega_simulators.board.line import SerialLine
@@ -20,12 +21,16 @@ from bega_simulators.board.rom import DownloadMode
 
 log = logging.getLogger(__name__)
 
-SOFT_RESET = 5
 WATCH_EVERY_S = 0.05
 REST_AFTER_CRASH_S = 1.0
 RESET, WATCHDOG, ENDED = 1 << 16, 1 << 17, 1 << 18  # why a run was over; no exit codes
-# What an ESP32's ROM says first, as MicroPython's causes translate to its own.
-CAUSES = {PWRON_RESET: "0x1 (POWERON_RESET)", HARD_RESET: "0xc (SW_CPU_RESET)", WDT_RESET: "0x8 (TG1WDT_SYS_RESET)"}
+# What an ESP32's ROM says first, by MicroPython's cause of it.
+CAUSES = {
+    PWRON_RESET: "0x1 (POWERON_RESET)",
+    HARD_RESET: "0xc (SW_CPU_RESET)",
+    WDT_RESET: "0x8 (TG1WDT_SYS_RESET)",
+    DEEPSLEEP_RESET: "0x5 (DEEPSLEEP_RESET)",
+}
 INTERPRETER = "MicroPython's Unix port, brought by the board; an interpreter's image in its flash is kept and not run"
 
 
@@ -76,7 +81,7 @@ class Board:
             if code == WATCHDOG:
                 cause = WDT_RESET
             elif code == RESET:
-                cause = await self._peripherals.rest()
+                cause = await self._rest()
             elif code == -signal.SIGINT or (code >= 0 and console.was_attended):
                 cause, in_raw_repl = SOFT_RESET, console.is_raw
                 await self._line.write(b"MPY: soft reboot\r\n")
@@ -96,6 +101,17 @@ class Board:
     def press_en(self) -> None:
         """Reset the chip."""
         self._en_pressed = True
+
+    async def _rest(self) -> int:
+        """Return the cause of the boot that follows a reset, after the sleep if it was one; EN ends that too."""
+        rest = asyncio.create_task(self._peripherals.rest())
+        try:
+            while not (await asyncio.wait([rest], timeout=WATCH_EVERY_S))[0]:
+                if self._en_pressed:
+                    return HARD_RESET
+            return rest.result()
+        finally:
+            rest.cancel()
 
     async def _download(self, ready: Callable[[], None]) -> None:
         """Be in the ROM until its loader leaves it, or somebody presses EN."""
@@ -176,7 +192,7 @@ class Board:
 
     async def _introduce(self, cause: int) -> None:
         """Say what the ROM says when it boots the flash, and that what follows is no ESP32's interpreter."""
-        rom = f"rst:{CAUSES.get(cause, hex(cause))},boot:0x13 (SPI_FAST_FLASH_BOOT)"
+        rom = f"rst:{CAUSES[cause]},boot:0x13 (SPI_FAST_FLASH_BOOT)"
         for line in (rom, f"bega: virtual board: {INTERPRETER}"):
             self._said(line)
             await self._line.write(line.encode() + b"\r\n")

@@ -50,8 +50,9 @@ class Chip:
             self._clock_ms = -mono_ms()
         if cause != DEEPSLEEP_RESET:
             self._wake_reason = 0
+        if cause != SOFT_RESET:
+            self.watchdog_due_ms = None  # once started, only a reset of the chip ends it
         self.cause = cause
-        self.watchdog_due_ms = None
         self.reset_asked = False
         self._next_cause = HARD_RESET
         self._sleep_ms = None
