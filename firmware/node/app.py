@@ -169,12 +169,12 @@ class Node:
             "last_error": self._starts.last_error(),
         }
 
-    def _tell_chip(self, unix_ms):
+    def _tell_chip(self, gateway_ms):
         """Let the chip's clock, which runs on through resets and sleep, show the gateway's time."""
         if self._told and self.mono() - self._told_ms < TELL_EVERY_MS:
             return
         self._told, self._told_ms = True, self.mono()
-        kept.set_chip(unix_ms)
+        kept.set_chip(gateway_ms)
         kept.write(1, self._boot, self._store.seq, kept.chip_ms() - self.mono(), 0)
 
     def _now_ms(self):

@@ -37,10 +37,10 @@ def chip_ms():
     return (((days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second) * 1000 + us // 1000
 
 
-def set_chip(unix_ms):
+def set_chip(gateway_ms):
     """Set the chip's clock, by which certificates are judged too."""
-    year, month, day, hour, minute, second, weekday = time.gmtime(unix_ms // 1000 - _EPOCH_S)[:7]
-    machine.RTC().datetime((year, month, day, weekday, hour, minute, second, unix_ms % 1000 * 1000))
+    year, month, day, hour, minute, second, weekday = time.gmtime(gateway_ms // 1000 - _EPOCH_S)[:7]
+    machine.RTC().datetime((year, month, day, weekday, hour, minute, second, gateway_ms % 1000 * 1000))
 
 
 def told_ms():

@@ -16,7 +16,7 @@ class Store:
     """Gives records their identity and their time, each once; keeps them in the ring."""
 
     def __init__(self, node, boot, seq, ring, clock, patience, mono, time_told):
-        """seq: the last one of this boot; time_told(unix_ms) is called when the gateway's time was believed."""
+        """seq: the last one of this boot; time_told(gateway_ms) is called when the gateway's time was believed."""
         self.errors = 0
         self.unstored = 0  # records that found no place in flash or memory
         self.ring = ring

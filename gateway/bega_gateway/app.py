@@ -13,7 +13,6 @@ import os
 import signal
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,6 @@ from bega.listen import address_of, bind
 from bega.notify import Notifier, watchdog_s
 from bega.outbox.alone import hold_alone
 from bega.outbox.boot import raise_boot
-from bega.outbox.spool import Spool
 from bega.ready import write_ready
 from bega.threads import UnwaitedThreads
 from bega_gateway import build, status
@@ -38,6 +36,7 @@ from bega_gateway.health import Health
 from bega_gateway.lending import lent
 from bega_gateway.lines.ble_counters import BleCounters
 from bega_gateway.lines.station import Station
+from bega_gateway.owned import owned
 from bega_gateway.owner import require_owner
 from bega_gateway.pace import Pace
 from bega_gateway.parts import Parts, kept_up
@@ -45,6 +44,7 @@ from bega_gateway.progress import Sight
 from bega_gateway.record_file import head_of
 from bega_gateway.recorder import Recorder
 from bega_gateway.reload import Plan, parts, plan, settled
+from bega_gateway.state_dir import make_state_dir, open_spool, settle, thread_of
 from bega_gateway.status import Qualities, Status
 from bega_gateway.supervision import Supervision, spool_sight, uplink_sight
 from bega_protocols.errors import ConfigError
@@ -141,15 +141,15 @@ class Gateway:
     ) -> Gateway:
         """Open all that outlives a reload; what the stack closes is closed when every task has ended."""
         state = Path(config.gateway.state_dir)
-        _make_state_dir(state)
+        make_state_dir(state)
         require_owner(state, os.geteuid())
         stack.callback(os.close, hold_alone(state))
         boot = raise_boot(state, clocks.wall_ms() // 1000)
-        spool = await _open_spool(state / "spool.db", _thread(stack, "spool"), config.gateway)
+        spool = await open_spool(state / "spool.db", thread_of(stack, "spool"), config.gateway)
         stack.push_async_callback(spool.close)
         feed_store = None
         if config.feed:
-            feed_store = await FeedStore.open(state / "feed.db", _thread(stack, "feed"), config.feed.keep_hours)
+            feed_store = await FeedStore.open(state / "feed.db", thread_of(stack, "feed"), config.feed.keep_hours)
             stack.push_async_callback(feed_store.close)
         recorder = Recorder(config, boot, spool, feed_store)
         ground = Ground(clocks, boot, spool, feed_store, recorder, Health(clocks.mono_ms))
@@ -260,7 +260,7 @@ class Gateway:
         from bega_gateway.commands.opening import opened  # only where they are heard
 
         gateway, clocks = config.gateway, self._ground.clocks
-        executor = _thread(stack, "commands")
+        executor = thread_of(stack, "commands")
         root = f"city/{gateway.city}/{gateway.name}/"
         self._desk, close = opened(root, table, state, executor, self._ground.spool, self, clocks.wall_ms)
         stack.push_async_callback(close)
@@ -367,7 +367,7 @@ class Gateway:
         """Run all of it while the block runs; a defect that no new attempt can mend ends the block."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
-        async with _owned(self._stores), _owned(self._tasks):
+        async with owned(self._stores), owned(self._tasks):
             async with self._parts.running():
                 async with self._changing:
                     await self._parts.begin_all(self._config, await self._ground.spool.driver_states())
@@ -405,10 +405,10 @@ class Gateway:
         before, spool = self._config, self._ground.spool
         try:  # first all that can fail: whatever comes after it is done whole
             states = await spool.driver_states()
-            await _settle(spool, after.gateway)
+            await settle(spool, after.gateway)
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
-                await _settle(spool, before.gateway)
+                await settle(spool, before.gateway)
             return Outcome(False, [f"refused error=spool: {error}; nothing has changed, see the disk"])
         self._config = after
         self._ground.recorder.use(after)
@@ -473,51 +473,3 @@ class Gateway:
         spool = self._ground.spool
         status = f"{heard} of {watched} heard, {spool.depth} waiting, uplink {uplink}"
         return f"spool cannot store, {spool.waiting} in memory; {status}" if spool.failing else status
-
-
-@asynccontextmanager
-async def _owned(works: list[tuple[str, Work]]) -> AsyncIterator[None]:
-    """Run `works` while the block runs, and end them with it; a defect in one of them ends the block."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_named(name, work), name=name) for name, work in works]
-        yield
-        for task in tasks:
-            task.cancel()
-
-
-async def _named(name: str, work: Work) -> None:
-    """Run a task that should never end by itself; a defect in it is logged with its name and ends the gateway."""
-    try:
-        await work()
-    except Exception:
-        log.exception("task failed name=%s", name)
-        raise
-    finally:
-        log.debug("task ended name=%s", name)
-
-
-async def _open_spool(path: Path, executor: ThreadPoolExecutor, table: settings.Gateway) -> Spool:
-    try:
-        quota_bytes = table.spool_quota_mb * 1_000_000
-        return await Spool.open(path, executor, window_s=table.commit_window_s, quota_bytes=quota_bytes)
-    except sqlite3.OperationalError as error:
-        why = f"gateway.state_dir: {path} cannot be opened ({error})"
-        raise ConfigError(f"{why}; see who owns it, and whether the disk is full") from None
-
-
-async def _settle(spool: Spool, table: settings.Gateway) -> None:
-    await spool.settle(table.commit_window_s, table.spool_quota_mb * 1_000_000)
-
-
-def _make_state_dir(state: Path) -> None:
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = f"gateway.state_dir: {state} cannot be made ({error.strerror})"
-        raise ConfigError(f"{why}; give a place that the gateway's user may write") from None
-
-
-def _thread(stack: AsyncExitStack, name: str) -> ThreadPoolExecutor:
-    executor = ThreadPoolExecutor(1, thread_name_prefix=name)
-    stack.callback(executor.shutdown, wait=False)
-    return executor
