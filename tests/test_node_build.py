@@ -21,12 +21,13 @@ from bega.clock import wall_ms
 from bega.devices import device_names
 from bega_firmware import bytecode, earlier
 from bega_firmware.board import MIB, VFS_START, Board, board_names, read_board
-from bega_firmware.build import Built, build, show_progress
+from bega_firmware.build import Built, build, frozen_profiles, show_progress
 from bega_firmware.bytecode import check_head, compile_source, without_types
-from bega_firmware.contents import NODE_WIRES, WAYS, node_devices, sources
+from bega_firmware.contents import WAYS, node_devices, node_wires, sources
 from bega_firmware.image import make_image, read_image
 from bega_firmware.library import library_files, wanted_packages
-from bega_firmware.pins import CHIPS, wiring_problems
+from bega_firmware.pins import BUS_OF_WIRE, CHIPS, wiring_problems
+from bega_protocols.devices.modbus_meter.profile import read_profile
 from bega_protocols.errors import ConfigError
 from tests.node_park import FAST, NODE, GatewayDouble, NodeProcess
 
@@ -234,8 +235,7 @@ def test_budget_names_no_file_that_is_gone(air_node):
 
 
 def test_every_device_on_a_wire_that_a_node_has_can_be_built():
-    wires = (ROOT / "firmware/node/wires.py").read_text(encoding="utf-8")
-    assert all(f'"{wire}": (' in wires for wire in NODE_WIRES), "the node's own table of wires"
+    assert {"serial", "i2c"} <= node_wires() <= set(BUS_OF_WIRE), "what the node knows, the check of boards knows too"
     assert {"pms5003", "scd41", "dsmr_p1"} <= set(node_devices()) < set(device_names())
     targets = [source.target for source in sources(read_board(AIR), node_devices())]
     assert targets == sorted(set(targets))
@@ -246,6 +246,15 @@ def test_image_carries_the_ways_out_that_were_asked_for(air_node):
     assert not {"/uplink.mpy", "/beacon.mpy"} & set(air_node.contents)
     config = (ROOT / "firmware/node/config.py").read_text(encoding="utf-8")
     assert f"WAYS = {WAYS}".replace("'", '"') in config, "the node's own list of ways"
+
+
+def test_register_maps_come_along_as_json_that_says_the_same():
+    frozen = frozen_profiles()
+    assert "/lib/profiles/sdm630.json" in frozen
+    for path, content in frozen.items():
+        source = ROOT / "protocols/bega_protocols/profiles" / f"{Path(path).stem}.toml"
+        assert json.loads(content) == tomllib.loads(source.read_text(encoding="utf-8"))
+        read_profile(json.loads(content))
 
 
 def test_unknown_board_and_device_are_said(tmp_path, small):

@@ -12,7 +12,6 @@ from bega.devices import device_names, driver_class, wire_of
 from bega_firmware.board import Board, firmware_folder
 from bega_protocols.errors import ConfigError
 
-NODE_WIRES = ("serial", "i2c")  # the kinds of line in firmware/node/wires.py
 WAYS = ("broker", "uplink", "beacon")  # out of a node, each a module of firmware/node (WAYS in its config.py)
 PROTOCOLS = "bega_protocols"
 STARTED_BY_NAME = "main.py"  # MicroPython runs this file after a reset, and only as source
@@ -29,7 +28,17 @@ class Source:
 
 def node_devices() -> list[str]:
     """Return the names of all devices that a node can have on its wires."""
-    return [name for name in device_names() if wire_of(driver_class(name)) in NODE_WIRES]
+    wires = node_wires()
+    return [name for name in device_names() if wire_of(driver_class(name)) in wires]
+
+
+def node_wires() -> set[str]:
+    """Return the kinds of line that the node's own wires.py knows: the keys of its KINDS."""
+    for statement in ast.parse((firmware_folder("node") / "wires.py").read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "KINDS":
+            assert isinstance(statement.value, ast.Dict)
+            return {str(key.value) for key in statement.value.keys if isinstance(key, ast.Constant)}
+    raise ConfigError("firmware/node/wires.py has no KINDS")
 
 
 def sources(board: Board, devices: list[str], ways: Collection[str] = WAYS) -> list[Source]:
