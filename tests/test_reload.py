@@ -95,7 +95,8 @@ def what_it_reads(whole: dict[str, Any]) -> dict[str, Any]:
             found[f"lines.{name}"] = (line, rows, list(rows))
     for name, table in whole.get("air_index", {}).items():
         # whose readings they are is part of it: a gateway of another name is another source, after a restart
-        found[f"air_index.{name}"] = table["inputs"]
+        # And how often they are measured: that decides how many of them make an hour.
+        found[f"air_index.{name}"] = [(given, whole["devices"][given]["every_s"]) for given in table["inputs"]]
     return found
 
 
