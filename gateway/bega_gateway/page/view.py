@@ -213,7 +213,7 @@ class View:
             band.longest_s for band in bands if (config.input_of(band.input), band.quantity) == (device, quantity)
         ]
         if source != config.gateway.name:
-            quiet_s = NODE_SILENCE_S
+            quiet_s = self._node_quiet_s(source)
         elif name in config.devices:
             quiet_s = quiet_after_s(config.devices[name].every_s)
         else:
@@ -279,6 +279,11 @@ class View:
         row.counted = "one of our nodes: it asks its devices itself"
         return row
 
+    def _node_quiet_s(self, node: str) -> float:
+        """Return after how long what a node measures counts as silent: when the node itself would."""
+        watched = self._seen.ground.health.watched
+        return next((who.quiet_after_s for who in watched if (who.kind, who.name) == ("node", node)), NODE_SILENCE_S)
+
     def _recorded_row(self, device: Device, name: str) -> DeviceRow:
         """Return a row of somebody who is known by records alone."""
         readings = self._recent.last(device)
@@ -286,7 +291,7 @@ class View:
         row = self._row(device, name, None, 0)
         if newest_ms is not None:
             age_ms = self._seen.ground.clocks.wall_ms() - newest_ms
-            is_silent = device[0] in self._seen.config().nodes and age_ms > 1000 * NODE_SILENCE_S
+            is_silent = device[0] in self._seen.config().nodes and age_ms > 1000 * self._node_quiet_s(device[0])
             row.words = f"silent for {words.lasting(age_ms)}" if is_silent else f"{words.lasting(age_ms)} ago"
             row.kind = "silent" if is_silent else "heard"
             row.quality = "" if is_silent else row.quality
