@@ -133,7 +133,8 @@ class NodeProcess:
     def interpreter(self) -> int:
         """Return the process id of the interpreter that runs on the board."""
         pid = self._child.pid
-        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return next(int(child) for child in children if b"rom.py" in Path(f"/proc/{child}/cmdline").read_bytes())
 
     def kill(self) -> None:
         """Cut the power: the board with everything on it."""
