@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bega.devices import device_names, driver_class, load_driver, purpose_of, wire_of
+from bega.overheard import Overheard
 from bega.settings import parse_assignments
 from bega_protocols.errors import ConfigError
 from bega_protocols.reading import GOOD, Reading, decimal_text, ucum
@@ -23,9 +24,11 @@ EXAMPLE = """examples:
   cat telegram.txt | bega decode dsmr_p1
   echo 40 02 c4 09 03 bf 13 | bega decode bthome --hex
   bega decode modbus_meter capture.bin --set profile=sdm630 --set address=1
+  cat /dev/ttyUSB0 | bega decode uplink       what our nodes and their gateway say on a serial line (docs/uplink.md)
   bega decode --list"""
 
 PIECE_SIZE = 65536
+UPLINK = "uplink"  # no device: the serial line of our own nodes
 
 
 def main(argv: list[str]) -> int:
@@ -38,6 +41,8 @@ def main(argv: list[str]) -> int:
         print("bega decode: name a device; `bega decode --list` shows them", file=sys.stderr)
         return 2
     try:
+        if args.device == UPLINK:
+            return 0 if _print_overheard(_chunks(args.file, args.hex, True)) else 1
         driver = load_driver(args.device, parse_assignments(args.set))
         decoded = _print_all(driver, _chunks(args.file, args.hex, wire_of(type(driver)) != "ble"))
     except ConfigError as error:
@@ -142,6 +147,37 @@ def _vector_frames(file: Path) -> list[bytes]:
         raise ConfigError(
             f'{file} holds no vectors: {{"vectors": [{{"frame": "<hex text>"}}, ...]}} is wanted'
         ) from None
+
+
+def _print_overheard(chunks: Iterable[bytes]) -> int:
+    """Print what gateway and nodes say in the chunks; return the number of messages."""
+    overheard = Overheard()
+    heard = damaged = 0
+    for chunk in chunks:
+        for message in overheard.feed(chunk):
+            readings = message.pop("readings", ())
+            text = json.dumps(message, ensure_ascii=False)
+            if readings:
+                text = text[:-1] + ', "readings": [' + ", ".join(map(_known_json, readings)) + "]}"
+            print(text)
+            heard += 1
+        sys.stdout.flush()
+        for offset, damage in overheard.damaged:
+            print(f"damaged before byte {offset}: {damage}", file=sys.stderr)
+        damaged += len(overheard.damaged)
+        overheard.damaged.clear()
+    if not heard:
+        why = f"{damaged} damaged" if damaged else "no session begins in this capture: restart the gateway meanwhile"
+        print(f"bega decode: {why}", file=sys.stderr)
+    return heard
+
+
+def _known_json(reading: Reading) -> str:
+    """Return `reading_json`; of a quantity that we do not know, as a newer node may have, only what was said."""
+    try:
+        return reading_json(reading)
+    except KeyError:
+        return json.dumps({"quantity": reading.quantity, "value": reading.value, "exp10": reading.exp10})
 
 
 def _print_all(driver: Driver, chunks: Iterable[bytes]) -> int:
