@@ -160,6 +160,23 @@ def test_deep_sleep_ends_when_a_pin_wakes_the_chip():
 
 
 @pytest.mark.parametrize(
+    ("order", "cause"), [({"reset": True}, HARD_RESET), ({"power_cut": True}, PWRON_RESET)], ids=["reset", "power cut"]
+)
+def test_reset_ends_a_sleep_that_would_never_end(order, cause):
+    bench = Bench()
+    assert ran(bench, "machine.deepsleep()") is None
+
+    async def press_while_it_sleeps():
+        asleep = asyncio.create_task(bench.peripherals.rest())
+        await asyncio.sleep(0.05)
+        bench.peripherals.obey(order)
+        return await asyncio.wait_for(asleep, 1)
+
+    bench.reboot(asyncio.run(press_while_it_sleeps()))
+    assert ran(bench, "say([machine.reset_cause(), machine.wake_reason()])") == [cause, 0]
+
+
+@pytest.mark.parametrize(
     ("order", "cause", "memory"),
     [
         ({"reset": True}, HARD_RESET, "held"),

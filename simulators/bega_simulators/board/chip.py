@@ -74,10 +74,15 @@ class Chip:
         return self._next_cause
 
     def reset(self, cause: int = HARD_RESET, memory_stays: bool = False) -> None:
-        """Press reset, cut the power (PWRON_RESET), or let it dip: a brown-out leaves the RTC memory as it was."""
+        """Press reset, cut the power (PWRON_RESET), or let it dip: a brown-out leaves the RTC memory as it was.
+
+        It ends a sleep too.
+        """
         self._next_cause = cause
         self._memory_stays = memory_stays
         self.reset_asked = True
+        if self.asleep:
+            self._woken.set()
 
     def wake(self, reason: int) -> None:
         """A pin wakes the chip, if it sleeps."""
@@ -106,9 +111,9 @@ class Chip:
         self.reset()
 
     def do_deepsleep(self, ms: int) -> None:
+        self.reset(DEEPSLEEP_RESET)
         self._woken = asyncio.Event()
         self._sleep_ms = ms
-        self.reset(DEEPSLEEP_RESET)
 
     def do_freq(self, hz: int | None) -> int:
         if hz is not None:

@@ -29,8 +29,11 @@ async def serve_control(path: Path, peripherals: AirPeripherals, board: Board) -
 
 
 def _obey(order: dict[str, Any], peripherals: AirPeripherals, board: Board) -> None:
-    if order.pop("download", False):
+    download, reset = order.pop("download", False), order.pop("reset", False)
+    if download:
         board.hold_boot()
-    if order.pop("reset", False):
+    elif reset:
         board.press_en()
+    if (download or reset) and peripherals.chip.asleep:
+        peripherals.chip.reset()
     peripherals.obey(order)
