@@ -223,8 +223,11 @@ def test_mpremote_works_as_on_a_board(bench, tmp_path):
 def test_ctrl_c_stops_the_program_and_ctrl_d_starts_it_again(bench):
     flashed(bench, main=COUNTS)
     bench.hears("started, cause 2")
-    bench.type(b"\x03import machine, network\r")  # what is typed on while it stops is not lost
-    assert "KeyboardInterrupt" in bench.hears("import machine, network")
+    bench.type(b"\x03")
+    time.sleep(0.002)
+    bench.type(b"\x03import machine, network\r")  # typed on while it stops: nothing is lost, and nothing ends
+    stopped = bench.hears("import machine, network")
+    assert "KeyboardInterrupt" in stopped and "soft reboot" not in stopped
     bench.type(b"print(machine.reset_cause(), network.WLAN(0).active())\r")
     bench.hears("2 False")
     bench.type(b"\x04")
@@ -345,6 +348,35 @@ class DeafLine:
 
 WRITES = (rom.FLASH_BEGIN, rom.FLASH_DATA, rom.FLASH_DEFL_BEGIN, rom.FLASH_DEFL_DATA)
 ERASES_AND_READS = (rom.ERASE_FLASH, rom.ERASE_REGION, rom.SPI_FLASH_MD5, rom.READ_FLASH_SLOW, rom.READ_REG)
+
+
+def asked_of(flash: Path, *requests: tuple[int, bytes, int]) -> list[int]:
+    """Return the status of the ROM's answer to each (opcode, data, checksum)."""
+    line: Any = DeafLine()
+    mode = rom.DownloadMode(line, flash, bytes(6), flash.parent)
+    mode.begin()
+    for opcode, data, check in requests:
+        asyncio.run(mode.answer(struct.pack("<BBHI", 0, opcode, len(data), check) + data))
+    mode.end()
+    return [packet[8] for packet in Frames().feed(line.said)]
+
+
+def test_rom_refuses_what_does_not_fit_and_what_was_damaged_on_the_way(tmp_path):
+    flash = tmp_path / "flash"
+    flash.write_bytes(b"\xff" * FLASH_BYTES)
+    block = bytes(range(64))
+    data, check = struct.pack("<IIII", 64, 0, 0, 0) + block, rom.checksum(block)
+    last = struct.pack("<IIII", 64, 1, 64, FLASH_BYTES - 64)
+    beyond = struct.pack("<IIII", 65, 1, 64, FLASH_BYTES - 64)
+    assert asked_of(flash, (rom.FLASH_BEGIN, beyond, 0)) == [rom.FAILED]
+    assert asked_of(flash, (rom.SPI_FLASH_MD5, struct.pack("<IIII", FLASH_BYTES - 1, 2, 0, 0), 0)) == [rom.FAILED]
+    assert asked_of(flash, (rom.FLASH_BEGIN, last, 0), (rom.FLASH_DATA, data, check ^ 1)) == [0, rom.FAILED]
+    assert flash.read_bytes() == b"\xff" * FLASH_BYTES
+    twice = [(rom.FLASH_BEGIN, last, 0), (rom.FLASH_DATA, data, check), (rom.FLASH_DATA, data, check)]
+    assert asked_of(flash, *twice) == [0, 0, rom.FAILED]
+    assert flash.read_bytes() == b"\xff" * (FLASH_BYTES - 64) + block
+
+
 OPCODES = st.sampled_from((*WRITES, *ERASES_AND_READS, rom.MEM_END))
 WORDS = st.lists(st.one_of(st.sampled_from([0, 1, 4096, FLASH_BYTES - 64, FLASH_BYTES]), st.integers(0, 2**32 - 1)))
 

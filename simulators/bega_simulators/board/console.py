@@ -1,8 +1,9 @@
 """The interpreter's console, and its REPL, on the board's serial line.
 
 MicroPython's Unix port has a terminal where a board has a UART, and differs in three ways that a board's user must not
-notice: Ctrl-C reaches a running program as a signal; what was typed before its REPL begins to read is flushed; and
-Ctrl-D in the REPL ends the process, where a board makes a soft reset and, in the raw REPL, is in the raw REPL again.
+notice: Ctrl-C reaches a running program as a signal, of which a second one before the first is served ends the process;
+what is typed before its REPL begins to read may be flushed; and Ctrl-D in the REPL ends the process, where a board
+makes a soft reset and, in the raw REPL, is in the raw REPL again.
 """
 
 from __future__ import annotations
