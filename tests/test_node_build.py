@@ -135,7 +135,9 @@ def test_micropython_mounts_the_image_and_loads_its_bytecode(tmp_path, air_node)
 
 @needs_micropython
 @pytest.mark.slow
-def test_built_image_and_issued_identity_make_a_node_whose_records_arrive(tmp_path, air_node, eventually):
+def test_built_image_and_issued_identity_make_a_node_whose_records_arrive_over_mutual_tls(
+    tmp_path, air_node, eventually
+):
     """The image and what `bega ca` issues, and nothing else: an ESP32 of four megabytes starts, and is heard."""
     for arguments in (
         ["init", "--name", "City"],
@@ -172,6 +174,8 @@ def test_built_image_and_issued_identity_make_a_node_whose_records_arrive(tmp_pa
         stack.callback(node.stop)
         node.start("--as-is")
         eventually(lambda: gateway.of("pms") and gateway.of("sht"), "records of both devices")
+    identities = gateway.identities()
+    assert identities == [(identities[0][0], seq) for seq in range(1, len(identities) + 1)]
     assert "Traceback" not in node.said()
 
 
