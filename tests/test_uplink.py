@@ -492,7 +492,7 @@ class BadLine(RuleBasedStateMachine):
 
 
 TestBadLine = BadLine.TestCase
-TestBadLine.settings = settings(max_examples=60, stateful_step_count=40)
+TestBadLine.settings = settings(stateful_step_count=40)
 
 
 # ------------------------------------------------------------------ MicroPython

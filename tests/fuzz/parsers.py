@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from bega.devices import device_names, load_driver, with_profile
-from bega_protocols import bthome, iec62056, mbus, mbus_records, modbus_rtu, modbus_tcp, obis, senml
+from bega_protocols import bthome, cobs, iec62056, mbus, mbus_records, modbus_rtu, modbus_tcp, obis, senml, uplink
+from bega_protocols.checks import crc32
 from bega_protocols.devices.dsmr_p1 import codec as dsmr_p1
 from bega_protocols.devices.sml_meter import codec as sml
 from bega_protocols.errors import WireError
 from bega_protocols.reading import EXPONENT, GOOD, MANTISSA_DIGITS, QUANTITIES, STALE
+from bega_protocols.uplink_node import NodeEnd
 from tests.contract import BOOKS, NOW_MS, chunks_of, drive, make_sim, question_of, set_as_booked, through, who_offers
 
 STEP_MS = 1000
@@ -147,6 +149,19 @@ def _sml(data: bytes) -> None:
     sml.decode(sml.HEAD + inside + sml.ESCAPE + bytes([sml.FILE_END, 0, 0, 0]), lambda whole: 0)
 
 
+def _uplink(data: bytes) -> None:
+    with suppress(WireError):
+        uplink.decode(data)
+    sound = bytes((0x10 | len(data) & 0x0F,)) + data[:240]
+    node = NodeEnd("n", "c", b"", bytes, lambda kind, payload: None, lambda: None)
+    node.hear(uplink.encode(uplink.HELLO, bytes(8) + b"n"))
+    node.hear(uplink.encode(uplink.POLL, uplink.session_of("n", bytes(8), bytes(8)) + b"\1" + data[:240]))
+    node.hear(b"\0" + cobs.encode(sound + crc32(sound).to_bytes(4, "big")) + b"\0" + data)
+    for _, payload in uplink.Messages().feed(data):
+        uplink.read_record(payload)
+        uplink.read_acknowledgement(payload)
+
+
 DECODERS: list[Callable[[bytes], object]] = [
     _bthome,
     _rtu,
@@ -156,6 +171,7 @@ DECODERS: list[Callable[[bytes], object]] = [
     _sml,
     lambda data: modbus_tcp.TcpListener().feed(data, []),
     senml.decode,
+    _uplink,
 ]
 
 
