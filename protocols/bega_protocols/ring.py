@@ -38,7 +38,7 @@ if TYPE_CHECKING:
             """Return the numbers of all segments, in any order."""
 
         def read(self, number: int) -> bytes:
-            """Return the whole of a segment."""
+            """Return the whole of a segment; the next read may overwrite it."""
 
         def append(self, number: int, data: bytes) -> None:
             """Add to a segment, making it if it is new; when this returns, `data` survives a power cut."""
@@ -474,7 +474,7 @@ def _body_at(data: bytes, at: int) -> "bytes | None":
     end = at + 4 + size
     if end + 4 > len(data) or crc32(data[at + 1 : end]) != struct.unpack_from(">I", data, end)[0]:
         return None
-    return data[at + 4 : end]
+    return bytes(data[at + 4 : end])  # a storage may hand out room that its next read overwrites
 
 
 def _merged(ranges: "list[Range]") -> "list[Range]":
