@@ -39,6 +39,8 @@ node.json (made_s is filled in; firmware/boards/esp32_devkitc.py says what hangs
 
 The control socket that the ready file names takes a JSON object a line:
   {"faults": {"pms": ["silent"], "sht": [], "wifi": ["away"]}}  {"air": {"pm2_5": 12}}  {"reset": true}  {}
+  {"hung": {"sht": ["stuck"]}}  {"pulses": {"4": {"times": 20}}}  {"wifi": {"statuses": [[202, 3000], [1010, 0]]}}
+  {"power_cut": {"after": 12, "torn": true}}  {"brownout": true}; docs/virtual-chip.md has them all, --scenario times
   {"download": true} presses BOOT and EN: the port is then the ROM's, until the loader's `run` or a reset
 
 The port that it names as `serial` is the board's only one (docs/virtual-board.md):

@@ -345,6 +345,7 @@ class AirPeripherals:
         name = f"uart{uart}"
         self._uart_forms.pop(name, None)
         if UART_PINS.get(name) == (tx, rx):
+            # Nothing here speaks inverted: who listens so hears something else.
             self._uart_forms[name] = (baud, bits, parity, -stop if invert & INVERTS_RX else stop)
 
     def do_uart_end(self, uart: int) -> None:
