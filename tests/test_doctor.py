@@ -34,7 +34,7 @@ from bega.devices import load_driver
 from bega_gateway import app, health, status
 from bega_gateway.config import load
 from bega_gateway.control import NoAnswer, NoGateway, Origin, ask_to_lend
-from bega_gateway.doctor import heard, machine, modbus
+from bega_gateway.doctor import closely, heard, machine, modbus
 from bega_gateway.doctor.broker import of_broker
 from bega_gateway.doctor.command import doctor as doctor_here
 from bega_gateway.doctor.examine import findings
@@ -406,6 +406,26 @@ def test_a_server_with_many_units_that_says_nothing_is_left_after_a_while(place,
     else:
         assert {finding.cause for finding in found} == {"device silent"}, "what was not asked is not called silent"
         assert len(found) == 9
+
+
+def test_a_segment_with_many_meters_that_say_nothing_is_left_after_a_while(place, monkeypatch):
+    """Each look at the clock takes a second."""
+    asked, said = [], []
+
+    async def nothing(port, rate, device, look):
+        asked.append((device.settings["address"], rate))
+        return False
+
+    monkeypatch.setattr(closely, "_speaks", nothing)
+    line = '[lines.cellar]\nkind = "mbus"\nport = "/dev/null"\n'
+    meter = '[devices.m{0}]\nline = "cellar"\ndriver = "mbus_meter"\nsettings = {{ address = {0} }}\n'
+    config = load(place(line + "".join(meter.format(unit) for unit in range(1, 101))))
+    look = replace(QUIET, mono_ms=Seconds(), say=said.append)
+    found = asyncio.run(closely._of_line("cellar", config.lines["cellar"], config.devices, look))
+    assert [finding.cause for finding in found] == ["line silent"]
+    assert "0 answers of 20 devices" in found[0].evidence and "80 others were not asked" in found[0].evidence
+    assert any("80 of 100 devices are not asked" in line for line in said)
+    assert len(asked) < 30
 
 
 def test_a_register_that_the_device_does_not_have(place):

@@ -40,6 +40,7 @@ FRAMES = ("8N1", "8E1", "7E1")
 MBUS_RATES = ((2400, "8E1"), (300, "8E1"), (9600, "8E1"), (2400, "8N1"))
 ANOTHER_S = 4.0  # a talker that spoke within this is given so long at another rate
 ANSWER_S = 8.0  # so long may a device that is asked take, at one rate
+ASKED_FOR_S = 20.0  # the devices of a line, one after the other: an M-Bus segment has 250 meters
 SPARE_S = 10.0  # before the gateway takes a line back
 SENSE_BYTES = 2_000  # after so many without a frame a rate makes no sense
 Serial = settings.SerialLine | settings.MbusLine
@@ -261,8 +262,12 @@ async def _of_asked(name: str, line: Serial, devices: dict[str, settings.Device]
     first = next(iter(devices.values()))
     usual = rate_and_frame(line, driver_class(first.driver).line) if isinstance(line, settings.SerialLine) else None
     own = usual or (line.baud or 2400, f"8{line.parity}1")
-    spoke = {}
+    spoke: dict[str, bool] = {}
+    until_ms = look.mono_ms() + 1000 * ASKED_FOR_S
     for device_name, device in devices.items():
+        if spoke and look.mono_ms() >= until_ms:
+            look.say(f"{where}: {len(devices) - len(spoke)} of {len(devices)} devices are not asked, it takes too long")
+            break
         look.say(f"{where}: asking {device_name} at {own[0]} {own[1]}")
         spoke[device_name] = await _speaks(line.port, own, device, look)
     if all(spoke.values()):
@@ -279,7 +284,7 @@ async def _of_asked(name: str, line: Serial, devices: dict[str, settings.Device]
         if await _speaks(line.port, rate, _at(first, rate), look):
             heard, again = _Heard(), _Heard(by={first.driver: 1})
             return [_wrong_rate(where, own, rate, heard, again)]
-    return [nobody_answers(where, f"{own[0]} {own[1]}", len(devices), 0)]
+    return [nobody_answers(where, f"{own[0]} {own[1]}", len(spoke), 0, len(devices) - len(spoke))]
 
 
 def _at(device: settings.Device, rate: Rate) -> settings.Device:
