@@ -249,6 +249,16 @@ def test_raw_repl_is_raw_again_after_a_soft_reset_and_runs_boot_alone(bench):
 
 
 @needs_micropython
+def test_port_that_somebody_holds_and_does_not_read_keeps_no_program_waiting(bench):
+    talks = "for number in range(400):\n    print('x' * 1000)\nprint('talked', 'out')"
+    flashed(bench, main=talks)
+    bench.hears("talked out")
+    with Path(bench.facts["serial"]).open("rb", buffering=0):
+        bench.order(reset=True)
+        bench.hears("talked out", timeout_s=8)
+
+
+@needs_micropython
 def test_watchdog_bites_who_stays_at_the_prompt(bench):
     """As on an ESP32: neither Ctrl-C nor a soft reset stops a watchdog that was started."""
     flashed(bench, main="import machine\nprint('cause', machine.reset_cause())\nmachine.WDT(timeout=1500)\n" + COUNTS)

@@ -28,6 +28,7 @@ class Terminal:
         tty.setraw(self.slave)
         self.port = os.ttyname(self.slave)
         os.set_blocking(self._master, False)
+        self._is_read = True
         self._hangup = select.poll()
         self._hangup.register(self._master, 0)
 
@@ -56,13 +57,19 @@ class Terminal:
                 return b""
 
     async def write(self, octets: bytes) -> None:
-        """Hand `octets` on; what the other end leaves lying for a second is lost."""
-        with contextlib.suppress(OSError, TimeoutError):
+        """Hand `octets` on; what the other end leaves lying for a second is lost, and what follows until it reads."""
+        with contextlib.suppress(OSError):
             while octets:
                 try:
                     octets = octets[os.write(self._master, octets) :]
+                    self._is_read = True
                 except BlockingIOError:
-                    await asyncio.wait_for(self._ready("writer"), PATIENCE_S)
+                    if not self._is_read:
+                        return  # nobody may be kept waiting for it again and again
+                    with contextlib.suppress(TimeoutError):
+                        self._is_read = False
+                        await asyncio.wait_for(self._ready("writer"), PATIENCE_S)
+                        self._is_read = True
 
     def close(self) -> None:
         os.close(self._master)
@@ -123,8 +130,6 @@ class SerialLine:
             if caller.transport.get_write_buffer_size() > UNREAD_BYTES:
                 continue  # it does not read: lost, as at the other door
             caller.write(octets)
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                await asyncio.wait_for(caller.drain(), PATIENCE_S)
 
     def _take(self, octets: bytes) -> None:
         with contextlib.suppress(asyncio.QueueFull):
