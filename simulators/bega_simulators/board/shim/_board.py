@@ -14,10 +14,8 @@ import machine as _builtin
 sys.path = _path
 _fds = json.loads(os.getenv("BEGA_BOARD_FDS"))
 _control = open(_fds["control"], "r+b")
-_interrupts = None
-_handlers = {}  # by the path of the object that was told of them
+_drain = None  # hands on the interrupts that have come; there once the firmware named a handler
 _host = vfs.VfsPosix(os.getenv("MICROPYPATH").split(":")[0])
-_masked = 0
 cut = open(_fds["cut"], "r+b") if "cut" in _fds else None  # see _flash.py
 
 
@@ -28,7 +26,7 @@ def call(op, **facts):
     line = _control.readline()
     if not line:
         sys.exit(1)  # the process that is this board was killed: so is the program on it
-    if _interrupts:
+    if _drain:
         _drain()  # only now: a handler that asks in between would take this answer
     answer = json.loads(line)
     if "errno" in answer:
@@ -93,6 +91,8 @@ class Module(Thing):
         sys.modules[name] = self
 
     def __getattr__(self, name):
+        if self._path == "ssl":
+            return getattr(load("_ssl").real, name)
         if name in self._here:
             return getattr(load("_" + name.lower()), name)
         try:
@@ -101,11 +101,6 @@ class Module(Thing):
             if self._path == "machine":
                 return getattr(_builtin, name)
             raise
-
-
-class _Tls(Module):
-    def __getattr__(self, name):
-        return getattr(load("_ssl").real, name)
 
 
 def _sent(value, owner):
@@ -118,14 +113,19 @@ def _sent(value, owner):
     if isinstance(value, Thing):
         return {"r": value._path}
     if callable(value):
-        _listen()
-        _handlers[owner._path] = lambda _: value(owner)
+        _interrupts().handlers[owner._path] = lambda _: value(owner)
         return {"c": owner._path}
     return value
 
 
+def _interrupts():
+    global _drain
+    module = load("_interrupts")
+    _drain = module.drain
+    return module
+
+
 def _received(value):
-    global _masked
     if isinstance(value, list):
         return [_received(part) for part in value]
     if not isinstance(value, dict):
@@ -142,50 +142,12 @@ def _received(value):
         import time
 
         return time.sleep_ms(value["sleep"])
-    _masked = value["mask"]
-    if _interrupts:
-        _drain()
+    _interrupts().mask(value["mask"])
     return value["ok"]
-
-
-def _listen():
-    """Hand on interrupts from now on: after each request, and whenever asyncio is idle."""
-    global _interrupts
-    if _interrupts is None:
-        import asyncio
-
-        _interrupts = file("interrupts")
-        asyncio.create_task(_pump(asyncio.StreamReader(_interrupts)))  # noqa: RUF006 - the loop keeps it
-
-
-def _drain():
-    while not _masked:
-        event = _interrupts.read(16)
-        if not event:
-            return
-        _hand_on(event)
-
-
-async def _pump(reader):
-    import asyncio
-
-    while True:
-        event = await reader.read(16)
-        while _masked:
-            await asyncio.sleep_ms(1)
-        _hand_on(event)
-
-
-def _hand_on(event):
-    import micropython
-
-    name = event.decode().rstrip()
-    if name in _handlers:
-        micropython.schedule(_handlers[name], None)  # as the port does; what it raises is said and goes no further
 
 
 Module("machine", ("UART",))
 Module("esp32", ("Partition",))
 Module("network")
 Module("bluetooth")
-_Tls("ssl")
+Module("ssl")
