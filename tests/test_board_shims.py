@@ -353,6 +353,35 @@ say([wrong, b"BM\\x00\\x1c" in uart.read()])
     assert ran(Bench("pms=pms5003@uart2"), program) == [False, True]
 
 
+def test_optical_head_answers_at_the_rate_that_was_agreed():
+    program = """
+uart = machine.UART(1, 300, bits=7, parity=0, stop=1, tx=33, rx=32)
+def heard(most_ms):
+    said, end = b"", time.ticks_add(time.ticks_ms(), most_ms)
+    while time.ticks_diff(end, time.ticks_ms()) > 0 and not said.endswith(b"\\r\\n"):
+        said += uart.read(64) or b""
+        time.sleep_ms(5)
+    return said
+uart.write(b"/?!\\r\\n")
+who = heard(4000)
+uart.write(b"\\x06050\\r\\n")
+time.sleep_ms(50)
+uart.init(9600, bits=7, parity=0, stop=1)
+say([who[:1].decode(), heard(3000)[:1] == b"\\x02"])
+"""
+    assert ran(Bench("el=iec62056_meter@uart1"), program) == ["/", True]
+
+
+def test_wired_mbus_is_a_uart_with_a_converter():
+    program = """
+uart = machine.UART(1, 2400, bits=8, parity=0, stop=1, tx=33, rx=32)
+uart.write(b"\\x10\\x40\\xfe\\x3e\\x16")
+time.sleep_ms(300)
+say(list(uart.read()))
+"""
+    assert ran(Bench("heat=mbus_meter@uart1"), program) == [0xE5]
+
+
 def test_uart_tells_its_handler_of_bytes_and_of_silence_after_them():
     program = """
 uart = machine.UART(2, 9600, tx=17, rx=16)

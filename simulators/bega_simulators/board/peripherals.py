@@ -229,21 +229,23 @@ class AirPeripherals:
         """The firmware writes a command at once, so it comes at once: nothing here cuts or joins."""
         chance = random.Random(self._seed + 1)
         while command := await reader.read(256):
-            if self._uart_forms.get(sensor.bus) == sensor.form:
-                await self._say(sensor, sensor.answer(command) or b"", writer, chance)
+            if self._uart_forms.get(sensor.bus) in (sensor.form, sensor.speaks):
+                answer = sensor.answer(command) or b""
+                await asyncio.sleep(sensor.answer_after_s)
+                await self._say(sensor, answer, writer, chance)
 
     async def _say(self, sensor: Sensor, said: bytes, writer: asyncio.StreamWriter, chance: random.Random) -> None:
         """Send it in pieces, in the time that they take; who listens with another form hears something else."""
-        whole = said
+        whole, spoken = said, sensor.speaks
         while said:
             piece = said[: chance.randint(1, 12)]
             said = said[len(piece) :]
-            await asyncio.sleep(len(piece) * BITS_A_BYTE / sensor.form[0])
+            await asyncio.sleep(len(piece) * BITS_A_BYTE / spoken[0])
             form = self._uart_forms.get(sensor.bus)
             if form is None:
                 continue  # nobody listens yet: lost
-            if form != sensor.form or "noise" in self._wire_faults[sensor.bus]:
-                piece = chance.randbytes(max(1, len(piece) * form[0] // sensor.form[0]))
+            if form != spoken or "noise" in self._wire_faults[sensor.bus]:
+                piece = chance.randbytes(max(1, len(piece) * form[0] // spoken[0]))
             writer.write(piece)
             self._uart_bytes[sensor.bus] = self._uart_bytes.get(sensor.bus, 0) + len(piece)
             self._uart_event(sensor.bus, RX)

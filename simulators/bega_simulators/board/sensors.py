@@ -50,6 +50,17 @@ class Sensor:
         found: set[str] = self.sim.faults if self.powered else {"silent"}
         return found
 
+    @property
+    def speaks(self) -> Form:
+        """Return in what form it says what it says now: a meter's optical head changes its rate (IEC 62056-21)."""
+        return (getattr(self.sim, "answer_baud", self.form[0]), *self.form[1:])
+
+    @property
+    def answer_after_s(self) -> float:
+        """Return how long it thinks before its last answer."""
+        after_ms: int = getattr(self.sim, "answer_after_ms", 0)
+        return after_ms / 1000
+
     def fail(self, faults: Iterable[str]) -> None:
         """Let it fail in these ways and no other, whatever happens to its supply."""
         self._faults = set(faults)
@@ -104,14 +115,14 @@ def hang(text: str, seed: int) -> Sensor:
             f"sensor {text}: write it as NAME=DEVICE@BUS or NAME=DEVICE@BUS:0x44, with /PIN for its supply"
         )
     kind, *usual = driver_class(found["device"]).line.split()
-    if found["bus"] not in {"serial": UART_PINS, "i2c": I2C_PINS}.get(kind, ()):
+    if found["bus"] not in {"serial": UART_PINS, "mbus": UART_PINS, "i2c": I2C_PINS}.get(kind, ()):
         raise ConfigError(
             f"sensor {text}: {found['device']} is for {kind}; here are {', '.join((*UART_PINS, *I2C_PINS))}"
         )
     module = import_module(f"bega_protocols.devices.{found['device']}.sim")
     address = 0
     form: Form = (0, 0, None, 0)
-    if kind == "serial":
+    if kind in ("serial", "mbus"):  # to a node an M-Bus is a UART with a level converter
         baud, bits = usual
         form = (int(baud), int(bits[0]), PARITIES[bits[1]], int(bits[2]))
     else:
