@@ -289,6 +289,10 @@ def test_board_is_held_in_download_mode_and_let_go(bench):
     bench.type(b"noise\x03\x04" + framed(b"\x00\x02") + b"\xc0\xdb")
     bench.order(reset=True)
     bench.hears("started, cause 1")
+    bench.order(download=True)
+    bench.hears("waiting for download")
+    bench.order(brownout=True)
+    bench.hears("started, cause 1")
 
 
 @needs_micropython

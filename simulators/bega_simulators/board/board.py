@@ -116,12 +116,13 @@ class Board:
     async def _download(self, ready: Callable[[], None]) -> None:
         """Be in the ROM until its loader leaves it, or somebody presses EN."""
         self._boot_held = self._en_pressed = False
+        self._peripherals.power_on(PWRON_RESET)
         self.in_rom = True
         mac = bytes.fromhex(self._peripherals.answer({"op": "unique_id"}))
         mode = DownloadMode(self._line, self._flash, mac, self._scratch)
         stay = asyncio.create_task(mode.run(ready))
         try:
-            while not stay.done() and not self._en_pressed:
+            while not (stay.done() or self._en_pressed or self._peripherals.reset_asked):
                 await asyncio.wait([stay], timeout=WATCH_EVERY_S)
             if stay.done():
                 stay.result()
