@@ -467,6 +467,10 @@ class Esp32(Part):
     def wake_on_ext1(self, pins: Sequence[Any] | None = None, level: bool = False) -> None:
         self._call("wake_on", pins=[int(pin) for pin in pins or ()], level=int(level))
 
+    def wake_on_gpio(self, pins: Sequence[Any] | None = None, level: bool = False) -> None:
+        """The way of chips without ext0 and ext1, an ESP32-C3."""
+        self.wake_on_ext1(pins, level)
+
     def gpio_deep_sleep_hold(self, enable: bool) -> None:
         self._call("hold_in_sleep", on=bool(enable))
 
