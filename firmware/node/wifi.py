@@ -29,14 +29,21 @@ class Wifi:
         """
         if self.is_up():
             return
+        try:
+            await self._join()
+        except OSError:
+            self._station.disconnect()
+            self._station.active(False)
+            await asyncio.sleep_ms(SETTLE_MS)
+            raise
+
+    async def _join(self):
         self._station.active(True)
+        self._station.disconnect()  # it may be on its way by itself, and refuses to be sent a second time
         self._station.connect(self._ssid, self._key)
         for _ in range(WAIT_MS // STEP_MS):
             if self.is_up():
                 return
             await asyncio.sleep_ms(STEP_MS)
         status = self._station.status()
-        self._station.disconnect()
-        self._station.active(False)
-        await asyncio.sleep_ms(SETTLE_MS)
         raise OSError("no Wi-Fi, %s" % WORDS.get(status, "status %r" % status))
