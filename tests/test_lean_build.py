@@ -247,7 +247,13 @@ def test_what_nothing_asks_for_is_left_out_and_what_only_that_used():
 
 @pytest.mark.parametrize(
     "use",
-    ["getattr(part, 'alone')()", "part.alone()", "from part import alone\nalone()", "print('alone,together')"],
+    [
+        "getattr(part, 'alone')()",
+        "part.alone()",
+        "from part import alone\nalone()",
+        "print('alone,together')",
+        "__import__('pa' + 'rt').alone()",
+    ],
 )
 def test_what_is_asked_for_in_any_way_stays(use):
     assert "def alone" in shake({"/main.py": f"import part\n{use}\npart.start(1)\n", "/part.py": SOURCE})["/part.py"]
