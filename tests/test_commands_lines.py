@@ -229,8 +229,52 @@ def test_a_node_is_handed_a_command_and_its_result_is_relayed(mosquitto):
             message = await obeying
             assert message.topic == "node/air-1/cmd/config"
             assert json.loads(message.payload) == {"id": "a", "expires": NOW_S + 1, "configuration": {"every": 5}}
+            obeying = asyncio.create_task(obey())
+            assert await acts.prepare(ordered("restart_node", node="air-1"))() == (Done(True), {"version": 3})
+            message = await obeying
+            assert message.topic == "node/air-1/cmd/restart"
+            assert json.loads(message.payload) == {"id": "a", "expires": NOW_S + 1}
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("value", [420, None])
+def test_an_action_on_the_device_of_a_node_is_handed_to_the_node(mosquitto, value):
+    """What may be done there stands in its own configuration: the gateway's knows no device of a node."""
+
+    async def scene():
+        async with nodes(mosquitto.url) as (line, node):
+            acts = Acts(OneNode(line), None, lambda: 1000 * NOW_S)
+
+            async def obey() -> Message:
+                async for message in node.messages():
+                    said = b'{"id":"a","done":true,"recalibrated_by_ppm":"-12"}'
+                    await node.publish("node/air-1/result", said)
+                    return message
+                raise AssertionError
+
+            obeying = asyncio.create_task(obey())
+            keys = {"device": "air-1/co2", "action": "recalibrate"} | ({} if value is None else {"value": value})
+            ended = await acts.prepare(ordered("act", **keys))()
+            assert ended == (Done(True), {"recalibrated_by_ppm": "-12"})
+            message = await obeying
+            assert message.topic == "node/air-1/cmd/act"
+            assert json.loads(message.payload) == {"id": "a", "expires": NOW_S + 1, **keys, "device": "co2"}
+            for other in ("air-2/co2", "/co2"):
+                with pytest.raises(Refused, match="no such node"):
+                    acts.prepare(ordered("act", device=other, action="recalibrate"))
+
+    asyncio.run(scene())
+
+
+def test_what_is_longer_than_a_node_can_take_is_refused_and_not_sent():
+    """The firmware reads past a packet of more than 4096 bytes, and nobody would hear a word of it."""
+    acts = Acts(OneNode(None), None, lambda: 1000 * NOW_S)
+    rest = len(json.dumps({"id": "a", "expires": NOW_S + 1, "configuration": {"x": ""}}))
+    room = 4096 - 4 - len("node/air-1/cmd/config") - rest
+    acts.prepare(ordered("configure_node", node="air-1", configuration={"x": "a" * room}))
+    with pytest.raises(Refused, match="longer than a node"):
+        acts.prepare(ordered("configure_node", node="air-1", configuration={"x": "a" * (room + 1)}))
 
 
 def test_a_node_that_does_not_answer_is_said_after_the_expiry(mosquitto):

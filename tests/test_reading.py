@@ -3,12 +3,22 @@
 import json
 import re
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bega_protocols.reading import EXPONENT, GOOD, MANTISSA_DIGITS, QUANTITIES, Reading, decimal_text, parse_decimal
+from bega_protocols.reading import (
+    EXPONENT,
+    GOOD,
+    MANTISSA_DIGITS,
+    QUANTITIES,
+    Reading,
+    decimal_text,
+    nearest_whole,
+    parse_decimal,
+)
 from bega_protocols.senml import SECONDARY_UNITS
 
 VALUES = st.integers(-(10**20), 10**20)
@@ -24,6 +34,12 @@ PRIMARY_UNITS = {
 @given(VALUES, EXPONENTS)
 def test_text_and_back_keeps_every_digit(value, exp10):
     assert parse_decimal(decimal_text(value, exp10)) == (value, exp10)
+
+
+@given(VALUES, EXPONENTS)
+def test_nearest_whole_is_at_most_half_a_step_away(value, exp10):
+    exact = Fraction(value) * Fraction(10) ** exp10
+    assert Fraction(-1, 2) < nearest_whole(value, exp10) - exact <= Fraction(1, 2)
 
 
 @given(VALUES, EXPONENTS)

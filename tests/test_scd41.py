@@ -12,7 +12,7 @@ from bega_protocols.devices.scd41.codec import decode, word_of
 from bega_protocols.devices.scd41.driver import Driver
 from bega_protocols.devices.scd41.sim import Sim
 from bega_protocols.errors import ChecksumError, ConfigError
-from bega_protocols.reading import GOOD, SUSPECT
+from bega_protocols.reading import GOOD, SUSPECT, Reading
 
 WORD = st.integers(0, 65535)
 HUNDREDTH = Decimal("0.01")
@@ -138,6 +138,45 @@ def test_pressure_is_set_in_hpa():
     bus = Bus(Sim({}, seed=1))
     bus.measure(Driver({"pressure_hpa": 987}))
     assert any(written.hex().startswith("e00003db") for written in bus.written)
+
+
+@pytest.mark.parametrize("mode", ["periodic", "low_power", "single_shot"])
+def test_pressure_that_a_sensor_beside_it_measured_is_told_when_it_changes(mode):
+    bus = Bus(Sim({}, seed=1))
+    driver = Driver({"mode": mode, "altitude_m": 90})
+    for _ in range(3):
+        bus.measure(driver, after_ms=30_000)
+    bus.written.clear()
+    samples = []
+    for pressure in (98_749, 98_749, 98_702, 98_651):  # 987, 987, 987, 987 hPa
+        driver.beside([Reading("temperature", 2134, -2), Reading("pressure", pressure, -2)])
+        samples += bus.measure(driver, after_ms=30_000)
+    set_pressure = bytes.fromhex("e000") + word(987)
+    assert bus.written.count(set_pressure) == 1
+    assert bus.sim._pressure == 987
+    assert bytes.fromhex("2427") + word(90) not in bus.written, "the pressure stands in the place of the altitude"
+    assert len(samples) == 4 and all(row.quality == GOOD for group in samples for row in group), "it lost no power"
+
+
+def test_pressure_that_cannot_be_or_is_doubted_is_not_told():
+    bus = Bus(Sim({}, seed=1))
+    driver = Driver({})
+    driver.beside([Reading("pressure", 98_700, -2, "", SUSPECT)])
+    driver.beside([Reading("pressure", 3_000, -2)])
+    bus.measure(driver)
+    assert bus.sim._pressure == 1013
+
+
+def test_pressure_that_was_not_acknowledged_is_told_again():
+    bus = Bus(Sim({}, seed=1))
+    driver = Driver({})
+    bus.measure(driver)
+    driver.beside([Reading("pressure", 98_700, -2)])
+    bus.sim.faults.add("silent")
+    bus.measure(driver, after_ms=5000)
+    bus.sim.faults.clear()
+    bus.measure(driver, after_ms=5000)
+    assert bus.sim._pressure == 987
 
 
 def test_sensor_that_lost_its_power_is_set_up_again():

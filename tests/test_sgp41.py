@@ -10,7 +10,7 @@ from bega_protocols.devices.sgp41.codec import humidity_ticks, temperature_ticks
 from bega_protocols.devices.sgp41.driver import Driver
 from bega_protocols.devices.sgp41.sim import Sim
 from bega_protocols.errors import ConfigError
-from bega_protocols.reading import GOOD, SUSPECT
+from bega_protocols.reading import GOOD, SUSPECT, Reading
 
 START_MS = 1_790_000_000_000
 
@@ -146,6 +146,19 @@ def test_sensor_is_told_the_air_of_its_settings(settings, told):
     sim = Sim({}, seed=1)
     Bus(sim).measure(Driver(settings))
     assert sim.arguments == told
+
+
+def test_sensor_is_told_the_air_that_a_sensor_beside_it_measures():
+    sim, driver = Sim({}, seed=1), Driver({"humidity_pct": 50})
+    bus = Bus(sim)
+    bus.measure(driver)
+    driver.beside([Reading("temperature", -712, -2), Reading("humidity", 8849, -2), Reading("pressure", 98_700, -2)])
+    bus.measure(driver)
+    told = (humidity_ticks(88), temperature_ticks(-7))
+    assert sim.arguments == told
+    driver.beside([Reading("temperature", 3000, -2, "", SUSPECT), Reading("humidity", 10_100, -2)])
+    bus.measure(driver)
+    assert sim.arguments == told, "what is doubted, or cannot be, is left"
 
 
 @given(percent=st.integers(0, 100), cel=st.integers(-45, 130))

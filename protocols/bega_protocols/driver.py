@@ -53,6 +53,12 @@ if TYPE_CHECKING:
             Raises ConfigError, before anything is sent, if there is no such action or it cannot take this value.
             """
 
+    class CompensatedDriver(Driver, Protocol):
+        """A driver whose device weighs in what another one measures: the pressure, say."""
+
+        def beside(self, readings: list[Reading]) -> None:
+            """Take note of what a device at the same place has measured just now; what it cannot use it leaves."""
+
     class AdvertisedDriver(Driver, Protocol):
         """A driver on a Bluetooth line, which finds its device by this address."""
 

@@ -201,6 +201,14 @@ def decimal_text(value: int, exp10: int) -> str:
     return text if value >= 0 else "-" + text
 
 
+def nearest_whole(value: int, exp10: int) -> int:
+    """Return value x 10^exp10 to the nearest whole number, half up: (101325, -2) gives 1013."""
+    step: int = 10 ** abs(exp10)
+    if exp10 >= 0:
+        return value * step
+    return (value + step // 2) // step
+
+
 def parse_decimal(text: str) -> tuple[int, int]:
     """Return (value, exp10) of a decimal number, keeping the places it was written with: "25.00" gives (2500, -2).
 

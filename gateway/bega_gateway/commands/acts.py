@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bega_gateway.lines.station import Station
 
 HALF_BLINK_S = 0.25
+LARGEST_TO_NODE = 4_092  # bytes, topic and payload: firmware/node/mqtt.py reads past a larger packet, without a word
 READ_WITHIN_S = 150.0  # a device that was silent is tried every two minutes
 
 
@@ -59,6 +60,7 @@ class Acts:
             orders.Blink: self._blink,
             orders.RestartLine: self._restart_line,
             orders.ConfigureNode: self._configure_node,
+            orders.RestartNode: self._restart_node,
             orders.Status: self._status,
         }
 
@@ -99,6 +101,10 @@ class Acts:
         return work
 
     def _act(self, order: Order, keys: orders.Act) -> Work:
+        node, slash, theirs = keys.device.partition("/")
+        if slash:  # what may be done there stands in the node's own configuration
+            value = {} if keys.value is None else {"value": keys.value}
+            return self._of_node(order, node, "act", {"device": theirs, "action": keys.action, **value})
         if keys.action not in self._device(keys.device).actions:
             raise Refused("this action may not be done on this device")
         line, station = self._running(keys.device)
@@ -133,6 +139,9 @@ class Acts:
     def _configure_node(self, order: Order, keys: orders.ConfigureNode) -> Work:
         return self._of_node(order, keys.node, "config", {"configuration": keys.configuration})
 
+    def _restart_node(self, order: Order, keys: orders.RestartNode) -> Work:
+        return self._of_node(order, keys.node, "restart", {})
+
     def _status(self, order: Order, keys: orders.Status) -> Work:
         async def work() -> Ended:
             return Ended(Done(True), self._gateway.figures())
@@ -144,6 +153,8 @@ class Acts:
         if table is None:
             raise Refused("no such node")
         payload = json.dumps({"id": order.id, "expires": order.expires_s, **keys}).encode()
+        if len(f"node/{node}/cmd/{verb}") + len(payload) > LARGEST_TO_NODE:
+            raise Refused("it is longer than a node can take")
 
         async def work() -> Ended:
             line = self._gateway.line(table.line)

@@ -23,7 +23,7 @@ from bega_protocols.devices.scd41.codec import (
 )
 from bega_protocols.doubt import WARMING, Doubt, suspect
 from bega_protocols.errors import ConfigError, WireError
-from bega_protocols.reading import Reading
+from bega_protocols.reading import GOOD, Reading, nearest_whole
 from bega_protocols.sensirion_i2c import WORD_SIZE, command, words
 from bega_protocols.settings import only, whole_number
 
@@ -70,6 +70,7 @@ class Driver:
         if "altitude_m" in settings and "pressure_hpa" in settings:
             raise ConfigError("altitude_m or pressure_hpa, not both: a pressure overrides the altitude")
         self._wanted = [(name, _wanted(settings, name)) for name in SETTINGS if name in settings]
+        self._pressure_is_new = False
         self._persisted = int(state) if state.isdigit() else 0
         self.damaged: list[tuple[int, WireError]] = []
         self.attributes: dict[str, str] = {}
@@ -78,6 +79,21 @@ class Driver:
         self._shots = 0
         self._offset = 0
         self._doubt = Doubt(stuck_ms=STUCK_MS, stuck_frames=STUCK_FRAMES, ends=ENDS)
+
+    def beside(self, readings: "list[Reading]") -> None:
+        """Take note of what a sensor beside this one has measured: the pressure, which the CO2 is computed with.
+
+        From now on it stands in the place of `pressure_hpa` or `altitude_m` of the settings.
+        """
+        low, high = LIMITS["pressure_hpa"]
+        for reading in readings:
+            if reading.quantity != "pressure" or reading.quality != GOOD:
+                continue
+            row = ("pressure_hpa", nearest_whole(reading.value, reading.exp10))
+            if low <= row[1] <= high and row not in self._wanted:
+                kept = [other for other in self._wanted if other[0] not in ("pressure_hpa", "altitude_m")]
+                self._wanted = kept + [row]
+                self._pressure_is_new = True
 
     def state(self) -> bytes:
         """Return how often `persist` wrote the EEPROM of this sensor."""
@@ -90,6 +106,10 @@ class Driver:
         """
         if not self._set_up and not (yield from self._begin(now_ms)):
             return []
+        if self._pressure_is_new:  # it may be told while it measures; that it differs then means no loss of power
+            _, put = SETTINGS["pressure_hpa"]
+            told = yield Ask(command(put, dict(self._wanted)["pressure_hpa"]), 1, 0, address=ADDRESS)
+            self._pressure_is_new = told is None
         due = yield from (self._shoot() if self._mode == "single_shot" else self._is_due(now_ms))
         if not due:
             return []

@@ -16,7 +16,7 @@ from bega_protocols.devices.sgp41.codec import (
 )
 from bega_protocols.doubt import Doubt
 from bega_protocols.errors import ConfigError, WireError
-from bega_protocols.reading import Reading
+from bega_protocols.reading import GOOD, Reading, nearest_whole
 from bega_protocols.sensirion_i2c import WORD_SIZE, command, words
 from bega_protocols.settings import only, whole_number
 
@@ -51,6 +51,17 @@ class Driver:
         self._conditioned = False
         self._offset = 0
         self._doubt = Doubt(warm_up_ms=WARM_UP_MS, stuck_ms=STUCK_MS, stuck_frames=STUCK_FRAMES, ends=ENDS)
+
+    def beside(self, readings: "list[Reading]") -> None:
+        """Take note of the humidity and temperature that a sensor beside this one has measured: it weighs them in."""
+        humidity_tick, temperature_tick = self._air
+        for reading in readings:
+            whole = nearest_whole(reading.value, reading.exp10)
+            if reading.quantity == "humidity" and reading.quality == GOOD and 0 <= whole <= 100:
+                humidity_tick = humidity_ticks(whole)
+            elif reading.quantity == "temperature" and reading.quality == GOOD and -45 <= whole <= 130:
+                temperature_tick = temperature_ticks(whole)
+        self._air = (humidity_tick, temperature_tick)
 
     def measure(self, now_ms: int) -> "Exchange":
         """Return one group, or none if the sensor kept silent or its answer was damaged.
