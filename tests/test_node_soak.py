@@ -24,10 +24,12 @@ from bega_firmware.board import read_board
 from bega_firmware.build import build
 from bega_protocols import senml
 from bega_protocols.devices.pms5003.sim import Sim
+from bega_simulators.bench.plots import Series, plot
 from bega_simulators.board.flash import SHIM, VFS_BLOCKS, VFS_START, put_on_flash
 
 ROOT = Path(__file__).parent.parent
 SOAK = ROOT / "tests/micropython/soak"
+PICTURE = ROOT / "docs/node-heap.svg"  # BEGA_DRAW=1 draws it anew
 MICROPYTHON = Path(os.environ.get("BEGA_MICROPYTHON", Path(sys.executable).with_name("micropython")))
 IS_NIGHT = os.environ.get("BEGA_PROFILE") == "nightly"
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
@@ -165,6 +167,10 @@ def test_heap_of_a_node_stays_as_it_is_for_hours_of_its_time(tmp_path):
     assert "Traceback" not in said, said[-3000:]
     assert rows and rows[-1][0] >= HOURS * 3600, said[-3000:]
     assert records > 0.8 * len(DEVICES) * HOURS * 360, "of one each ten seconds"
+    if os.environ.get("BEGA_DRAW"):
+        curve = Series("free after a collection", [(seconds / 3600, free / 1000) for seconds, free in rows])
+        title = f"Free heap of an air node over a day of its own time ({HEAP}, mutual TLS)"
+        PICTURE.write_text(plot(title, [curve], "hours", "kB"), encoding="utf-8")
     settled = [free for seconds, free in rows if seconds >= 1800]
     middle = len(settled) // 2
     assert max(settled[middle:]) >= max(settled[:middle]) - 1024, f"it shrinks: {settled}"
