@@ -124,6 +124,7 @@ def key_files(tmp_path_factory):
         ("act air span_ppm 2000", "act", {"device": "air", "action": "span_ppm", "value": 2000}),
         ("blink --node air-1", "blink", {"node": "air-1", "for_s": 10}),
         ("restart_line hall", "restart_line", {"line": "hall"}),
+        ("restart_node air-1", "restart_node", {"node": "air-1"}),
         ("status", "status", {}),
     ],
 )

@@ -69,6 +69,12 @@ class ConfigureNode(Verb, frozen=True, kw_only=True):
     configuration: dict[str, Any]
 
 
+class RestartNode(Verb, frozen=True, kw_only=True):
+    """Have a node start anew."""
+
+    node: Named
+
+
 class Status(Verb, frozen=True, kw_only=True):
     """Say how the gateway is."""
 
@@ -80,6 +86,7 @@ VERBS: dict[str, type[Verb]] = {
     "blink": Blink,
     "restart_line": RestartLine,
     "configure_node": ConfigureNode,
+    "restart_node": RestartNode,
     "status": Status,
 }
 

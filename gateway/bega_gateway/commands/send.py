@@ -286,6 +286,8 @@ def _add_asked(parser: argparse.ArgumentParser) -> None:
     configure = verbs.add_parser("configure_node", help="hand a node its configuration")
     configure.add_argument("node")
     configure.add_argument("configuration", type=Path, metavar="FILE", help="a JSON object")
+    anew = verbs.add_parser("restart_node", help="have a node start anew, out of its safe mode too")
+    anew.add_argument("node")
     verbs.add_parser("status", help="a few figures of the gateway")
 
 
