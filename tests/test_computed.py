@@ -18,6 +18,7 @@ from bega_gateway.build import Clocks, Ground
 from bega_gateway.computed import computed
 from bega_gateway.edge import tables as edge_tables
 from bega_gateway.health import Health
+from bega_gateway.lines.node_said import Nodes
 from bega_gateway.recorder import Recorder
 from bega_gateway.reload import plan
 from bega_protocols import senml
@@ -84,7 +85,7 @@ async def running(tmp_path, config, states=None):
     with ThreadPoolExecutor(1) as executor:
         spool = await Spool.open(tmp_path / "spool.db", executor, window_s=0.0)
         recorder = Recorder(config, 1_790_000_000, spool, None)
-        ground = Ground(Clocks(lambda: START_MS, mono_ms), 1, spool, None, recorder, Health(mono_ms))
+        ground = Ground(Clocks(lambda: START_MS, mono_ms), 1, spool, None, recorder, Health(mono_ms), Nodes(mono_ms))
         tasks = [asyncio.create_task(spool.run())]
         kept = await spool.driver_states()
         for section, rows in config.edge.items():
@@ -488,7 +489,7 @@ def test_a_fault_in_a_calculation_is_not_one_of_the_line_that_reads(tmp_path, mo
     async def read():
         async with running(tmp_path, config) as (recorder, records):
             recorder_part = await computed(
-                Ground(Clocks(lambda: START_MS, mono_ms), 1, None, None, recorder, Health(mono_ms)),
+                Ground(Clocks(lambda: START_MS, mono_ms), 1, None, None, recorder, Health(mono_ms), Nodes(mono_ms)),
                 config,
                 "totals.home-15min",
                 b"",

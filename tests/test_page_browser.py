@@ -30,6 +30,7 @@ from bega_gateway.config import examine
 from bega_gateway.doctor.finding import PORT, Finding
 from bega_gateway.edge.derive import ThresholdAlarm
 from bega_gateway.health import Health, Watched
+from bega_gateway.lines.node_said import Nodes
 from bega_gateway.lines.station import Station
 from bega_gateway.page.password import hashed
 from bega_gateway.page.site import HEADERS, Site
@@ -174,7 +175,7 @@ class Corner:
             self.alarms = {name: ThresholdAlarm(table) for name, table in self.config.edge.get("alarms", {}).items()}
             publisher = SimpleNamespace(connected_to="mqtt://127.0.0.1:1", acknowledged=0)
             seen = Seen(
-                Ground(clocks, 1, spool, None, self.recorder, health),
+                Ground(clocks, 1, spool, None, self.recorder, health, Nodes(clocks.mono_ms)),
                 publisher,
                 config=lambda: self.config,
                 stations=lambda: [(self.config.devices[each.name].line, each) for each in self.stations],

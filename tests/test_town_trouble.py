@@ -20,6 +20,7 @@ from bega_gateway import config as settings
 from bega_gateway.build import Clocks, Ground
 from bega_gateway.computed import computed
 from bega_gateway.health import Health
+from bega_gateway.lines.node_said import Nodes
 from bega_gateway.recorder import Recorder
 from bega_protocols.reading import Reading
 from bega_simulators.bench.plots import Series, plot
@@ -101,7 +102,7 @@ async def day(directory: Path, town: Town, minutes: int) -> list[Told]:
     with ThreadPoolExecutor(1) as executor:
         spool = await Spool.open(directory / "spool.db", executor, window_s=0.05)
         recorder = Recorder(config, 1_795_000_000, spool, None)
-        ground = Ground(Clocks(lambda: 0, mono_ms), 1, spool, None, recorder, Health(mono_ms))
+        ground = Ground(Clocks(lambda: 0, mono_ms), 1, spool, None, recorder, Health(mono_ms), Nodes(mono_ms))
         tasks = [asyncio.create_task(spool.run())]
         for section, rows in config.edge.items():
             for name in rows:

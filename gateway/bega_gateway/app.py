@@ -26,7 +26,7 @@ from bega.outbox.alone import hold_alone
 from bega.outbox.boot import raise_boot
 from bega.ready import write_ready
 from bega.threads import UnwaitedThreads
-from bega_gateway import build, status
+from bega_gateway import build, node_status, status
 from bega_gateway import config as settings
 from bega_gateway.build import Clocks, Ground, Work
 from bega_gateway.config import Config
@@ -35,6 +35,7 @@ from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import Health
 from bega_gateway.lending import lent
 from bega_gateway.lines.ble_counters import BleCounters
+from bega_gateway.lines.node_said import Nodes
 from bega_gateway.lines.station import Station
 from bega_gateway.owned import owned
 from bega_gateway.owner import require_owner
@@ -51,6 +52,7 @@ from bega_protocols.errors import ConfigError
 
 if TYPE_CHECKING:
     from bega.mqtt import Message
+    from bega_gateway import metrics
     from bega_gateway.commands.desk import Desk
     from bega_gateway.commands.table import Commands
     from bega_gateway.doctor.finding import Finding
@@ -152,7 +154,7 @@ class Gateway:
             feed_store = await FeedStore.open(state / "feed.db", thread_of(stack, "feed"), config.feed.keep_hours)
             stack.push_async_callback(feed_store.close)
         recorder = Recorder(config, boot, spool, feed_store)
-        ground = Ground(clocks, boot, spool, feed_store, recorder, Health(clocks.mono_ms))
+        ground = Ground(clocks, boot, spool, feed_store, recorder, Health(clocks.mono_ms), Nodes(clocks.mono_ms))
         gateway = cls(config, source, ground, notifier)
         gateway._listen(config, state, stack)
         return gateway
@@ -309,6 +311,12 @@ class Gateway:
             (line, station, self._config.devices[station.name].audience) for line, station in self._parts.stations()
         ]
 
+    def nodes(self) -> list[metrics.Node]:
+        """Return what each of our own nodes says of itself, those left out that have said nothing yet."""
+        known, now_ms = self._ground.nodes, self._ground.clocks.mono_ms()
+        found = [(table, name, node_status.of(known, name, now_ms)) for name, table in self._config.nodes.items()]
+        return [(table.line, name, node, table.audience) for table, name, node in found if node]
+
     def adapters(self) -> list[tuple[str, BleCounters]]:
         """Return what is counted of each Bluetooth adapter, with the name of its line."""
         return self._parts.adapters()
@@ -336,7 +344,9 @@ class Gateway:
             status.of_device(config, line, station, watched, self._qualities, now_ms)
             for line, station in self._parts.stations()
         ]
-        nodes = [status.of_node(config, who, self._qualities, now_ms) for who in watched if who.kind == "node"]
+        nodes = [
+            status.of_node(config, who, self._qualities, ground.nodes, now_ms) for who in watched if who.kind == "node"
+        ]
         return Status(
             gateway=config.gateway.name,
             boot=ground.boot,

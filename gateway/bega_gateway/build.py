@@ -25,6 +25,7 @@ from bega_gateway.edge.tables import EDGE
 from bega_gateway.feed_store import FeedStore
 from bega_gateway.health import NODE_SILENCE_S, Health, Watched, quiet_after_s
 from bega_gateway.lines.modbus_write import Permit, writes_of
+from bega_gateway.lines.node_said import Nodes
 from bega_gateway.lines.station import PERSONAL, Station
 from bega_gateway.lines.window import Window
 from bega_gateway.progress import Sight
@@ -64,6 +65,7 @@ class Ground:
     feed_store: FeedStore | None
     recorder: Recorder
     health: Health
+    nodes: Nodes
 
 
 class Line(Protocol):
@@ -335,6 +337,7 @@ async def _node_records(ground: Ground, said: dict[str, Callable[[], str]]) -> N
         heads=await spool.heads(),
         has_room=spool.has_room,
         said_name=lambda node: said[node](),
+        said=ground.nodes,
     )
 
 

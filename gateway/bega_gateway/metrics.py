@@ -19,6 +19,7 @@ from bega.outbox.publish import Publisher
 from bega.outbox.spool import Spool
 from bega_gateway.lines.ble_counters import BleCounters
 from bega_gateway.lines.station import PERSONAL, Station
+from bega_gateway.node_status import OfNode
 
 ASK_WITHIN_S = 5.0
 LONGEST_HEAD = 8_192  # bytes
@@ -38,6 +39,17 @@ class Family(NamedTuple):
 
 
 Device = tuple[str, Station, str]  # its line, what is counted of it, and who may see it
+Node = tuple[str, str, OfNode, str]  # its line, its name, what it says, and who may see it
+OF_NODES: tuple[tuple[str, str, str, Callable[[OfNode], int]], ...] = (
+    ("safe_mode", "gauge", "1 while the node is in safe mode and measures nothing.", lambda node: bool(node.said.safe)),
+    ("sensors", "gauge", "Sensors that the node has.", lambda node: len(node.said.devices)),
+    ("faulty_sensors", "gauge", "Sensors of the node that measure nothing.", lambda node: len(node.faulty)),
+    ("held_records", "gauge", "Records that wait in the node's store.", lambda node: node.said.ring.held),
+    ("free_memory_bytes", "gauge", "Heap that the node has left.", lambda node: node.said.heap_free or 0),
+    ("starts_total", "counter", "Starts of the node that were seen.", lambda node: node.started),
+    ("supply_dips_total", "counter", "Starts of the node after a dip of its supply.", lambda node: node.dips),
+    ("dropped_records_total", "counter", "Records that the node dropped for good.", lambda node: node.lost),
+)
 OUTCOMES = ("done", "failed", "expired", "repeated", "unknown")  # of commands that were not refused
 
 
@@ -46,6 +58,9 @@ class Seen(Protocol):
 
     def devices(self) -> Iterable[Device]:
         """Return every device that is read."""
+
+    def nodes(self) -> Iterable[Node]:
+        """Return what each of our own nodes says of itself, those left out that have said nothing yet."""
 
     def adapters(self) -> Iterable[tuple[str, BleCounters]]:
         """Return what is counted of each Bluetooth adapter, with the name of its line."""
@@ -80,6 +95,7 @@ def families(seen: Seen, spool: Spool, publisher: Publisher, mono_ms: Clock) -> 
     yield _one("bega_gateway_heard", "gauge", "Devices and nodes that are heard.", heard)
     yield _one("bega_gateway_loop_lag_seconds", "gauge", "How late the loop was at worst, last minute.", seen.lag_s())
     yield from _of_devices(list(seen.devices()), mono_ms())
+    yield from _of_nodes(list(seen.nodes()))
     yield from _of_adapters(list(seen.adapters()))
     yield from _of_calculations(seen.left_out())
     yield from _of_commands(seen.commanded())
@@ -162,6 +178,23 @@ def _of_devices(devices: list[Device], now_ms: int) -> Iterator[Family]:
         if (heard := [station.heard_mono_ms for station in stations if station.heard_mono_ms is not None])
     ]
     yield Family("bega_gateway_device_since_heard_seconds", "gauge", "How long ago the device gave readings.", ages)
+
+
+def _of_nodes(nodes: list[Node]) -> Iterator[Family]:
+    """Yield what nodes say; those of households are one row a line, without a name. No sensor's name: nodes make them.
+
+    Nothing where there is none.
+    """
+    rows: dict[tuple[str, str], list[OfNode]] = {}
+    for line, name, node, audience in nodes:
+        rows.setdefault((line, PERSONAL if audience == "personal" else name), []).append(node)
+    if not rows:
+        return
+    for word, kind, meaning, value in OF_NODES:
+        samples = [({"line": line, "node": name}, sum(map(value, row))) for (line, name), row in rows.items()]
+        yield Family(f"bega_gateway_node_{word}", kind, meaning, samples)
+    ages = [({"line": line, "node": name}, max(node.said_ago_s for node in row)) for (line, name), row in rows.items()]
+    yield Family("bega_gateway_node_since_status_seconds", "gauge", "How long ago the node said how it is.", ages)
 
 
 def _of_adapters(adapters: list[tuple[str, BleCounters]]) -> Iterator[Family]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,8 +14,10 @@ from bega import __version__
 from bega.clock import CLOCK_FLOOR_MS, wall_ms
 from bega.settings import parse_assignments
 from bega_gateway import config as settings
+from bega_gateway import node_status
 from bega_gateway.control import NoAnswer, NoGateway, ask_status
 from bega_gateway.health import quiet_after_s
+from bega_gateway.node_status import OfNode, lasting
 from bega_protocols.reading import GOOD, STALE
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bega_gateway.health import Watched
     from bega_gateway.home_assistant.link import Link
     from bega_gateway.lines.ble_counters import BleCounters
+    from bega_gateway.lines.node_said import Nodes
     from bega_gateway.lines.station import Station
     from bega_protocols.record import Record
 
@@ -72,6 +74,7 @@ class OfDevice(msgspec.Struct, frozen=True, kw_only=True):
     damage: str = ""  # what was wrong with the last damaged frame
     lacking: list[str] = []  # numbers that a Modbus device refuses
     to_set: list[str] = []  # what somebody set wrongly on it
+    node: OfNode | None = None  # what a node says of itself; None: not a node, or it has said nothing yet
 
     @property
     def is_heard(self) -> bool:
@@ -195,7 +198,7 @@ def of_device(
     )
 
 
-def of_node(config: settings.Config, who: Watched, qualities: Qualities, now_ms: int) -> OfDevice:
+def of_node(config: settings.Config, who: Watched, qualities: Qualities, nodes: Nodes, now_ms: int) -> OfDevice:
     """Return how a node is doing."""
     return OfDevice(
         name=who.name,
@@ -206,6 +209,8 @@ def of_node(config: settings.Config, who: Watched, qualities: Qualities, now_ms:
         quiet_after_s=who.quiet_after_s,
         since_heard_s=_since_s(who.heard_mono_ms(), now_ms),
         quality=qualities.of(who.name, ""),
+        counts=Counts(damaged=who.damaged()),
+        node=node_status.of(nodes, who.name, now_ms),
     )
 
 
@@ -340,6 +345,8 @@ def troubles(now: Status) -> Iterator[str]:
             kind = "node" if device.is_node else "device"
             heard = "never heard" if device.since_heard_s is None else f"last heard {ago(device.since_heard_s)}"
             yield f"{kind} {device.name} on {device.line}: silent, {heard}"
+        elif device.node:
+            yield from (f"node {device.name} on {device.line}: {what}" for what in node_status.troubles(device.node))
     if uplink.connected_to is None:
         yield f"uplink: down, {uplink.attempts} attempts, {spool.messages} messages wait"
     if now.wall_ms < CLOCK_FLOOR_MS:
@@ -362,7 +369,7 @@ def text(now: Status, per_s: float, file: Path) -> Iterator[str]:
     found = list(troubles(now))
     awaited = sum(not device.is_heard and not device.is_silent for device in now.devices)
     still = f", {awaited} not heard yet" if awaited else ""
-    yield f"{now.gateway}: {f'{len(found)} wrong' if found else 'nothing wrong'}{still}; up for {_length(now.up_s)}"
+    yield f"{now.gateway}: {f'{len(found)} wrong' if found else 'nothing wrong'}{still}; up for {lasting(now.up_s)}"
     yield from (f"  ! {line}" for line in found)
     if found:
         yield NEXT_STEP.format(file)
@@ -372,14 +379,15 @@ def text(now: Status, per_s: float, file: Path) -> Iterator[str]:
     if now.home_assistant and now.home_assistant.connected_to:
         yield f"home assistant  {now.home_assistant.connected_to}, {now.home_assistant.entities} entities"
     share = 100 * spool.used_bytes / spool.quota_bytes if spool.quota_bytes else 0
-    drained = f", empty in {_length(spool.messages / per_s)}" if spool.messages > 1000 and per_s else ""
+    drained = f", empty in {lasting(spool.messages / per_s)}" if spool.messages > 1000 and per_s else ""
     yield f"spool   {spool.messages} waiting, {spool.uncommitted} in memory, {share:.0f} % of its quota{drained}"
     yield f"loop    at most {1000 * now.lag_s:.0f} ms late in the last minute"
     width = max((len(device.name) for device in now.devices), default=0)
     for line in now.lines:
         yield f"line {line}"
         for device in (device for device in now.devices if device.line == line):
-            yield f"  {device.name:{width}}  {_heard(device):18} {_quality(device):8} {_counts(device.counts)}".rstrip()
+            told = node_status.line(device.node) if device.node else _counts(device.counts)
+            yield f"  {device.name:{width}}  {_heard(device):18} {_quality(device):8} {told}".rstrip()
     for adapter in now.adapters:
         heard = f"{adapter.ours} heard of ours, {adapter.foreign} of others"
         yield f"{adapter.adapter}  {heard}, {adapter.resets} times switched off and on"
@@ -387,7 +395,7 @@ def text(now: Status, per_s: float, file: Path) -> Iterator[str]:
 
 def ago(seconds: float) -> str:
     """Return "5 min ago"."""
-    return f"{_length(seconds)} ago"
+    return f"{lasting(seconds)} ago"
 
 
 def _heard(device: OfDevice) -> str:
@@ -400,13 +408,6 @@ def _quality(device: OfDevice) -> str:
 
 def _counts(counts: Counts) -> str:
     return ", ".join(f"{value} {words}" for key, words in COUNTED.items() if (value := getattr(counts, key)))
-
-
-def _length(seconds: float) -> str:
-    for unit, size_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size_s:
-            return f"{math.floor(seconds / size_s)} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _since_s(heard_ms: int | None, now_ms: int) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from bega_gateway import config as settings
-from bega_gateway.doctor import heard, machine, ports
+from bega_gateway.doctor import heard, machine, nodes, ports
 from bega_gateway.doctor.certificates import Credentials, of_files
 from bega_gateway.doctor.finding import UPLINK, WARNING, Finding, in_order
 from bega_gateway.doctor.look import Look
@@ -45,6 +45,8 @@ async def findings(
         }
     counted = heard.of_devices(config, status) if status else ()
     found += [finding for finding in counted if not _is_explained(config, finding, explained)]
+    said = nodes.of_nodes(status) if status else ()
+    found += [finding for finding in said if not _is_explained(config, finding, explained)]
     found += of_home_assistant(status) if status else ()
     return in_order(found + nearer)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from bega.devices import driver_class
 from bega_gateway import config as settings
 from bega_gateway.doctor.finding import DEVICE, LINE, WARNING, Finding
+from bega_gateway.doctor.nodes import last_words
 from bega_gateway.status import QUALITIES, Counts, OfDevice, Status, ago
 
 MANY = 10  # damaged frames; a few come with each start
@@ -65,7 +66,7 @@ def _silent_on_wire(line: settings.UplinkLine, device: OfDevice) -> Finding:
         "node silent",
         f"the node {device.name} does not answer" + (" in a way that makes sense" if spoiled else ""),
         f"nodes.{device.name}",
-        f"{_age(device)}; {device.counts.damaged} frames were spoiled or without its seal",
+        f"{_age(device)}; {device.counts.damaged} frames were spoiled or without its seal{last_words(device)}",
         ("" if spoiled else "see its LED and its supply; ") + remedy + " What it measures it keeps",
         True,
         DEVICE,
@@ -77,7 +78,7 @@ def _silent_node(device: OfDevice) -> Finding:
         "node silent",
         f"the node {device.name} is not heard",
         f"nodes.{device.name}",
-        f"{_age(device)}; a node speaks at least every {device.quiet_after_s:.0f} s",
+        f"{_age(device)}; a node speaks at least every {device.quiet_after_s:.0f} s{last_words(device)}",
         "see its LED and its supply; is its Wi-Fi there, does its certificate name it? What it measures it keeps",
         True,
         DEVICE,

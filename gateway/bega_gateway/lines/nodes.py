@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from bega.outbox.spool import HEADS_KEPT, Head
+from bega_gateway.lines.node_said import Nodes
 from bega_protocols import senml
 from bega_protocols.errors import WireError
 from bega_protocols.record import Record
@@ -40,11 +41,13 @@ class NodeRecords:
         heads: dict[tuple[str, int], int],
         has_room: Callable[[], bool] = lambda: True,
         said_name: Callable[[str], str] = str,
+        said: Nodes | None = None,
     ) -> None:
         """store(record, pack, head) commits a record with its head; skip_to(head) commits a head alone.
 
         heads: {(node, boot): seq} as the spool has them. What store was given it commits sooner or later; has_room()
         tells whether it should be given more. said_name(node): its name for the log, where no household may be.
+        said: takes what each node says of itself.
         """
         self.refused = 0  # messages that were no record of their sender, or out of order
         self._store = store
@@ -55,6 +58,7 @@ class NodeRecords:
         self._spoken_of: dict[str, set[int]] = {}
         self._has_room = has_room
         self._said_name = said_name
+        self._said = said
         self._skipped: dict[tuple[str, int, int], int] = {}  # (node, boot, stored up to here): is then had up to this
         self._dropped: dict[str, list[tuple[int, int, int]]] = {}  # as each node's last status says
         self._complained: set[str] = set()  # nodes whose nonsense was said, until they make sense again
@@ -116,7 +120,10 @@ class NodeRecords:
             del self._awaited[node, id_]
 
     def take_status(self, node: str, payload: bytes) -> None:
-        """Move the heads past what the node no longer holds: it was freed by an earlier gateway, or dropped."""
+        """Keep what the node says of itself; move the heads past what it no longer holds.
+
+        That was freed by an earlier gateway, or dropped.
+        """
         try:
             if len(payload) > LARGEST_STATUS:
                 raise ValueError("too large")
@@ -126,6 +133,8 @@ class NodeRecords:
         except (ValueError, TypeError, AttributeError, RecursionError):
             self.refuse(node, "no status")
             return
+        if self._said:
+            self._said.take(node, status, self._said_name)
         if "holds" not in status:  # a node in safe mode has not looked into its ring: it may hold anything
             return
         self._spoken_of[node] = {row[0] for row in holds + dropped}
@@ -178,6 +187,8 @@ class NodeRecords:
             if self._accepted.get((node, boot), 0) >= lost_from - 1 and self._raise_head(node, boot, lost_to):
                 said = self._said_name(node)
                 log.warning("node dropped records node=%s boot=%d from=%d to=%d", said, boot, lost_from, lost_to)
+                if self._said:
+                    self._said.dropped(node, lost_to - lost_from + 1)
 
     def _raise_head(self, node: str, boot: int, seq: int) -> bool:
         """Count the records of a boot up to `seq` as had; return whether that was news."""
