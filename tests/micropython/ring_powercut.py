@@ -1,10 +1,10 @@
 # Power fails at the n-th flash operation, for every n: the ring and the boot number on the real littlefs.
 # Run as: micropython ring_powercut.py clean|torn. Its last line is "<cuts> cuts, ..."; or it exits with what was lost.
-# Files left open on a dead flash are closed by the collector, which says "heap is locked": that is noise.
 import gc
 import sys
 
 import vfs
+from dying_flash import Flash, PowerCut
 from flash import Segments, begin_boot
 
 from bega_protocols.ring import Ring
@@ -12,49 +12,6 @@ from bega_protocols.ring import Ring
 TORN = sys.argv[1] == "torn"
 BLOCK, BLOCKS = 512, 128
 SHAPE = b"pms|pm2_5,,0,0"
-
-
-class PowerCut(Exception):
-    pass
-
-
-class Flash:
-    """NOR flash in memory: erased bits are ones, a write only makes zeros, and it dies at operation `cut`."""
-
-    def __init__(self, image=None):
-        self.data = bytearray(image) if image else bytearray(b"\xff" * (BLOCK * BLOCKS))
-        self.cut = None
-        self.operations = 0
-
-    def readblocks(self, number, into, offset=0):
-        at = number * BLOCK + offset
-        into[:] = self.data[at : at + len(into)]
-
-    def writeblocks(self, number, data, offset=0):
-        for index in range(self._survives(len(data))):
-            self.data[number * BLOCK + offset + index] &= data[index]
-        self._die_if_cut()
-
-    def ioctl(self, what, argument):
-        if what == 4:
-            return BLOCKS
-        if what == 5:
-            return BLOCK
-        if what == 6:
-            count = self._survives(BLOCK)
-            self.data[argument * BLOCK : argument * BLOCK + count] = b"\xff" * count
-            self._die_if_cut()
-            return 0
-
-    def _survives(self, size):
-        self.operations += 1
-        if self.cut is None or self.operations < self.cut:
-            return size
-        return size // 2 if TORN and self.operations == self.cut else 0
-
-    def _die_if_cut(self):
-        if self.cut is not None and self.operations >= self.cut:
-            raise PowerCut
 
 
 class History:
@@ -126,7 +83,7 @@ def check(history, n):
 
 
 def fresh():
-    flash = Flash()
+    flash = Flash(BLOCK, BLOCKS)
     vfs.VfsLfs2.mkfs(flash)
     vfs.mount(vfs.VfsLfs2(flash), "/n")
     vfs.umount("/n")
@@ -138,7 +95,7 @@ def run():
     n = 0
     while True:
         n += 1
-        flash = Flash(image)
+        flash = Flash(BLOCK, BLOCKS, image, TORN)
         history = History()
         vfs.mount(vfs.VfsLfs2(flash), "/n")
         flash.cut = n
@@ -150,7 +107,7 @@ def run():
             pass
         except OSError:  # littlefs saw the dead flash answer, and says so in its own way
             pass
-        survivor = Flash(flash.data)
+        survivor = Flash(BLOCK, BLOCKS, flash.data)
         vfs.umount("/n")
         vfs.mount(vfs.VfsLfs2(survivor), "/n")
         check(history, n)

@@ -1,0 +1,50 @@
+"""What must hold of a node's flash, whatever happens to it: power cuts at its operations, bits that rot."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ROOT / "tests/micropython"
+MICROPYTHON = Path(os.environ.get("BEGA_MICROPYTHON", Path(sys.executable).with_name("micropython")))
+IS_NIGHT = os.environ.get("BEGA_PROFILE") == "nightly"
+
+pytestmark = pytest.mark.skipif(
+    not MICROPYTHON.exists(), reason="no MicroPython for this machine: its wheel is for x86-64 Linux"
+)
+
+
+def last_line_of(script: str, *arguments: str) -> str:
+    """Run a script of ours with the node's own modules and a chip inside the interpreter; return its last line."""
+    outcome = subprocess.run(
+        [MICROPYTHON, "-X", "heapsize=16m", SCRIPTS / script, *arguments],
+        env={"MICROPYPATH": f"{SCRIPTS / 'soak'}:{ROOT / 'protocols'}:{ROOT / 'firmware/node'}:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert outcome.returncode == 0, outcome.stdout[-2000:] + outcome.stderr[-2000:]
+    return outcome.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("torn", ["clean", "torn"])
+def test_power_cut_at_flash_operations_leaves_a_configuration_and_no_command_undone_or_done_twice(torn):
+    each = 1 if IS_NIGHT else 4
+    cuts, _, operations = last_line_of("node_powercut.py", torn, str(each)).split()[:3]
+    assert int(operations) > 200, "a life too short"
+    assert int(cuts) >= int(operations) // each - 1
+
+
+def test_a_bit_that_rots_makes_no_wrong_record_and_no_boot_twice():
+    """Most of what rots is noticed; what littlefs cannot notice or mend stays a small part, and is counted here."""
+    outcomes = json.loads(last_line_of("node_bitrot.py", "5" if IS_NIGHT else "89"))
+    flips = sum(outcomes.values())
+    assert outcomes["as before"] > flips * 3 // 4
+    assert outcomes["records declared"] > 0
+    assert outcomes.get("another configuration", 0) <= flips // 50
+    assert outcomes.get("no configuration", 0) <= flips // 50
+    assert outcomes.get("no file system", 0) <= flips // 200 + 1
