@@ -117,7 +117,9 @@ def test_a_log_holds_no_household_whatever_a_reload_says_of_it(air, caplog, tmp_
     recorder = Recorder(personal, 1, None, None)
     spool = SimpleNamespace(heads=heads, set_head=None, has_room=None)
     clocks = build.Clocks(lambda: air.now_ms, lambda: air.now_ms)
-    ground = SimpleNamespace(recorder=recorder, health=Health(lambda: air.now_ms), clocks=clocks, spool=spool)
+    ground = SimpleNamespace(
+        recorder=recorder, health=Health(lambda: air.now_ms), clocks=clocks, spool=spool, nodes=None
+    )
     parts = [asyncio.run(build.part(ground, personal, place, {})) for place in ("lines.hall", "lines.nodes")]
     assert not any("mueller" in name for part in parts for name, _ in part.works), "tasks are logged by name"
     (station,) = parts[0].stations
