@@ -451,6 +451,29 @@ def test_a_power_cut_while_a_damaged_ledger_is_set_aside_lets_nothing_in_again(c
     assert city.done == {"a": 1}
 
 
+def test_a_damaged_ledger_that_cannot_be_set_aside_has_every_command_refused(city):
+    city.path.write_bytes(b"no database" * 1000)
+    in_the_way = city.path.with_name("commands.db.damaged")
+    in_the_way.mkdir()
+    (answer,) = city.answers(command("a"))
+    assert (answer["status"], "the disk takes nothing" in answer["reason"]) == ("refused", True)
+    in_the_way.rmdir()
+    (answer,) = city.answers(command("a"))
+    assert "with this ledger's name" in answer["reason"]
+
+
+def test_who_asks_again_without_the_ledgers_name_hears_what_came_of_it_with_the_name(city):
+    """`bega gateway command` with the same id and expiry does so: it cannot know that the name was wanted."""
+    city.path.write_bytes(b"no database" * 1000)
+    (refusal,) = city.answers(command("a"))
+    (done,) = city.answers(command("a", **refusal["result"]))
+    (again,) = city.answers(command("a"))
+    assert (done["status"], again.get("repeated"), again["status"]) == ("done", True, "done")
+    (other,) = city.answers(command("a", verb="status"))
+    assert other["reason"] == "its id was that of another command"
+    assert city.done == {"a": 1}
+
+
 def test_what_cannot_be_said_of_one_command_ends_no_other(city):
     for _ in range(5000):
         city.facts = {"in": city.facts}

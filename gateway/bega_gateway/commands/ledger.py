@@ -93,9 +93,7 @@ class Ledger:
             raise
         except sqlite3.DatabaseError as error:
             log.error("ledger of commands damaged, it is set aside; commands must name the new one error=%s", error)
-            for suffix in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"{self._path}{suffix}").rename(f"{self._path}.damaged{suffix}")
+            self._set_aside()
             self._file = self._with_tables()
         (self._rows,) = self._file.execute("SELECT COUNT(*) FROM commands").fetchone()
         rows = self._file.execute("SELECT id, verb, digest, COALESCE(result, '') FROM commands WHERE told = 0")
@@ -172,6 +170,14 @@ class Ledger:
         """Open the file. Where one was set aside, a new one knows it: the power may go before it is written."""
         was_damaged = Path(f"{self._path}.damaged").exists()
         return _opened(self._path, UNKNOWN_FLOOR if was_damaged else UNDAMAGED)
+
+    def _set_aside(self) -> None:
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    Path(f"{self._path}{suffix}").rename(f"{self._path}.damaged{suffix}")
+        except OSError as error:
+            raise sqlite3.OperationalError(f"the damaged file cannot be set aside ({error.strerror})") from None
 
     def _opened(self) -> sqlite3.Connection:
         if self._file is None:

@@ -112,12 +112,8 @@ class Order(NamedTuple):
     keys: Verb
     signature: str  # hex; '' without one
     canonical: bytes  # what the signature covers
+    digest: bytes  # what tells this command from another with the same id; the ledger that it names is no part of it
     ledger: str = ""  # the one that it names
-
-    @property
-    def digest(self) -> bytes:
-        """What tells this command from another with the same id."""
-        return hashlib.sha256(self.canonical).digest()
 
     def said(self) -> str:
         """Return what it asks for, for the audit trail: without a node's configuration, which may hold a key."""
@@ -170,7 +166,9 @@ def understand(root: str, topic: str, payload: bytes) -> Order:
         asked = msgspec.convert(keys, VERBS[verb])
     except (msgspec.ValidationError, OverflowError) as error:
         raise Refused(_in_words(error)) from None
-    return Order(id_, verb, expires_s, asked, signature, canonical(topic, whole), ledger)
+    meant = canonical(topic, {key: value for key, value in whole.items() if key != "ledger"})
+    digest = hashlib.sha256(meant).digest()
+    return Order(id_, verb, expires_s, asked, signature, canonical(topic, whole), digest, ledger)
 
 
 def _object(payload: bytes) -> dict[str, Any]:
