@@ -12,6 +12,7 @@ from typing import Any
 
 from bega.devices import device_names, driver_class, wire_of
 from bega_firmware.board import Board
+from bega_firmware.contents import COUNTER
 
 IN, OUT = "in", "out"
 # What a key of a board file's tables does with the pin that it names.
@@ -19,7 +20,7 @@ USES = {
     "rx": IN, "miso": IN, "pin": IN,
     "tx": OUT, "de": OUT, "scl": OUT, "sda": OUT, "sck": OUT, "mosi": OUT, "cs": OUT, "power": OUT, "led": OUT,
 }  # fmt: skip
-BUS_PINS = {"uart": ("tx", "rx"), "i2c": ("scl", "sda")}
+BUS_PINS = {"uart": ("tx", "rx"), "i2c": ("scl", "sda"), COUNTER: ("pin",)}
 BUS_OF_WIRE = {"serial": "uart", "i2c": "i2c", "modbus": "uart", "mbus": "uart"}  # a driver's line: the bus it needs
 
 
@@ -32,6 +33,7 @@ class Chip:
     taken: dict[int, str]  # pin: by what
     uarts: int  # UART 0 is the console, from which a node is flashed and looked after
     i2cs: int
+    counters: int  # of pulses
 
 
 def _taken(**by: list[int]) -> dict[int, str]:
@@ -45,6 +47,7 @@ CHIPS = {
         taken=_taken(flash=[*range(6, 12)], strapping=[0, 2, 5, 12, 15], the_console=[1, 3]),
         uarts=3,
         i2cs=2,
+        counters=8,
     ),
     # 33 to 37 are flash and RAM of modules with eight lines to them (the "R8" ones).
     "esp32s3": Chip(
@@ -53,6 +56,7 @@ CHIPS = {
         taken=_taken(flash=[*range(26, 38)], strapping=[0, 3, 45, 46], USB=[19, 20], the_console=[43, 44]),
         uarts=3,
         i2cs=2,
+        counters=4,
     ),
     # 11 is the flash's supply.
     "esp32c3": Chip(
@@ -61,6 +65,7 @@ CHIPS = {
         taken=_taken(flash=[*range(11, 18)], strapping=[2, 8, 9], USB=[18, 19], the_console=[20, 21]),
         uarts=2,
         i2cs=1,
+        counters=0,
     ),
 }
 
@@ -88,7 +93,7 @@ def _pin_problems(board: Board, chip: Chip) -> Iterator[str]:
 
 
 def _bus_problems(board: Board, chip: Chip) -> Iterator[str]:
-    count = {"uart": chip.uarts, "i2c": chip.i2cs}
+    count = {"uart": chip.uarts, "i2c": chip.i2cs, COUNTER: chip.counters}
     seen: set[tuple[Any, Any]] = set()
     for name, bus in board.buses.items():
         kind, number = bus.get("kind"), bus.get("id")
@@ -96,7 +101,9 @@ def _bus_problems(board: Board, chip: Chip) -> Iterator[str]:
             yield f"BUSES.{name}: kind is {kind!r}; known are {', '.join(BUS_PINS)}"
             continue
         lowest = 1 if kind == "uart" else 0
-        if not isinstance(number, int) or not lowest <= number < count[kind]:
+        if kind == COUNTER and number is None:
+            number = name  # without a counter of the chip its interrupts are counted
+        elif not isinstance(number, int) or not lowest <= number < count[kind]:
             yield f"BUSES.{name}: {board.chip} has {kind} {lowest} to {count[kind] - 1} to give, not {number!r}"
         if (kind, number) in seen:
             yield f"BUSES.{name}: {kind} {number} is another bus already"
@@ -109,7 +116,10 @@ def _bus_problems(board: Board, chip: Chip) -> Iterator[str]:
 def _device_problems(board: Board) -> Iterator[str]:
     for name, device in board.devices.items():
         driver, bus = device.get("driver"), board.buses.get(str(device.get("bus")))
-        if driver not in device_names():
+        if driver == COUNTER:
+            if bus is None or bus.get("kind") != COUNTER:
+                yield f"DEVICES.{name}: {driver} does not hang on {bus.get('kind') if bus else device.get('bus')}"
+        elif driver not in device_names():
             yield f"DEVICES.{name}: there is no device {driver!r}"
         elif bus is None:
             yield f"DEVICES.{name}: the board has no bus {device.get('bus')!r}"

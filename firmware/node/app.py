@@ -83,7 +83,7 @@ class Node:
             config["node"], self._boot, seq, ring, self._clock, self._patience, self.mono, self._tell_chip
         )
         self._sensors = self._make_sensors()
-        verbs = {"restart": self._restart, "config": self._take_configuration}
+        verbs = {"restart": self._restart, "config": self._take_configuration, "set_total": self._set_total}
         self._commands = Commands(FOLDER, self._now_ms, verbs, lambda: self._link.wake())
         way = __import__(config["way"]).Way(config)
         self._link = Link(way, self._store, self._patience, self.mono, self.report, self._commands, choice.confirm)
@@ -188,6 +188,9 @@ class Node:
         self._restart_now()
 
     def _restart_now(self):
+        for sensor in self._sensors:
+            if hasattr(sensor, "keep"):
+                sensor.keep()
         self._starts.worked()  # it was asked for, and is no crash
         machine.reset()
 
@@ -195,10 +198,18 @@ class Node:
         """Put a configuration on trial: it is used from the next start, which is now, and kept if it works."""
         return take(asked.get("configuration"), self._config, board) or self._restart(asked)
 
+    def _set_total(self, asked):
+        from pulses import set_total
+
+        return set_total(self._sensors, asked)
+
     def _make_sensors(self):
         buses = Buses(board.BUSES)
         sensors = []
         for device in self._config["devices"]:
+            if device["driver"] == "pulses":
+                sensors.append(self._make_pulses(device))
+                continue
             driver = load_driver(device["driver"], device["settings"])
             gc.collect()  # or what the next one keeps lies behind what this one's loading left: holes for ever
             sensors.append(
@@ -213,6 +224,15 @@ class Node:
                 )
             )
         return sensors
+
+
+    def _make_pulses(self, device):
+        from pulses import Pulses  # only here: most nodes have none
+
+        if self._config["battery"]:
+            raise ConfigError("devices.%s: nobody counts while the node sleeps" % device["name"])
+        wiring = board.BUSES[device["bus"]]
+        return Pulses(device, wiring, FOLDER, self._boot, self.mono, self._store.take, lambda: self._link.say_status())
 
 
 def load_driver(name, settings):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bega_protocols.driver import Settings
 
 SHORTEST_MS = 20  # of what is a pulse, and of a pause: the paper's 30, less a bouncing contact's 5 at either end
+LATE_MS = 10  # an interrupt may be heard so long after its closing
 DOUBT_MS = 600000  # a contact that has bounced or caught noise is believed only what was seen, for so long
 MOST_PLACES = 6  # of a weight that no decimal number is, as 1/375 kWh: its total is rounded down
 # quantity: what the pulses come to in time, its exponent, and that for one unit in an hour
@@ -60,6 +61,10 @@ class Contact:
         """Return whether there is nothing to be looked at before the next closing."""
         return not self._was_closed and self._began_ms < 0 and self._seen_ms - self._closed_ms >= self._shortest_ms
 
+    def rest(self, now_ms: int) -> None:
+        """It is quiet, and no interrupt has told of a closing: so late, nothing can have begun."""
+        self._seen_ms = now_ms
+
     def look(self, now_ms: int, closings: int, is_closed: bool) -> int:
         """Return how many pulses there were; `closings`: how often it closed since the last look."""
         if is_closed and not closings and not self._was_closed:
@@ -80,7 +85,7 @@ class Contact:
     def _took(self, now_ms: int, closings: int) -> int:
         """It has closed since the last look: return how many pulses were over before the last closing."""
         pulses = 0
-        if closings > 1 + (now_ms - self._seen_ms) // (2 * self._shortest_ms):
+        if closings > 1 + (now_ms - self._seen_ms + LATE_MS) // (3 * self._shortest_ms):
             self._doubt(now_ms, closings - 1)
             closings = 1
         if self._began_ms >= 0:
@@ -130,12 +135,15 @@ class Contact:
 class Total:
     """What the meter shows: a reading at which somebody set it, and the pulses since.
 
-    A pulse weighs num/den of the quantity's unit.
+    A pulse weighs num/den of the quantity's unit. `series` is the boot in which it began, or was set.
     """
 
-    def __init__(self, quantity: str, num: int, den: int, value: int = 0, exp10: int = 0, since: int = 0) -> None:
+    def __init__(
+        self, quantity: str, num: int, den: int, value: int = 0, exp10: int = 0, since: int = 0, series: int = 0
+    ) -> None:
         self.quantity = quantity
         self.since = since
+        self.series = series
         self._num = num
         self._den = den
         self._set_to = (value, exp10)
@@ -171,8 +179,9 @@ class Total:
     def pack(self, number: int) -> bytes:
         """Return it as text with a check value; `number` rises with each copy that is written."""
         value, exp10 = self._set_to
-        text = "%d %s %d %d %d %d %d" % (number, self.quantity, self._num, self._den, value, exp10, self.since)
-        return text.encode() + b" %08x" % crc32(text.encode())
+        numbers = (number, self._num, self._den, value, exp10, self.since, self.series)
+        text = " ".join([str(one) for one in numbers] + [self.quantity]).encode()
+        return text + b" %08x" % crc32(text)
 
 
 def unpack(octets: bytes) -> "tuple[int, Total]":
@@ -181,8 +190,9 @@ def unpack(octets: bytes) -> "tuple[int, Total]":
     try:
         if check != b"%08x" % crc32(text):
             raise ValueError
-        number, quantity, num, den, value, exp10, since = text.decode().split(" ")
-        return int(number), Total(quantity, int(num), int(den), int(value), int(exp10), int(since))
+        *numbers, quantity = text.decode().split(" ")
+        number, num, den, value, exp10, since, series = [int(one) for one in numbers]
+        return number, Total(quantity, num, den, value, exp10, since, series)
     except (ValueError, UnicodeError):
         raise WireError("no pulse total", octets[:100])
 

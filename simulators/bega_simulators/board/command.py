@@ -18,6 +18,7 @@ from bega.ready import require_place, write_ready
 from bega_protocols.errors import ConfigError
 from bega_simulators.board.board import INTERPRETER, Board
 from bega_simulators.board.cable import cables
+from bega_simulators.board.contact import EnergyMeter
 from bega_simulators.board.control import serve_control
 from bega_simulators.board.flash import build_firmware, check_flash, find_micropython, make_blank, put_on_flash
 from bega_simulators.board.line import SerialLine
@@ -31,6 +32,7 @@ EXAMPLE = """examples:
   bega sim board --kind air --broker 127.0.0.1:1883
   bega sim board --config node.json --flash air-1.flash --ready-file air-1.json --verbose
 
+  bega sim board --kind meter --broker 127.0.0.1:1883 --cable uart2=/dev/pts/7
   bega sim board --sensor pms=pms5003@uart2 --sensor co2=scd41@i2c0 --sensor bme=bme280@i2c0:0x77
 
 node.json (made_s is filled in; firmware/boards/esp32_devkitc.py says what hangs where):
@@ -48,13 +50,14 @@ The port that it names as `serial` is the board's only one (docs/virtual-board.m
   esptool --port /dev/pts/5 --before no-reset --after no-reset-stub write-flash 0x200000 vfs.img
   mpremote connect /dev/pts/5 fs ls"""
 
-BOARD = "esp32_devkitc"
-SITE = "pole"
+BOARDS = {"air": "esp32_devkitc", "meter": "meter_carrier"}
+SITES = {"air": "pole", "meter": "household"}
 DEFAULT_DEVICES: dict[str, dict[str, Any]] = {
     "air": {"pms": {"every_s": 10}, "sht": {"every_s": 10}},
-    "meter": {"p1": {"driver": "dsmr_p1", "bus": "uart2", "every_s": 10}},
+    "meter": {"main": {"every_s": 10}, "flat": {"every_s": 10}},
 }
-SENSORS = {"air": USUAL_SENSORS, "meter": ("p1=dsmr_p1@uart2",)}
+SENSORS = {"air": USUAL_SENSORS, "meter": ("main=dsmr_p1@uart1",)}
+CONTACTS = {"air": (), "meter": ("27=1000",)}
 
 
 def main(argv: list[str]) -> int:
@@ -77,9 +80,13 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
     micropython = find_micropython()
     clock, town = TownClock(args.epoch, args.speed), Town(args.seed)
     peripherals = AirPeripherals(
-        args.seed, lambda: town.readings(SITE, clock.town_s(wall_ms() / 1000)), args.sensor or SENSORS[args.kind]
+        args.seed,
+        lambda: town.readings(SITES[args.kind], clock.town_s(wall_ms() / 1000)),
+        args.sensor or SENSORS[args.kind],
     )
     peripherals.cables = cables(args.cable)
+    usual = () if args.sensor or args.cable else CONTACTS[args.kind]
+    meters = [EnergyMeter(text, peripherals) for text in args.pulses or usual]
     steps = read_scenario(args.scenario) if args.scenario else []
     flash = args.flash or folder / "flash"
     node = None if args.blank or args.as_is else await _prepare(args, micropython, flash, folder, peripherals)
@@ -109,7 +116,7 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
     server = await serve_control(control, peripherals, board)
     powered = asyncio.create_task(board.run(ready, attended=node is None))
     stopping = asyncio.create_task(stop.wait())
-    playing = asyncio.create_task(play(steps, peripherals))
+    playing = asyncio.gather(play(steps, peripherals), *(meter.run() for meter in meters))
     await asyncio.wait([powered, stopping], return_when=asyncio.FIRST_COMPLETED)
     server.close()
     ended = powered.done()
@@ -133,7 +140,9 @@ async def _prepare(
     config_file = folder / "config.json"
     config_file.write_text(json.dumps(config))
     contents = [
-        *await build_firmware(BOARD, [*peripherals.devices, *_drivers(config)], folder / "firmware"),
+        *await build_firmware(
+            BOARDS[args.kind], [*peripherals.devices, *_drivers(config)], folder / "firmware", _has_actions(config)
+        ),
         (config_file, "/config.json"),
         *_more_files(args.put),
     ]
@@ -165,9 +174,17 @@ def _config(path: Path | None, broker: str | None, kind: str) -> dict[str, Any]:
 
 def _drivers(config: dict[str, Any]) -> list[str]:
     """Return the drivers that the configuration names itself; those of the board file come with what hangs there."""
+    return [device["driver"] for device in _devices(config) if device.get("driver") in device_names()]
+
+
+def _has_actions(config: dict[str, Any]) -> bool:
+    return any(device.get("actions") for device in _devices(config))
+
+
+def _devices(config: dict[str, Any]) -> list[dict[str, Any]]:
     devices = config.get("devices")
     named = devices.values() if isinstance(devices, dict) else ()
-    return [device["driver"] for device in named if isinstance(device, dict) and device.get("driver") in device_names()]
+    return [device for device in named if isinstance(device, dict)]
 
 
 def _more_files(puts: list[str]) -> list[tuple[Path, str]]:
@@ -204,7 +221,15 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=DEVICE@BUS[:0xADDRESS][/PIN]",
-        help=f"what hangs on its wires, and the pin that switches its supply (an air node: {' '.join(USUAL_SENSORS)})",
+        help=f"what hangs on its wires, and the pin that switches its supply (an air node: {' '.join(USUAL_SENSORS)};"
+        f" a meter node: {SENSORS['meter'][0]})",
+    )
+    parser.add_argument(
+        "--pulses",
+        action="append",
+        default=[],
+        metavar="PIN=PER_KWH",
+        help=f"a meter's contact on this pin, so many times a kWh of the town (a meter node: {CONTACTS['meter'][0]})",
     )
     parser.add_argument(
         "--scenario", type=Path, metavar="FILE", help="orders of the control socket, an object a line, each with at_s"

@@ -184,10 +184,14 @@ class AirPeripherals:
                 raise KeyError(word)
             obeyed(facts)
 
+    def measured(self) -> Values:
+        """Return what there is to measure now, each value in its quantity's unit."""
+        return {**self._air(), **self._fixed}
+
     def breathe(self) -> None:
         """Bring the air to the sensors."""
         self._breathed_ms = mono_ms()
-        air = {**self._air(), **self._fixed}
+        air = self.measured()
         for sensor in self._sensors.values():
             sensor.breathe(air)
 

@@ -94,7 +94,18 @@ class Pins:
         """Let a contact between the pin and ground close and open, from now on; an earlier script on it ends."""
         if pin in self._scripts:
             self._scripts[pin].cancel()
-        self._scripts[pin] = asyncio.create_task(self._close_and_open(pin, pulses))
+        self._scripts[pin] = asyncio.create_task(self.close_and_open(pin, pulses))
+
+    async def close_and_open(self, pin: int, pulses: Pulses) -> None:
+        """Let a contact do it; returns when it has."""
+        for _ in range(pulses.times):
+            for _ in range(pulses.bounces):
+                self.drive(pin, 0)
+                self.drive(pin, 1)
+            self.drive(pin, 0)
+            await asyncio.sleep(pulses.low_ms / 1000)
+            self.drive(pin, 1)
+            await asyncio.sleep(pulses.high_ms / 1000)
 
     def do_pin_init(
         self, pin: int, mode: int | None, pull: int | None, keep_pull: bool, value: int | None, hold: bool | None
@@ -153,16 +164,6 @@ class Pins:
             raise OSError(INVALID, "invalid pin")
         least, most = ADC_RANGE_UV[atten]
         return min(max(self._uv.get(pin, 0), least), most)
-
-    async def _close_and_open(self, pin: int, pulses: Pulses) -> None:
-        for _ in range(pulses.times):
-            for _ in range(pulses.bounces):
-                self.drive(pin, 0)
-                self.drive(pin, 1)
-            self.drive(pin, 0)
-            await asyncio.sleep(pulses.low_ms / 1000)
-            self.drive(pin, 1)
-            await asyncio.sleep(pulses.high_ms / 1000)
 
     def _forget(self, pin: int) -> None:
         self._modes.pop(pin, None)
