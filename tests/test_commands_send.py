@@ -98,6 +98,24 @@ def test_of_a_gateway_that_says_nothing_there_is_no_result(answering):
     assert found is None and heard
 
 
+def test_of_a_command_that_has_expired_it_is_still_heard_what_came_of_it(answering):
+    found, heard, _ = answering([[result("a", "done", repeated=True)]], for_s=-90)
+    assert (found["status"], found["repeated"], len(heard)) == ("done", True, 1)
+
+
+def test_who_was_cut_off_asks_again_after_the_expiry(monkeypatch, capsys):
+    letters = []
+
+    async def post(way, letter, now_ms, say):
+        letters.append(letter)
+        return {"id": letter.id, "status": "done", "repeated": True}
+
+    monkeypatch.setattr(send, "asked", post)
+    to = ["--broker", "mqtt://b", "--gateway", "arad/gw-1"]
+    assert main(["command", *to, "--id", "a", "--expires", "1795300600", "status"]) == 0
+    assert [(letter.id, letter.expires_s) for letter in letters] == [("a", 1_795_300_600)]
+
+
 def test_a_broker_that_is_not_there_is_said_at_once(capsys):
     asking = ["command", "--broker", "mqtt://127.0.0.1:1", "--gateway", "arad/gw-1", "status"]
     assert main(asking) == 1
@@ -183,6 +201,10 @@ def test_a_node_is_handed_what_is_in_a_file(tmp_path):
     [
         ("status", "say --broker and --gateway, or --config"),
         ("--broker mqtt://b --gateway gw-1 status", "write CITY/NAME"),
+        ("--broker mqtt://b --gateway a/+ status", "write CITY/NAME"),
+        ("--broker broker.city:8883 --gateway a/b status", "write mqtt://host:port or mqtts://host:port"),
+        ("--broker mqtt://b:99999 --gateway a/b status", "write mqtt://host:port or mqtts://host:port"),
+        ("--broker mqtt://b --cert-file me.pem --gateway a/b status", "--cert-file is used with mqtts:// only"),
         ("--broker mqtt://b --gateway a/b --expires 5 status", "must expire after now"),
         ("--broker mqtt://b --gateway a/b --expires-in 90000 status", "within 24 hours"),
         ("--broker mqtt://b --gateway a/b --id ö status", "id must be text"),

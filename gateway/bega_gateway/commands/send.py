@@ -15,6 +15,7 @@ from bega.clock import Clock, wall_ms
 from bega_gateway.commands.ledger import LONGEST_AHEAD_S
 from bega_gateway.commands.order import Refused, canonical, understand
 from bega_protocols.errors import ConfigError
+from bega_protocols.senml import is_name
 
 if TYPE_CHECKING:
     from bega.mqtt import Session
@@ -31,7 +32,8 @@ EXAMPLES = """examples:
   bega gateway command --config /etc/bega/gateway.toml status
   bega gateway command --config gw.toml --id valve-7 --expires 1795300600 act valve close
 
-The id and the expiry are printed first: whoever was cut off asks again with both, and nothing is done twice.
+The id and the expiry are printed first: whoever was cut off asks again with both, also when it has expired, and hears
+what came of it; nothing is done twice.
 Verbs, results and keys: docs/commands.md. Exit code: 0 done, 1 anything else."""
 
 HEADS = {
@@ -131,7 +133,7 @@ async def asked(way: Way, letter: Letter, now_ms: Clock, say: Callable[[str], ob
     credentials = mqtt.Credentials(way.ca_file, way.cert_file, way.key_file)
     was_there = False
     try:
-        async with asyncio.timeout(letter.expires_s - now_ms() / 1000 + LATE_S):
+        async with asyncio.timeout(max(0.0, letter.expires_s - now_ms() / 1000) + LATE_S):
             while True:
                 try:
                     name = f"command-{secrets.token_hex(4)}"  # not the certificate's: that one may be connected
@@ -186,10 +188,14 @@ async def _answered(session: Session, letter: Letter, now_ms: Clock, say: Callab
 
 
 async def _send(session: Session, letter: Letter, now_ms: Clock) -> None:
-    """Send it again and again: what a gateway had received when its power went is gone."""
+    """Send it again and again: what a gateway had received when its power went is gone.
+
+    One that has expired is sent too, once a connection: nothing is begun for it, and what came of it is said.
+    """
+    await session.publish(letter.topic, letter.payload)
     while now_ms() < 1000 * letter.expires_s:
-        await session.publish(letter.topic, letter.payload)
         await asyncio.sleep(AGAIN_S)
+        await session.publish(letter.topic, letter.payload)
 
 
 async def _heard(session: Session, id_: str, say: Callable[[str], object]) -> dict[str, Any]:
@@ -239,8 +245,11 @@ def _signature(file: Path, signed: bytes) -> str:
 
 def _way(args: argparse.Namespace) -> Way:
     """Return where the gateway is reached: what the command line says goes before what its file says."""
+    from bega_gateway.config.sense import broker_problems
+
     broker, name = args.broker, args.gateway
     files = {key: getattr(args, key) for key in ("ca_file", "cert_file", "key_file")}
+    given = [key for key, file in files.items() if file]
     if args.config:
         from bega_gateway import config as settings
 
@@ -250,7 +259,11 @@ def _way(args: argparse.Namespace) -> Way:
         files = {key: file or getattr(config.uplink, key) for key, file in files.items()}
     if not broker or not name:
         raise ConfigError("say --broker and --gateway, or --config")
-    if name.count("/") != 1 or not all(name.split("/")):
+    if why := next((why for _, why in broker_problems("", broker)), ""):
+        raise ConfigError(f"--broker {broker}: {why}")
+    if given and not broker.startswith("mqtts://"):
+        raise ConfigError(f"--{given[0].replace('_', '-')} is used with mqtts:// only, not with {broker}")
+    if name.count("/") != 1 or not all(map(is_name, name.split("/"))):
         raise ConfigError(f"--gateway {name}: write CITY/NAME, as timisoara/gw-hall")
     return Way(broker, f"city/{name}/", **files)
 
@@ -262,7 +275,8 @@ def _id(args: argparse.Namespace) -> str:
 def _expires_s(args: argparse.Namespace) -> int:
     now_s = wall_ms() // 1000
     expires_s: int = now_s + args.expires_in if args.expires is None else args.expires
-    if not now_s < expires_s <= now_s + LONGEST_AHEAD_S:
+    asks_what_came = args.id and args.expires is not None and 0 < expires_s <= now_s
+    if not asks_what_came and not now_s < expires_s <= now_s + LONGEST_AHEAD_S:
         raise ConfigError("it must expire after now, and within 24 hours")
     return expires_s
 

@@ -103,7 +103,7 @@ def sense_problems(config: Config, stand_ins: Collection[str] = ()) -> Iterator[
         if isinstance(line, ModbusTcpLine) and not is_host(line.host):
             yield f"lines.{name}.host", f"write a name or an address and nothing else, not {shown(line.host)}"
         if isinstance(line, MqttLine):
-            yield from _broker_problems(f"lines.{name}.broker", line.broker)
+            yield from broker_problems(f"lines.{name}.broker", line.broker)
             if not is_within(f"lines.{name}.broker", stand_ins):
                 yield from _credential_problems(f"lines.{name}", [line.broker], line)
     for name, device in config.devices.items():
@@ -124,12 +124,24 @@ def sense_problems(config: Config, stand_ins: Collection[str] = ()) -> Iterator[
         yield from _home_assistant_problems(config, config.home_assistant, stand_ins)
 
 
+def broker_problems(place: str, address: str) -> Iterator[Problem]:
+    """What is wrong with a broker's address."""
+    scheme, _, rest = address.partition("://")
+    if scheme not in ("mqtt", "mqtts") or not (is_address(rest) or is_address(f"{rest}:1")):
+        why = f"write mqtt://host:port or mqtts://host:port, not {shown(address)}"
+        if scheme in ("mqtt", "mqtts") and "@" in rest:
+            why = "write mqtt://host:port: a gateway shows a certificate (cert_file), it has no name and password"
+            if place.startswith("home_assistant."):
+                why = "write mqtt://host:port; name and password go into user and password_file"
+        yield place, why
+
+
 def _uplink_problems(config: Config, stand_ins: Collection[str]) -> Iterator[Problem]:
     brokers = config.uplink.brokers
     if not brokers:
         yield "uplink.brokers", "name at least one broker"
     for index, broker in enumerate(brokers):
-        yield from _broker_problems(f"uplink.brokers[{index}]", broker)
+        yield from broker_problems(f"uplink.brokers[{index}]", broker)
         if broker in brokers[:index]:
             yield f"uplink.brokers[{index}]", f"{shown(broker)} is in the list already"
     if not is_within("uplink.brokers", stand_ins):
@@ -139,7 +151,7 @@ def _uplink_problems(config: Config, stand_ins: Collection[str]) -> Iterator[Pro
 def _home_assistant_problems(config: Config, table: HomeAssistant, stand_ins: Collection[str]) -> Iterator[Problem]:
     place = "home_assistant.broker"
     if table.broker is not None and not is_within(place, stand_ins):
-        yield from _broker_problems(place, table.broker)
+        yield from broker_problems(place, table.broker)
         yield from _credential_problems("home_assistant", [table.broker], table)
     yield from home_assistant.problems(table)
     for index, name in enumerate(table.devices):
@@ -211,17 +223,6 @@ def _upstream(config: Config, name: str) -> set[str]:
                 found.add(given)
                 pending.append(given)
     return found
-
-
-def _broker_problems(place: str, address: str) -> Iterator[Problem]:
-    scheme, _, rest = address.partition("://")
-    if scheme not in ("mqtt", "mqtts") or not (is_address(rest) or is_address(f"{rest}:1")):
-        why = f"write mqtt://host:port or mqtts://host:port, not {shown(address)}"
-        if scheme in ("mqtt", "mqtts") and "@" in rest:
-            why = "write mqtt://host:port: a gateway shows a certificate (cert_file), it has no name and password"
-            if place.startswith("home_assistant."):
-                why = "write mqtt://host:port; name and password go into user and password_file"
-        yield place, why
 
 
 def _credential_problems(place: str, brokers: list[str], table: Uplink | MqttLine | HomeAssistant) -> Iterator[Problem]:
