@@ -1,6 +1,7 @@
 """The technician's page in a real browser: on a phone and a laptop, by keyboard, by axe, and against strangers."""
 
 import asyncio
+import html
 import json
 import os
 import re
@@ -24,10 +25,12 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from bega.outbox.spool import Spool
 from bega.web import bind, serve
+from bega_gateway import node_status
 from bega_gateway.build import Clocks, Ground
 from bega_gateway.config import Page as PageTable
 from bega_gateway.config import examine
 from bega_gateway.doctor.finding import PORT, Finding
+from bega_gateway.doctor.nodes import of_node
 from bega_gateway.edge.derive import ThresholdAlarm
 from bega_gateway.health import Health, Watched
 from bega_gateway.lines.node_said import Nodes
@@ -166,6 +169,7 @@ class Corner:
             clocks = Clocks(lambda: self.wall_ms, lambda: self.mono_ms)
             self.recorder = Recorder(self.config, 1, spool, None)
             health = Health(clocks.mono_ms)
+            self.nodes = Nodes(clocks.mono_ms)
             self.stations = [Station(name, Pms5003({}, b""), 1.0, self._deliver(name)) for name in self.config.devices]
             for station in self.stations:
                 line = self.config.devices[station.name].line
@@ -175,7 +179,7 @@ class Corner:
             self.alarms = {name: ThresholdAlarm(table) for name, table in self.config.edge.get("alarms", {}).items()}
             publisher = SimpleNamespace(connected_to="mqtt://127.0.0.1:1", acknowledged=0)
             seen = Seen(
-                Ground(clocks, 1, spool, None, self.recorder, health, Nodes(clocks.mono_ms)),
+                Ground(clocks, 1, spool, None, self.recorder, health, self.nodes),
                 publisher,
                 config=lambda: self.config,
                 stations=lambda: [(self.config.devices[each.name].line, each) for each in self.stations],
@@ -710,6 +714,31 @@ def test_a_node_that_names_its_devices_as_markup_is_shown_in_words(browser, tmp_
             page.get_by_role("link", name="node-1/" + EVIL).click()
             assert page.get_by_role("heading", level=1).inner_text() == "node-1/" + EVIL
             assert page.locator("img").count() == 0 and page.locator(".plot").count() == 1
+
+
+def test_what_a_node_says_is_on_its_card_and_among_what_is_wrong(tmp_path):
+    with Corner(tmp_path) as corner:
+        corner.say("bme280", Reading("temperature", 21), source="node-1")
+        assert "one of our nodes" in ask(corner, "/lines/nodes")[2]
+        sensors = {"bme280": {"state": "ok"}, "pms": {"state": "fault", "why": "silent", "cut": 2}}
+        said = {"firmware": "0.1.0", "boot": 7, "up_s": 7200, "devices": sensors, "last_error": EVIL}
+        corner.do(asyncio.to_thread(corner.nodes.take, "node-1", said, str))
+        overview = html.unescape(ask(corner)[2])
+        assert "sensor pms of the node node-1 is fault (silent)" in overview and "This stops readings now" in overview
+        line = html.unescape(ask(corner, "/lines/nodes")[2])
+        assert "our node: firmware 0.1.0, 1 of 2 sensors well, up for 2 h" in line
+        assert line.count("says its node") == 1 and "node-1/pms" in line, "it has given no record, and is shown"
+        card = ask(corner, "/devices/node-1")[2]
+        assert "<dt>Sensor pms</dt><dd>fault (silent), 2 times switched off and on</dd>" in card
+        assert EVIL not in card and EVIL in html.unescape(card)
+        assert "fault (silent)" in ask(corner, "/devices/node-1/pms")[2]
+        corner.found = list(of_node("node-1", node_status.of(corner.nodes, "node-1", corner.mono_ms)))
+        cookie, token = cookie_and_token(corner, "/")
+        ask(corner, "/examine", {"token": token}, cookie)
+        assert ask(corner)[2].count("sensor pms of the node") == 1, "the examination has said it"
+        corner.do(asyncio.to_thread(corner.nodes.take, "node-1", {"safe": "10 power-ons", "up_s": 5}, str))
+        overview = ask(corner)[2]
+        assert "is in safe mode" in overview and '<span class="state safe mode">safe mode</span>' in overview
 
 
 def test_households_are_shown_after_a_login_only_and_said(tmp_path, browser):

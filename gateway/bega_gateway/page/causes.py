@@ -6,13 +6,14 @@ One cause is said once: who is silent is left out where a port that is gone, or 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bega_gateway import status
+from bega_gateway import node_status, status
 from bega_gateway.doctor.finding import Finding, in_order
 from bega_gateway.doctor.machine import of_spool
+from bega_gateway.doctor.nodes import of_node
 from bega_gateway.page import words, wrong
 from bega_gateway.page.view import Seen, View, address, how
 from bega_protocols.errors import ConfigError
@@ -95,7 +96,23 @@ class Causes:
             spool.failing, spool.waiting, is_connected, is_new, spool.depth, ground.clocks.wall_ms()
         )
         stored = () if spool.failing else of_spool(status.of_spool(spool), Path(config.gateway.state_dir))
-        return in_order([*ports, *stored, *(each for each in (*known, *silent) if not self._is_explained(each, ports))])
+        return in_order(
+            [
+                *ports,
+                *stored,
+                *self._of_nodes(now_ms),
+                *(each for each in (*known, *silent) if not self._is_explained(each, ports)),
+            ]
+        )
+
+    def _of_nodes(self, now_ms: int) -> Iterator[Finding]:
+        """Yield what nodes that are heard say is wrong with them, but what the last examination has said already."""
+        lately = self._lately()
+        told = {(each.cause, each.what) for each in lately.found} if lately else set()
+        for who in self._view.watched():
+            node = node_status.of(self._seen.ground.nodes, who.name, now_ms) if who.kind == "node" else None
+            if node and not who.silent:
+                yield from (each for each in of_node(who.name, node) if (each.cause, each.what) not in told)
 
     def _is_explained(self, finding: Finding, ports: Iterable[Finding]) -> bool:
         """Return whether something closer is said of the same thing."""

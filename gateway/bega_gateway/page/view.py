@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from bega_gateway import config as settings
+from bega_gateway import node_status
 from bega_gateway.doctor.finding import Finding
 from bega_gateway.doctor.look import Look
 from bega_gateway.doctor.ports import of_ports
 from bega_gateway.edge.tables import Band
 from bega_gateway.health import NODE_SILENCE_S, quiet_after_s
 from bega_gateway.lines.station import PERSONAL
+from bega_gateway.node_status import OfNode
 from bega_gateway.page import words
 from bega_gateway.page.recent import Device, Recent
 
@@ -228,7 +230,8 @@ class View:
         if label := config.label_of(source, name):
             found.append(("Stands at", label))
         if node := config.nodes.get(source):
-            return [*found, ("Node", source), ("Line", f"{node.line}: {how(config.lines[node.line])}")]
+            found += [("Node", source), ("Line", f"{node.line}: {how(config.lines[node.line])}")]
+            return found + self._said_of(source, name)
         table = config.devices.get(name)
         if table is None:
             return [*found, ("Computed", "by this gateway, from what others say")]
@@ -245,6 +248,20 @@ class View:
                 attributes = getattr(station.driver, "attributes", {})
                 found += [(str(key).replace("_", " "), str(value)) for key, value in list(attributes.items())[:20]]
         return found
+
+    def _said_of(self, node: str, device: str) -> list[tuple[str, str]]:
+        """Return what a node says of itself, or of one of its sensors."""
+        said = self._node(node)
+        if said is None:
+            return [] if device else [("Says of itself", "nothing yet; it does at its next connect")]
+        if not device:
+            return list(node_status.facts(said))
+        sensor = said.said.devices.get(device)
+        return [("Its node says", node_status.in_words(sensor))] if sensor else []
+
+    def _node(self, name: str) -> OfNode | None:
+        ground = self._seen.ground
+        return node_status.of(ground.nodes, name, ground.clocks.mono_ms())
 
     def _station_row(self, station: Station) -> DeviceRow:
         own = self._seen.config().gateway.name
@@ -270,13 +287,17 @@ class View:
             if (who.line, who.kind) != (line, "node") or not self.is_shown((who.name, "")):
                 continue
             spoken = [device for device in self._recent.devices() if device[0] == who.name]
-            yield self._node_row(who)
-            for device in spoken:
+            node = self._node(who.name)
+            yield self._node_row(who, node)
+            said = [(who.name, name) for name in node.said.devices] if node else []
+            for device in dict.fromkeys(spoken + said):
                 yield self._recorded_row(device, f"{device[0]}/{device[1]}")
 
-    def _node_row(self, who: Watched) -> DeviceRow:
+    def _node_row(self, who: Watched, node: OfNode | None) -> DeviceRow:
         row = self._row((who.name, ""), who.name, who.heard_mono_ms(), 1000 * who.quiet_after_s)
-        row.counted = "one of our nodes: it asks its devices itself"
+        row.counted = f"our node: {node_status.line(node)}" if node else "one of our nodes: it asks its devices itself"
+        if node and row.kind != "silent" and any(node.said.faults()):
+            row.quality = "safe mode" if node.said.safe else "fault"
         return row
 
     def _node_quiet_s(self, node: str) -> float:
@@ -295,6 +316,10 @@ class View:
             row.words = f"silent for {words.lasting(age_ms)}" if is_silent else f"{words.lasting(age_ms)} ago"
             row.kind = "silent" if is_silent else "heard"
             row.quality = "" if is_silent else row.quality
+        node = self._node(device[0]) if device[0] in self._seen.config().nodes else None
+        sensor = node.said.devices.get(device[1]) if node else None
+        if sensor and sensor.is_faulty:
+            row.words, row.kind, row.quality = f"{node_status.state(sensor)}, says its node", "silent", ""
         return row
 
     def _row(self, device: Device, name: str, heard_ms: int | None, quiet_after_ms: float) -> DeviceRow:
