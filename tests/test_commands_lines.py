@@ -15,6 +15,7 @@ from bega.notify import Notifier
 from bega.outbox.publish import Publisher
 from bega.outbox.spool import Spool
 from bega_gateway import app
+from bega_gateway.commands import acts as acts_of_gateway
 from bega_gateway.commands.acts import Acts
 from bega_gateway.commands.order import Refused, understand
 from bega_gateway.config import examine, load
@@ -265,6 +266,23 @@ def test_an_action_on_the_device_of_a_node_is_handed_to_the_node(mosquitto, valu
                     acts.prepare(ordered("act", device=other, action="recalibrate"))
 
     asyncio.run(scene())
+
+
+def test_a_light_that_is_told_to_blink_while_it_blinks_is_left_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(acts_of_gateway, "HALF_BLINK_S", 0.02)
+    light = tmp_path / "brightness"
+    light.write_text("0\n")
+    acts = Acts(OneNode(None), str(tmp_path), lambda: 1000 * NOW_S)
+
+    async def scene():
+        first = asyncio.create_task(acts.prepare(ordered("blink", for_s=1))())
+        while light.read_text() != "1":  # noqa: ASYNC110 - a file sets no event
+            await asyncio.sleep(0)
+        second = acts.prepare(ordered("blink", for_s=2))()
+        return [ended.done for ended in await asyncio.gather(first, second)]
+
+    assert asyncio.run(scene()) == [Done(True), Done(True)]
+    assert light.read_text() == "0\n"
 
 
 def test_what_is_longer_than_a_node_can_take_is_refused_and_not_sent():

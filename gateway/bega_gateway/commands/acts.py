@@ -51,7 +51,7 @@ class Acts:
 
     def __init__(self, gateway: Gateway, led: str | None, wall_ms: Clock) -> None:
         self._gateway = gateway
-        self._led = led
+        self._light = None if led is None else _Light(led)
         self._wall_ms = wall_ms
         self._verbs: Mapping[type[orders.Verb], Callable[[Order, Any], Work]] = {
             orders.Read: self._read,
@@ -119,9 +119,9 @@ class Acts:
     def _blink(self, order: Order, keys: orders.Blink) -> Work:
         if keys.node is not None:
             return self._of_node(order, keys.node, "blink", {"for_s": keys.for_s})
-        if self._led is None:
+        if self._light is None:
             raise Refused("this gateway has no light: commands.led is not set")
-        return partial(_blinked, Path(self._led), keys.for_s)
+        return partial(self._light.blink, keys.for_s)
 
     def _restart_line(self, order: Order, keys: orders.RestartLine) -> Work:
         if self._gateway.line(keys.line) is None:
@@ -195,16 +195,27 @@ def _relayed(result: dict[str, Any]) -> Ended:
     return Ended(Done(result.get("done") is True, reason if isinstance(reason, str) else ""), facts)
 
 
-async def _blinked(led: Path, for_s: int) -> Ended:
-    brightness = led / "brightness"
-    try:
-        before = brightness.read_text()
+class _Light:
+    """A light of the gateway. Who asks while it blinks must not take for its state what it shows just then."""
+
+    def __init__(self, led: str) -> None:
+        self._brightness = Path(led) / "brightness"
+        self._before = ""
+        self._blinking = 0  # commands that are at it
+
+    async def blink(self, for_s: int) -> Ended:
         try:
-            for turn in range(round(for_s / HALF_BLINK_S)):
-                brightness.write_text("0" if turn % 2 else "1")
-                await asyncio.sleep(HALF_BLINK_S)
-        finally:
-            brightness.write_text(before)
-    except OSError as error:
-        return Ended(Done(False, f"the light cannot be switched ({error.strerror})"))
-    return Ended(Done(True))
+            if not self._blinking:
+                self._before = self._brightness.read_text()
+            self._blinking += 1
+            try:
+                for turn in range(round(for_s / HALF_BLINK_S)):
+                    self._brightness.write_text("0" if turn % 2 else "1")
+                    await asyncio.sleep(HALF_BLINK_S)
+            finally:
+                self._blinking -= 1
+                if not self._blinking:
+                    self._brightness.write_text(self._before)
+        except OSError as error:
+            return Ended(Done(False, f"the light cannot be switched ({error.strerror})"))
+        return Ended(Done(True))
