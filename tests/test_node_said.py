@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
+import os
 import signal
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -22,8 +24,10 @@ from bega_gateway.metrics import _of_nodes, text
 from bega_gateway.node_status import OfNode
 from bega_gateway.status import OfDevice, OfUplink, Status, asked, troubles
 from bega_gateway.status import text as screen
+from tests.node_park import MICROPYTHON
 from tests.test_metrics import parsed
 
+ROOT = Path(__file__).resolve().parents[1]
 DAY_MS = 86_400_000
 HOUR_S = 3600
 # As docs/firmware.md prints it.
@@ -294,6 +298,18 @@ def test_nodes_are_measured_and_those_of_households_have_no_name():
 
 
 # ------------------------------------------------------------------ on their way
+
+
+def test_a_node_says_its_status_each_hour_and_when_it_changes():
+    """A gateway that was begun anew, beside a broker that was not, would know nothing of its nodes for weeks."""
+    environment = {"MICROPYPATH": f"{ROOT}/firmware/node:{ROOT}/protocols:.frozen"}
+    command = [os.environ.get("BEGA_MICROPYTHON", MICROPYTHON), ROOT / "tests/micropython/link_status.py"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+    assert told.stdout.splitlines() == [
+        "[2000, 3602000, 7202000]",
+        "[7203000]",
+        "[7234000, 7264000]",
+    ], told.stderr
 
 
 def test_what_a_line_takes_is_kept_and_what_was_dropped_is_counted_once():

@@ -27,6 +27,7 @@ from bega_protocols.timekeeping import read_time
 WINDOW = 20  # records on their way
 RESEND_MS = 15000  # without an acknowledgement of the oldest, all of the window goes again
 STATUS_MS = 30000  # and so long without one, the status goes again: the gateway may have lost its heads
+TELL_MS = 3600000  # and whatever comes: a gateway that was begun anew knows nothing of us
 TURN_MS = 1000
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 1000, 60000
 ROWS_AT_MOST = 50  # of `holds` and of `dropped` in one status; the rest follows when these are acknowledged
@@ -142,12 +143,13 @@ class Link:
             held = self._window.next()
 
     async def _send_status(self):
-        """Send the status if it is due: after connect, on a change, or when the oldest record does not move on."""
+        """Send the status if it is due: after connect, on a change, each hour, or when the oldest record is stuck."""
         ring = self._store.ring
         now_ms = self._mono()
         dropped = ring.dropped()
         stuck = now_ms - max(self._moved_ms, self._status_ms) >= STATUS_MS and ring.held_count() > 0
-        if not (self._status_due or stuck or dropped != self._dropped):
+        old = now_ms - self._status_ms >= TELL_MS
+        if not (self._status_due or old or stuck or dropped != self._dropped):
             return
         self._status_due = False
         self._status_ms = now_ms

@@ -78,7 +78,7 @@ class Ring:
         """Read what `storage` holds; keep at most `segments` of about `segment_bytes`, and one more while it turns."""
         self.damaged = 0  # places on flash where something unreadable began
         self._storage = storage
-        self._segments = max(2, segments)
+        self.most_segments = max(2, segments)
         self._segment_bytes = segment_bytes
         self._runs = bytearray()  # rows of _ROW: what each segment holds, oldest first
         self._drops: list[Range] = []
@@ -345,7 +345,7 @@ class Ring:
         self._last += 1
         self._size = 0
         self._shapes = {}
-        while self._last - self._first >= self._segments:
+        while self._last - self._first >= self.most_segments:
             self._drops = _merged(self._drops + self._held_in(self._first))[-DECLARED_AT_MOST:]
             self._remove_first()
 
