@@ -18,7 +18,7 @@ LOOK_AT = {
     "silent": "check its plug and its supply (many want 5 V, not 3.3)",
     "damaged": "check its wires, screen and ground; is it the sensor that the node's configuration names?",
     "stuck": "it repeats itself, or sees nothing: clean it, see that air reaches it; else replace it",
-    "lost": "read the total off the meter and give it to the node: set_total in docs/meter-node.md",
+    "lost": "read the total off the meter and give it to the node (set_total)",
 }
 RESTART = "bega gateway command restart_node {}"
 CONFIGURE = "bega gateway command configure_node {} FILE"
