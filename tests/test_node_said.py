@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,8 @@ from bega_gateway.metrics import _of_nodes, text
 from bega_gateway.node_status import OfNode
 from bega_gateway.status import OfDevice, OfUplink, Status, asked, troubles
 from bega_gateway.status import text as screen
-from tests.node_park import MICROPYTHON
+from tests.node_park import MICROPYTHON, NodeProcess
+from tests.node_park import NODE as BOARD
 from tests.test_metrics import parsed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,15 +94,13 @@ def causes(node: OfNode) -> list[str]:
 
 # ------------------------------------------------------------------ reading
 
-ANY = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("\ud800\x1b[2J"),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=6,
-)
+PLAIN = st.sampled_from([None, True, 0, 7, -1, 2**60, 1.5, "", "ok", "silent", "\ud800\x1b[2J", "x" * 999])
+ROWS = st.dictionaries(st.sampled_from(["state", "why", "held", "segments", "most", "cut"]), PLAIN, max_size=3)
+ANY = PLAIN | ROWS | st.lists(PLAIN, max_size=2) | st.dictionaries(st.sampled_from(["pms", "\n", ""]), ROWS | PLAIN)
 KEYS = st.sampled_from([*WELL, "safe"])
 
 
-@given(status=st.dictionaries(KEYS, ANY) | st.dictionaries(KEYS, st.dictionaries(st.text(max_size=4), ANY)))
+@given(status=st.dictionaries(KEYS, ANY))
 def test_no_status_breaks_anything_and_what_is_kept_can_be_printed(status):
     node = told(having(**status), status)
     whole = msgspec.json.encode(node)
@@ -370,3 +370,45 @@ def test_a_gateway_tells_what_its_node_said_and_still_does_after_a_reload(make_g
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MICROPYTHON.exists() and "BEGA_MICROPYTHON" not in os.environ, reason="no MicroPython here")
+def test_a_real_node_with_a_silent_sensor_is_told_and_starts_anew_when_it_is_asked_to(
+    make_gateway, mosquitto, tmp_path, eventually
+):
+    state = tmp_path / "gateway"
+    gateway = make_gateway(
+        CONFIGURATION.format(state=state, broker=mosquitto.url).replace("air-1", BOARD) + "[commands]"
+    )
+    gateway.start()
+    board = NodeProcess(tmp_path, mosquitto.port, devices={"sht": {"every_s": 0.5}, "pms": {"every_s": 1}})
+
+    def found() -> list[str]:
+        return [finding.cause for finding in of_nodes(asked(state))]
+
+    try:
+        board.start()
+        eventually(lambda: asked(state).devices[0].node, "it has said how it is")
+        well = asked(state).devices[0].node
+        assert set(well.said.devices) == {"pms", "sht"} and well.said.firmware and found() == []
+        board.order(faults={"sht": ["silent"]})
+        eventually(lambda: found() == ["sensor silent"], "its sensor is told")
+        command = [
+            sys.executable,
+            "-m",
+            "bega",
+            "gateway",
+            "command",
+            "--config",
+            gateway.config,
+            "restart_node",
+            BOARD,
+        ]
+        assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == "done\n"
+        eventually(lambda: asked(state).devices[0].node.started == 1, "it has started anew")
+        anew = asked(state).devices[0].node.said
+        assert anew.boot > well.said.boot and anew.start == "reset" and anew.ring.held >= 0
+        assert "node failed" not in found(), "it was asked to"
+    finally:
+        board.stop()
