@@ -94,6 +94,26 @@ class GatewayDouble:
             self.publish("ack", json.dumps([[record.boot, self.heads.get(record.boot, 0)]]).encode())
 
 
+class Commander(GatewayDouble):
+    """A gateway that hands commands to its node, and keeps what comes back."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.results: list[dict[str, Any]] = []
+        self._client.message_callback_add(f"node/{NODE}/result", self._take_result)
+        self._client.subscribe(f"node/{NODE}/result", 1)
+
+    def command(self, verb: str, id_: str, **keys: Any) -> None:
+        asked = {"id": id_, "expires": int(time.time()) + 60, **keys}
+        self.publish(f"cmd/{verb}", json.dumps(asked).encode())
+
+    def result(self, id_: str) -> dict[str, Any] | None:
+        return next((result for result in self.results if result["id"] == id_), None)
+
+    def _take_result(self, client: object, userdata: object, message: Any) -> None:
+        self.results.append(json.loads(message.payload))
+
+
 class NodeProcess:
     """`bega sim board`, as anyone starts it."""
 

@@ -299,7 +299,8 @@ def test_failing_sensors_are_reported_and_nothing_is_made_up(make_node, gateway,
 
 
 def states(gateway: GatewayDouble) -> dict[str, str]:
-    return {name: device["state"] for name, device in gateway.statuses[-1]["devices"].items()}
+    """Return what each device is, or was when it became a fault."""
+    return {name: device.get("why", device["state"]) for name, device in gateway.statuses[-1]["devices"].items()}
 
 
 def test_link_over_mutual_tls(tmp_path, eventually):

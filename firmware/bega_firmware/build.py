@@ -18,7 +18,7 @@ from bega import __version__
 from bega.devices import profile_names
 from bega_firmware.board import VFS_START, Board, board_names, read_board
 from bega_firmware.bytecode import VERSION, compile_source, compiler_version
-from bega_firmware.contents import PROFILES, STARTED_BY_NAME, WAYS, node_devices, sources
+from bega_firmware.contents import ACTS, PROFILES, STARTED_BY_NAME, WAYS, node_devices, sources
 from bega_firmware.earlier import key_of, made_before
 from bega_firmware.image import make_image
 from bega_firmware.lean import Lean, lean
@@ -61,6 +61,9 @@ def add_to(verbs: Any) -> None:
         "--way", action="append", choices=WAYS, help="a way out that it may be configured for (default: all of them)"
     )
     parser.add_argument(
+        "--actions", action="store_true", help="drivers' actions too: calibration, self test (1 kB of heap and more)"
+    )
+    parser.add_argument(
         "--micropython-lib", type=Path, metavar="DIR", help="a copy of micropython-lib, to take its packages from"
     )
     parser.add_argument(
@@ -78,12 +81,13 @@ def run(args: argparse.Namespace) -> int:
     board, devices, ways = read_board(args.board), args.device or node_devices(), args.way or WAYS
 
     def make(place: Path) -> None:
-        write(build(board, devices, ways, args.micropython_lib, progress), place)
+        write(build(board, devices, ways, args.micropython_lib, progress, actions=args.actions), place)
 
     if args.reuse is None or args.micropython_lib is not None:
         make(folder)
     else:
-        made = made_before(args.reuse, key_of(board.key, devices, ways, compiler_version()), make)
+        parts = [*ways, ACTS] if args.actions else ways
+        made = made_before(args.reuse, key_of(board.key, devices, parts, compiler_version()), make)
         clear(folder)
         shutil.copytree(made, folder, dirs_exist_ok=True)
     facts = json.loads((folder / LIST).read_text(encoding="utf-8"))
@@ -97,17 +101,20 @@ def build(
     ways: Collection[str] = WAYS,
     micropython_lib: Path | None = None,
     progress: Progress | None = None,
+    *,
+    actions: bool = False,
 ) -> Built:
     """Return the file system of a node on `board` with drivers for `devices` and these ways out.
 
-    micropython_lib: a copy of it, to take along what our manifest names. Raises ConfigError.
+    micropython_lib: a copy of it, to take along what our manifest names; actions: those of the drivers come along.
+    Raises ConfigError.
     """
     problems = wiring_problems(board)
     if problems:
         raise ConfigError("\n".join([f"{board.path}:", *problems]))
     devices = sorted(set(devices))
     theirs = library_files(micropython_lib) if micropython_lib is not None else {}
-    found = {source.target: source.path for source in sources(board, devices, ways)} | theirs
+    found = {source.target: source.path for source in sources(board, devices, ways, actions)} | theirs
     contents = frozen_profiles() if set(devices) & set(DEVICES_WITH_PROFILES) else {}
     made = lean({target: path.read_text(encoding="utf-8") for target, path in found.items()}, theirs, contents)
     for done, target in enumerate(sorted(made.texts)):

@@ -14,6 +14,7 @@ from bega_protocols.errors import ConfigError
 
 WAYS = ("broker", "uplink", "beacon")  # out of a node, each a module of firmware/node (WAYS in its config.py)
 COUNTER = "pulses"  # the kind of bus that needs the module of this name, and the word for a driver on it
+ACTS = "acts"  # the module by which drivers' actions are done; without it the build leaves these out too
 PROTOCOLS = "bega_protocols"
 STARTED_BY_NAME = "main.py"  # MicroPython runs this file after a reset, and only as source
 PROFILES = "/lib/profiles"
@@ -42,10 +43,11 @@ def node_wires() -> set[str]:
     raise ConfigError("firmware/node/wires.py has no KINDS")
 
 
-def sources(board: Board, devices: list[str], ways: Collection[str] = WAYS) -> list[Source]:
+def sources(board: Board, devices: list[str], ways: Collection[str] = WAYS, actions: bool = False) -> list[Source]:
     """Return the Python files of a node on `board` with drivers for `devices`, sorted by their place on it.
 
-    ways: those out of the node that it can be configured for. Raises ConfigError if a device is none for a node.
+    ways: those out of the node that it can be configured for; actions: whether its devices can be told what their
+    drivers' actions do. Raises ConfigError if a device is none for a node.
     """
     unknown = sorted(set(devices) - set(node_devices()))
     if unknown:
@@ -53,6 +55,8 @@ def sources(board: Board, devices: list[str], ways: Collection[str] = WAYS) -> l
     left_out = set(WAYS) - set(ways)
     if not any(bus.get("kind") == COUNTER for bus in board.buses.values()):
         left_out.add(COUNTER)
+    if not actions:
+        left_out.add(ACTS)
     found = {f"/{path.name}": path for path in firmware_folder("node").glob("*.py") if path.stem not in left_out}
     found["/board.py"] = board.path
     wanted = [f"{PROTOCOLS}.devices.{device}.driver" for device in devices]

@@ -13,7 +13,7 @@ from commands import Commands
 from flash import Segments, begin_boot
 from health import Health
 from link import Link
-from sensor import Sensor
+from sensors import introduce, make_sensor
 from starts import FOLDER, VERSION, WORKS_MS
 from store import Store
 from wires import Buses
@@ -24,12 +24,14 @@ from bega_protocols.timekeeping import Clock, Monotonic, Patience
 
 SEGMENT_BYTES = 4096
 DAY_S = 86400
-COLLECT_BYTES = 4096  # allocated, and the heap is swept: one that first fills up is torn; 16384 took 4 kB more to run in
+# Allocated, and the heap is swept: one that first fills up is torn; 16384 took 4 kB more to run in.
+COLLECT_BYTES = 4096
 STORE_LIMIT_MS = 60000
 LINK_LIMIT_MS = 180000
 TELL_EVERY_MS = 3600000
 OPEN_FIRST_MS = 5000
 LAST_RESORT_MS = 3600000
+SUPPLIED_MS = 1000  # from power to the first answer of the slowest sensor (SCD41)
 GOOD_BYE_MS = 2000  # for the result of a command, before the restart that it asked for
 
 
@@ -84,6 +86,7 @@ class Node:
         )
         self._sensors = self._make_sensors()
         verbs = {"restart": self._restart, "config": self._take_configuration, "set_total": self._set_total}
+        verbs.update(self._more_verbs())
         self._commands = Commands(FOLDER, self._now_ms, verbs, lambda: self._link.wake())
         way = __import__(config["way"]).Way(config)
         self._link = Link(way, self._store, self._patience, self.mono, self.report, self._commands, choice.confirm)
@@ -203,28 +206,39 @@ class Node:
 
         return set_total(self._sensors, asked)
 
+    def _more_verbs(self):
+        """Return those that the configuration makes room for."""
+        verbs = {}
+        if self._config["led_pin"] is not None:
+            verbs["blink"] = self._blink
+        if any(device["actions"] for device in self._config["devices"]):
+            try:
+                import acts
+            except ImportError:
+                raise ConfigError("this firmware was built without actions")
+            verbs.update(acts.verbs(self._config["devices"], self._sensors, self._now_ms))
+        return verbs
+
+    def _blink(self, asked):
+        from blink import blink
+
+        return blink(self._config["led_pin"], asked)
+
     def _make_sensors(self):
         buses = Buses(board.BUSES)
-        sensors = []
+        supplies, sensors = {}, {}
         for device in self._config["devices"]:
             if device["driver"] == "pulses":
-                sensors.append(self._make_pulses(device))
+                sensors[device["name"]] = self._make_pulses(device)
                 continue
-            driver = load_driver(device["driver"], device["settings"])
-            gc.collect()  # or what the next one keeps lies behind what this one's loading left: holes for ever
-            sensors.append(
-                Sensor(
-                    device["name"],
-                    driver,
-                    buses.bus(device["bus"], driver.line),
-                    device["every_ms"],
-                    self.mono,
-                    self._store.take,
-                    lambda: self._link.say_status(),
-                )
+            sensors[device["name"]] = make_sensor(
+                device, buses, supplies, self.mono, self._store.take, lambda: self._link.say_status()
             )
-        return sensors
-
+            gc.collect()  # or what the next one keeps lies behind what this one's loading left: holes for ever
+        introduce(self._config["devices"], sensors)
+        if supplies and self._config["battery"]:
+            time.sleep_ms(SUPPLIED_MS)
+        return [sensors[name] for name in sorted(sensors)]
 
     def _make_pulses(self, device):
         from pulses import Pulses  # only here: most nodes have none
@@ -233,15 +247,6 @@ class Node:
             raise ConfigError("devices.%s: nobody counts while the node sleeps" % device["name"])
         wiring = board.BUSES[device["bus"]]
         return Pulses(device, wiring, FOLDER, self._boot, self.mono, self._store.take, lambda: self._link.say_status())
-
-
-def load_driver(name, settings):
-    """Return the driver of the device folder `name`; raises ConfigError if there is none or it refuses its settings."""
-    try:
-        module = __import__("bega_protocols.devices." + name + ".driver", None, None, ("Driver",))
-    except ImportError:
-        raise ConfigError("there is no device %s in this firmware" % name)
-    return module.Driver(settings)
 
 
 def make_path(folder, name):

@@ -58,8 +58,8 @@ class Choice:
         if self._path == TRIAL:
             os.rename(TRIAL, OWN)
             self._path = OWN
-        if self._path == OWN and _content(OWN) != _content(GOOD):
-            put(GOOD, _content(OWN))
+        if self._path == OWN and content(OWN) != content(GOOD):
+            put(GOOD, content(OWN))
         self._is_confirmed = True
 
 
@@ -84,6 +84,15 @@ def put(path, content):
     os.rename(path + "~", path)
 
 
+def content(path):
+    """Return what is in a file, b"" if it is not there."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
 def _read(path, board):
     """Return the configuration at `path`, checked. The code that checks takes 4 kB of heap: it is loaded for this."""
     from config import read_config
@@ -99,14 +108,6 @@ def _last_good(board, wrong):
         return _read(GOOD, board)
     except ConfigError:
         raise wrong
-
-
-def _content(path):
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
 
 
 def _is_there(path):

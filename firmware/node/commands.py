@@ -1,9 +1,10 @@
 """What the gateway asks of the node: each command once, by its id, and none that has expired.
 
 `node/<node>/cmd/<verb>` brings {"id": ..., "expires": Unix seconds, ...};
-{"id": ..., "done": true} goes back, or "done": false with a reason. What was
-done is on flash before it is begun, so that a repetition, also after a
-restart, gets its first result and no second doing.
+{"id": ..., "done": true} goes back, or "done": false with a reason, and
+what else there is to say. What was done is on flash before it is begun, so
+that a repetition, also after a restart, gets its first result and no second
+doing.
 """
 
 import asyncio
@@ -17,7 +18,10 @@ UNKNOWN_OUTCOME = "begun before a restart: look whether it was done"
 
 
 class Commands:
-    """verbs: {verb: function(asked)}; it returns None when done, or why not, or an awaitable of one of these."""
+    """verbs: {verb: function(asked)}; it returns None when done, or why not, or an awaitable of one of these.
+
+    Or it returns a table of what came of it, with a `reason` if that was not what was asked for.
+    """
 
     def __init__(self, folder, now_ms, verbs, say):
         """now_ms() is Unix time, None while it is not known; say() is called when there is a result to send."""
@@ -26,7 +30,7 @@ class Commands:
         self._now_ms = now_ms
         self._verbs = verbs
         self._say = say
-        self._known = _read(self._path)  # [id, done, reason], oldest first
+        self._known = _read(self._path)  # [id, done, reason, more], oldest first; some have no more
 
     def hear(self, verb, payload):
         """Take a command; it is done beside everything else. Nonsense has no id to answer to."""
@@ -72,12 +76,14 @@ class Commands:
 
     async def _do(self, work, row, asked):
         try:
-            why_not = work(asked)
-            if hasattr(why_not, "send"):
-                why_not = await why_not
+            came = work(asked)
+            if hasattr(came, "send"):
+                came = await came
         except Exception as error:  # a command that cannot be must not end the node
-            why_not = "%s %s" % (type(error).__name__, error)
-        row[1:] = [not why_not, why_not or ""]
+            came = "%s %s" % (type(error).__name__, error)
+        more = came if isinstance(came, dict) else {"reason": came} if came else {}
+        why_not = more.pop("reason", "")
+        row[1:] = [not why_not, why_not, more]
         try:
             self._write()
         except OSError:
@@ -85,7 +91,8 @@ class Commands:
         self._answer(row)
 
     def _answer(self, row):
-        result = {"id": row[0], "done": row[1]}
+        result = dict(row[3]) if len(row) > 3 else {}
+        result["id"], result["done"] = row[:2]
         if row[2]:
             result["reason"] = row[2][:LONGEST_REASON]
         self.results.append(result)
@@ -103,6 +110,6 @@ def _read(path):
     try:
         with open(path) as file:
             rows = json.load(file)
-        return [row for row in rows if len(row) == 3][-KEPT:]
+        return [row for row in rows if len(row) in (3, 4)][-KEPT:]
     except (OSError, ValueError, TypeError):
         return []

@@ -20,7 +20,7 @@ def read_config(path, board):
         raise ConfigError("%s is no JSON" % path)
     if not isinstance(config, dict):
         raise ConfigError("%s is no table" % path)
-    only(config, "node", "made_s", "wifi", "devices", "watchdog_s", "ring_segments", "battery", *WAYS)
+    only(config, "node", "made_s", "wifi", "devices", "watchdog_s", "ring_segments", "battery", "led_pin", *WAYS)
     ways = [way for way in WAYS if way in config]
     if len(ways) != 1:
         raise ConfigError("name one way out, not %s: %s" % (" and ".join(ways) or "none", ", ".join(WAYS)))
@@ -33,6 +33,7 @@ def read_config(path, board):
         "watchdog_s": whole_number(config, "watchdog_s", 5, 3600, 60),
         "ring_segments": whole_number(config, "ring_segments", 0, 100000, 0),
         "battery": _battery(config),
+        "led_pin": _pin(config, "led_pin", board) if "led_pin" in config else getattr(board, "LIGHT", {}).get("led"),
         "devices": _devices(table_in(config, "devices"), board),
     }
 
@@ -52,7 +53,7 @@ def _devices(devices, board):
     for name in sorted(devices):
         device = dict(board.DEVICES.get(name, {}))
         device.update(table_in(devices, name))
-        only(device, "driver", "bus", "every_s", "settings")
+        only(device, "driver", "bus", "every_s", "settings", "power_pin", "beside", "actions")
         bus = device.get("bus")
         if bus not in board.BUSES:
             raise ConfigError("devices.%s.bus is %r; this board has %s" % (name, bus, ", ".join(sorted(board.BUSES))))
@@ -69,11 +70,31 @@ def _devices(devices, board):
                 "bus": bus,
                 "every_ms": int(every_s * 1000),
                 "settings": settings,
+                "power_pin": _pin(device, "power_pin", board) if "power_pin" in device else None,
+                "beside": word_in(device, "devices.%s.beside" % name, "beside") if "beside" in device else "",
+                "actions": _words(device, "devices.%s.actions" % name, "actions"),
             }
         )
     if not found:
         raise ConfigError("devices names no device")
     return found
+
+
+def _pin(table, key, board):
+    """Return the pin table[key]; raises ConfigError if it is no pin, or one of a bus."""
+    pin = whole_number(table, key, 0, 48)
+    for name in board.BUSES:
+        for end in board.BUSES[name]:
+            if end not in ("id", "kind") and board.BUSES[name][end] == pin:
+                raise ConfigError("%s: pin %d is that of bus %s" % (key, pin, name))
+    return pin
+
+
+def _words(table, place, key):
+    words = table.get(key, [])
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ConfigError("%s must be a list of names" % place)
+    return words
 
 
 def table_in(tables, key):

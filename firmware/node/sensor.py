@@ -3,43 +3,61 @@
 import asyncio
 
 SILENT_AT_LEAST_MS = 5000
+KEEP_EVERY_MS = 3600000  # of what a driver counts; a power cut costs so much of it
 
 
 class Sensor:
     """take(device, measured_ms, readings) receives one group a window; changed() is called when its state changes.
 
-    state: "starting", "ok", "damaged" (it speaks, and no frame holds) or "silent".
+    state: "starting", "ok", "silent", "damaged" (it speaks, and no frame holds), "stuck" (it repeats itself, or sees
+    nothing at all), "fault" (what brings a device back was tried in vain, see care.py; it is tried on).
     """
 
-    def __init__(self, name, driver, bus, every_ms, mono, take, changed):
+    def __init__(self, name, driver, make, bus, every_ms, mono, take, changed):
+        """make(state) returns a new driver; state: what the last one wanted kept, b"" for one that keeps nothing."""
         self.name = name
         self.state = "starting"
-        self._driver = driver
+        self.driver = driver
+        self.lock = None  # set by who tells the device something beside its measurements
+        self.supply = None  # what switches it, if a pin does (power.py)
+        self.beside = []  # sensors whose drivers are told what this one measures
+        self.put = None  # function(state) that writes it down, if its driver wants something kept
+        self._make = make
         self._bus = bus
         self.every_ms = every_ms
+        # So long nothing may come: what has a rhythm of its own gives nothing in between, however often it is asked.
+        self.limit_ms = max(3 * every_ms, SILENT_AT_LEAST_MS, 3 * getattr(driver, "period_ms", 0))
         self._mono = mono
         self._take = take
         self._changed = changed
         self._groups = 0
         self._damaged = 0
         self._unanswered = 0
-        self._good_ms = mono()
+        self._stuck = 0
+        self._good_ms = self._since_ms = self._kept_ms = mono()
         self._damaged_ms = 0
+        self._stuck_ms = 0
+        self._stuck_at = None  # the values that it repeats
         self._latest = None  # (measured_ms, readings) of this window
+        self._care = None
 
     def report(self):
         """Return its counters for the node's status."""
-        return {
+        report = {
             "state": self.state,
             "groups": self._groups,
             "damaged": self._damaged,
             "unanswered": self._unanswered,
             "good_ago_s": (self._mono() - self._good_ms) // 1000,
         }
+        if self._care:
+            report["stuck"] = self._stuck
+            self._care.add_to(report)
+        return report
 
     async def run(self, moved):
         """Measure until cancelled; moved() is called after each window, whether or not the device spoke."""
-        asked = hasattr(self._driver, "measure")
+        asked = hasattr(self.driver, "measure")
         while True:
             end_ms = (self._mono() // self.every_ms + 1) * self.every_ms
             if asked:
@@ -48,17 +66,57 @@ class Sensor:
             else:
                 await self._listen(end_ms)
             self._close_window()
+            if self.state not in ("ok", "starting"):
+                await self._treat()
+            if self._mono() - self._kept_ms >= KEEP_EVERY_MS:
+                self.keep()
             moved()
 
     async def once(self, listen_ms):
         """Measure once, and hand it on; a talker is listened to until it has said something, at most `listen_ms`."""
-        if hasattr(self._driver, "measure"):
+        if hasattr(self.driver, "measure"):
             await self._ask()
         else:
             await self._listen(self._mono() + listen_ms, True)
         if self._latest is None:
-            self._become("damaged" if self._damaged else "silent")
+            self.become("damaged" if self._damaged else "silent")
         self._close_window()
+
+    async def exchange(self, steps):
+        """Do what a driver's `measure` or `act` asks for, and return what it returns."""
+        self._bus.begin()
+        try:
+            ask = next(steps)
+            while True:
+                answer = await self._bus.exchange(ask)
+                if answer is None:
+                    self._unanswered += 1
+                if "pause_ms" in ask.line:
+                    await asyncio.sleep_ms(ask.line["pause_ms"])
+                ask = steps.send(answer)
+        except StopIteration as stop:
+            return stop.value
+
+    def begin_anew(self):
+        """Let a new driver set the device up, as at the start; what is on its way from it is dropped."""
+        self.driver = self._make(self.driver.state() if self.put else b"")
+        self._since_ms = self._mono()
+
+    def become(self, state):
+        """Say it, if that is another state."""
+        if state != self.state:
+            print("bega: device %s %s" % (self.name, state))
+            self.state = state
+            self._changed()
+
+    def keep(self):
+        """Write down what its driver counts, such as the hours of a laser."""
+        self._kept_ms = self._mono()
+        if self.put:
+            try:
+                self.put(self.driver.state())
+            except OSError:
+                pass  # the next hour will do
 
     async def _listen(self, end_ms, is_once=False):
         while not (is_once and self._latest):
@@ -67,43 +125,71 @@ class Sensor:
                 return
             chunk = await self._bus.read(left_ms)
             if chunk:
-                self._hear(self._driver.feed(chunk, self._mono()))
+                self._hear(self.driver.feed(chunk, self._mono()))
 
     async def _ask(self):
-        measurement = self._driver.measure(self._mono())
-        self._bus.begin()
-        try:
-            ask = next(measurement)
-            while True:
-                answer = await self._bus.exchange(ask)
-                if answer is None:
-                    self._unanswered += 1
-                if "pause_ms" in ask.line:
-                    await asyncio.sleep_ms(ask.line["pause_ms"])
-                ask = measurement.send(answer)
-        except StopIteration as stop:
-            self._hear(stop.value or [])
+        if self.lock:
+            async with self.lock:
+                await self._measure()
+        else:
+            await self._measure()
+
+    async def _measure(self):
+        driver = self.driver
+        groups = await self.exchange(driver.measure(self._mono()))
+        if driver is self.driver:  # or its supply was cut meanwhile
+            self._hear(groups or [])
 
     def _hear(self, groups):
-        if groups:
+        now_ms = self._mono()
+        if groups and self._is_stuck(groups[-1]):
+            self._stuck += 1
+            self._stuck_ms = now_ms
+        elif groups:
             self._groups += len(groups)
-            self._good_ms = self._mono()
-            self._latest = (self._good_ms, groups[-1])  # faster talkers give the last good frame of each window
-        if self._driver.damaged:
-            self._damaged += len(self._driver.damaged)
-            self._driver.damaged.clear()
-            self._damaged_ms = self._mono()
+            self._good_ms = self._since_ms = now_ms
+            self._latest = (now_ms, groups[-1])  # faster talkers give the last good frame of each window
+        if self.driver.damaged:
+            self._damaged += len(self.driver.damaged)
+            self.driver.damaged.clear()
+            self._damaged_ms = now_ms
+
+    def _is_stuck(self, readings):
+        """Return whether the driver says so, or a new driver hears what the last one called stuck."""
+        why = self.driver.attributes.get("doubt")
+        if not why and not self._stuck_at:
+            return False
+        from bega_protocols.doubt import NOTHING, STUCK  # here: a driver with doubts has loaded it
+
+        values = [(row.quantity, row.value) for row in readings if row.quantity != "laser_time"]
+        if why not in (STUCK, NOTHING) and values != self._stuck_at:
+            self._stuck_at = None
+            return False
+        self._stuck_at = values
+        return True
 
     def _close_window(self):
+        now_ms = self._mono()
         if self._latest is not None:
             self._take(self.name, self._latest[0], self._latest[1])
+            for sensor in self.beside:
+                sensor.driver.beside(self._latest[1])
             self._latest = None
-            self._become("ok")
-        elif self._mono() - self._good_ms > max(3 * self.every_ms, SILENT_AT_LEAST_MS):
-            self._become("damaged" if self._damaged_ms > self._good_ms else "silent")
+            self.become("ok")
+        elif now_ms - self._since_ms > self.limit_ms and self.state != "fault":
+            self.become(self._wrong(now_ms - self.limit_ms))
 
-    def _become(self, state):
-        if state != self.state:
-            print("bega: device %s %s" % (self.name, state))
-            self.state = state
-            self._changed()
+    def _wrong(self, since_ms):
+        if self._stuck_ms > since_ms:
+            return "stuck"
+        return "damaged" if self._damaged_ms > since_ms else "silent"
+
+    async def _treat(self):
+        try:
+            if self._care is None:
+                from care import Care
+
+                self._care = Care(self, self._mono)
+            await self._care.treat()
+        except MemoryError:
+            print("bega: device %s: no memory to bring it back" % self.name)

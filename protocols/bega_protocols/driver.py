@@ -53,6 +53,11 @@ if TYPE_CHECKING:
             Raises ConfigError, before anything is sent, if there is no such action or it cannot take this value.
             """
 
+    class PeriodicDriver(Driver, Protocol):
+        """A driver whose device has a rhythm of its own: between two values it gives none, and is well."""
+
+        period_ms: int  # 0: as often as it is asked
+
     class CompensatedDriver(Driver, Protocol):
         """A driver whose device weighs in what another one measures: the pressure, say."""
 

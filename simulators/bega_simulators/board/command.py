@@ -140,7 +140,9 @@ async def _prepare(
     config_file = folder / "config.json"
     config_file.write_text(json.dumps(config))
     contents = [
-        *await build_firmware(BOARDS[args.kind], [*peripherals.devices, *_drivers(config)], folder / "firmware"),
+        *await build_firmware(
+            BOARDS[args.kind], [*peripherals.devices, *_drivers(config)], folder / "firmware", _has_actions(config)
+        ),
         (config_file, "/config.json"),
         *_more_files(args.put),
     ]
@@ -172,9 +174,17 @@ def _config(path: Path | None, broker: str | None, kind: str) -> dict[str, Any]:
 
 def _drivers(config: dict[str, Any]) -> list[str]:
     """Return the drivers that the configuration names itself; those of the board file come with what hangs there."""
+    return [device["driver"] for device in _devices(config) if device.get("driver") in device_names()]
+
+
+def _has_actions(config: dict[str, Any]) -> bool:
+    return any(device.get("actions") for device in _devices(config))
+
+
+def _devices(config: dict[str, Any]) -> list[dict[str, Any]]:
     devices = config.get("devices")
     named = devices.values() if isinstance(devices, dict) else ()
-    return [device["driver"] for device in named if isinstance(device, dict) and device.get("driver") in device_names()]
+    return [device for device in named if isinstance(device, dict)]
 
 
 def _more_files(puts: list[str]) -> list[tuple[Path, str]]:

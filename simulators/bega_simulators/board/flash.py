@@ -31,15 +31,17 @@ def find_micropython() -> Path:
     raise ConfigError(f"the virtual board needs MicroPython's Unix port, and {path} is not there: {remedy}")
 
 
-async def build_firmware(board: str, drivers: list[str], folder: Path) -> list[tuple[Path, str]]:
+async def build_firmware(board: str, drivers: list[str], folder: Path, actions: bool = False) -> list[tuple[Path, str]]:
     """Return (file here, path on the board) of all that a node with these devices runs, as `bega node build` makes it.
 
-    What is made goes into `folder`. Raises ConfigError, with what the command said, if it cannot be made.
+    What is made goes into `folder`; actions: those of the drivers go along. Raises ConfigError, with what the command
+    said, if it cannot be made.
     """
     builder = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bega", "node", "build", "--board", board, "--out", str(folder), "--json"),
         *_reused(),
         *(f"--device={driver}" for driver in sorted(set(drivers))),
+        *(["--actions"] if actions else []),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -67,6 +67,7 @@ class Driver:
         self._mode = settings.get("mode", "periodic")
         if self._mode not in MODES:
             raise ConfigError("mode must be periodic, low_power or single_shot, not %r" % (self._mode,))
+        self.period_ms = MODES[self._mode][1]
         if "altitude_m" in settings and "pressure_hpa" in settings:
             raise ConfigError("altitude_m or pressure_hpa, not both: a pressure overrides the altitude")
         self._wanted = [(name, _wanted(settings, name)) for name in SETTINGS if name in settings]
@@ -210,8 +211,7 @@ class Driver:
             return False  # a bit flipped: no reason to interrupt what it does
         if ready[0] & READY_BITS:
             return True
-        _, period_ms = MODES[self._mode]
-        self._set_up = now_ms - self._sampled_ms <= MISSED_SAMPLES * period_ms
+        self._set_up = now_ms - self._sampled_ms <= MISSED_SAMPLES * self.period_ms
         return False
 
     def _shoot(self) -> "Step":

@@ -65,7 +65,8 @@ class Driver:
         self._rest = yes_or_no(settings, "rest", False)
         if self._rest and mode != "query":
             raise ConfigError("rest needs mode query: who only listens cannot wake it")
-        self._has_period = whole_number(settings, "period_min", 0, LONGEST_PERIOD_MIN, 0) > 0
+        self.period_ms = 60_000 * whole_number(settings, "period_min", 0, LONGEST_PERIOD_MIN, 0)
+        self._has_period = self.period_ms > 0
         if self._has_period and mode == "query":
             raise ConfigError("period_min needs mode continuous: a sensor that is asked has `rest`")
         self._warm_up_ms = 1000 * whole_number(settings, "warm_up_s", 0, LONGEST_WARM_UP_S, 30)

@@ -1,0 +1,53 @@
+"""A device that is silent, damaged or stuck is brought back: set up anew; its supply cut, where a pin can; and again.
+
+The pauses grow, since a device that is gone for good shares its supply with others that are well. Once all was tried
+in vain the state is "fault". Loaded when the first device of a node fails.
+"""
+
+PAUSE_AT_LEAST_MS, PAUSE_AT_MOST_MS = 10000, 3600000  # the first is longer than any set-up
+
+
+class Care:
+    """What was done for one device."""
+
+    def __init__(self, sensor, mono):
+        self._sensor = sensor
+        self._mono = mono
+        self._anew = 0
+        self._cuts = 0
+        self._steps = 0  # of the trouble that it is in
+        self._pause_ms = 0
+        self._next_ms = 0
+        self._why = ""
+        self._fault_ms = 0
+
+    def add_to(self, report):
+        """Add to a status what was tried, and for a fault since when and why."""
+        report["anew"] = self._anew
+        report["cut"] = self._cuts
+        if self._sensor.state == "fault":
+            report["why"] = self._why
+            report["fault_s"] = (self._mono() - self._fault_ms) // 1000
+
+    async def treat(self):
+        """Take the next step, if its time has come; called after each window in which the device is not well."""
+        sensor = self._sensor
+        now_ms = self._mono()
+        if now_ms < self._next_ms:
+            return
+        if now_ms - self._next_ms > self._pause_ms:  # it was well for as long as that: another trouble
+            self._steps = 0
+            self._pause_ms = max(PAUSE_AT_LEAST_MS, sensor.limit_ms)
+        if self._steps > (1 if sensor.supply else 0) and sensor.state != "fault":
+            self._why = sensor.state
+            self._fault_ms = now_ms
+            sensor.become("fault")
+        if sensor.supply and self._steps:
+            self._cuts += 1
+            await sensor.supply.cut()
+        else:
+            self._anew += 1
+            sensor.begin_anew()
+        self._steps += 1
+        self._next_ms = self._mono() + self._pause_ms
+        self._pause_ms = min(2 * self._pause_ms, max(PAUSE_AT_MOST_MS, sensor.limit_ms))
