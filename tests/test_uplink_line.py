@@ -31,6 +31,7 @@ from tests.uplink_bus import NOW_MS, Bus, BusNode, Flash, bad_wire, dust
 
 BOOT = 1_795_300_000
 KEY = bytes(range(32))
+KEYLESS = "keyless"  # a node whose key cannot be read
 
 
 @pytest.fixture(autouse=True)
@@ -41,21 +42,29 @@ def quick(monkeypatch):
 
 
 @contextlib.asynccontextmanager
-async def gateway(path: Path, port: str, nodes: tuple[str, ...] = ("air-1",), key: bytes = b"", baud: int = 115_200):
+async def gateway(
+    path: Path,
+    port: str,
+    nodes: tuple[str, ...] = ("air-1",),
+    key: bytes = b"",
+    baud: int = 115_200,
+    wall_ms=lambda: NOW_MS,
+):
     """Give (line, spool) of a gateway whose nodes are on `port`."""
     asyncio.get_running_loop().set_default_executor(UnwaitedThreads())
     with ThreadPoolExecutor(1) as executor:
         spool = await Spool.open(path, executor, window_s=0.01)
         writing = asyncio.create_task(spool.run())
 
+        def key_of(node: str) -> bytes:
+            return node_key(str(path.with_name("no such file"))) if node == KEYLESS else key
+
         def keep(record, octets, head):
             return spool.add(f"city/t/gw/{record.source}/{record.device}/up", octets, head=head, at_once=True)
 
         records = NodeRecords(keep, spool.set_head, await spool.heads(), spool.has_room)
         settings = SimpleNamespace(port=port, baud=baud)
-        line = UplinkLine(
-            "cellar", settings, list(nodes), records, lambda node: key, secrets.token_bytes, lambda: NOW_MS, mono_ms
-        )
+        line = UplinkLine("cellar", settings, list(nodes), records, key_of, secrets.token_bytes, wall_ms, mono_ms)
         serving = asyncio.create_task(line.run())
         try:
             yield line, spool
@@ -205,6 +214,67 @@ def test_a_command_is_handed_on_and_its_result_comes_back(path):
             payload = json.dumps({"id": "a", "configuration": "x" * 900}).encode()
             assert await line.command("air-1", "config", "a", payload) == {"id": "a", "done": True}
             assert node.commands == [b"config\0" + payload]
+
+    run(work())
+
+
+def test_a_key_that_cannot_be_read_keeps_only_its_own_node_waiting(path, caplog):
+    node = BusNode(Flash(), BOOT)
+    node.measure(3)
+
+    async def work():
+        async with on(Bus(node)) as bus, gateway(path, bus.port, ("air-1", KEYLESS)) as (line, _):
+            await until(lambda: node.ring.held_count() == 0, "all of the other one is freed", 5)
+            await until(lambda: "its node waits" in caplog.text, "it is said")
+            assert caplog.text.count("its node waits") == 1
+            with pytest.raises(SessionLost):
+                await line.command(KEYLESS, "restart", "a", b"{}")
+
+    run(work())
+
+
+def test_a_gateway_that_does_not_know_the_time_asks_no_more_often(path):
+    node = BusNode(Flash(), BOOT)
+
+    async def work():
+        async with on(Bus(node)) as bus, gateway(path, bus.port, wall_ms=lambda: None) as (line, _):
+            await until(lambda: line.heard_mono_ms, "the session has begun")
+            await asyncio.sleep(0.3)
+            asked = line.asked
+            await asyncio.sleep(0.5)
+            assert line.asked - asked <= 25 + 2, "every 20 ms here"
+            assert not node.time
+
+    run(work())
+
+
+def test_time_that_waited_behind_a_large_command_is_not_told(path, monkeypatch):
+    """The first time that a node hears stamps all that it has measured since its power came."""
+    monkeypatch.setattr(line_module, "TIME_EVERY_MS", 5)
+    wall_ms = [NOW_MS]
+    told: list[int] = []
+
+    class Told(BusNode):
+        def _take(self, kind: int, payload: bytes) -> None:
+            super()._take(kind, payload)
+            if kind == uplink.TIME:
+                told.append(json.loads(payload)["unix_ms"])
+
+    async def work():
+        bus = Bus(Told(Flash(), BOOT))
+        async with on(bus), gateway(path, bus.port, wall_ms=lambda: wall_ms[0]) as (line, _):
+            await until(lambda: told, "the session has begun")
+            asking = asyncio.create_task(line.command("air-1", "config", "a", b"x" * 8000))
+            asked = bus.octets
+            await until(lambda: bus.octets > asked + 1000, "the command is on its way")
+            bus.nodes.clear()
+            await until(lambda: not line._seats["air-1"].session.is_open, "the gateway has noticed")
+            wall_ms[0] += 3_600_000
+            told.clear()
+            bus.nodes.append(Told(Flash(), BOOT + 1, seed=2))
+            await until(lambda: told, "it is back")
+            assert told[0] == wall_ms[0]
+            asking.cancel()
 
     run(work())
 

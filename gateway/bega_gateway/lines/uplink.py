@@ -117,9 +117,8 @@ class UplinkLine:
         try:
             await self._wire.open()
             for seat in self._seats.values():
-                if seat.session is None:
-                    seat.session = Session(seat.node, self._key_of(seat.node), self._chance)
-                seat.session.end()
+                if seat.session:
+                    seat.session.end()
                 seat.due_ms = self._mono_ms()
             while True:
                 seat = min(self._seats.values(), key=lambda seat: seat.due_ms)
@@ -146,8 +145,10 @@ class UplinkLine:
 
     async def _ask(self, seat: _Seat) -> None:
         """One question, and what comes of it."""
-        session = seat.session
-        assert session
+        session = seat.session = seat.session or self._session_of(seat)
+        if session is None:
+            seat.due_ms = self._mono_ms() + round(1000 * LONGEST_PAUSE_S)
+            return
         if session.is_open and not session.is_asking:
             self._tell(seat, session)
         self.asked += 1
@@ -167,9 +168,20 @@ class UplinkLine:
         self.heard_mono_ms[seat.node] = now_ms
         for kind, payload in heard:
             self._take(seat, kind, payload)
-        is_busy = session.has_something or seat.is_to_acknowledge or seat.is_to_be_told_time
+        is_to_be_told = seat.is_to_be_told_time and self._wall_ms() is not None
+        is_busy = session.has_something or seat.is_to_acknowledge or is_to_be_told
         seat.due_ms = now_ms if is_busy else now_ms + self._idle_ms
         await asyncio.sleep(TURN_S)
+
+    def _session_of(self, seat: _Seat) -> Session | None:
+        """Return our end of a session with a node; None while its key cannot be read, for which no other node waits."""
+        try:
+            return Session(seat.node, self._key_of(seat.node), self._chance)
+        except LineError as error:
+            if not seat.is_keyless:
+                log.warning("no key line=%s error=%s", self._name, error)
+            seat.is_keyless = True
+            return None
 
     async def _exchange(self, seat: _Seat, session: Session) -> list[tuple[int, bytes]] | None:
         """Return what the node says; None if no answer comes, or none that makes sense."""
@@ -205,16 +217,17 @@ class UplinkLine:
     def _tell(self, seat: _Seat, session: Session) -> None:
         """Put into the next question what the node should know."""
         now_ms = self._mono_ms()
+        wall_ms = self._wall_ms()
+        # First, and only where nothing waits before it: the node takes it for the time at which it hears it.
+        if wall_ms is not None and not session.is_behind and seat.is_due_time(now_ms):
+            seat.is_to_be_told_time = False
+            seat.told_time_ms = now_ms
+            session.say(uplink.TIME, json.dumps({"unix_ms": wall_ms}).encode())
         if seat.is_to_acknowledge:
             seat.is_to_acknowledge = False
             pairs = [(boot, min(seq, 0xFFFFFFFF)) for boot, seq in self.records.pairs(seat.node) if boot >> 32 == 0]
             if pairs:
                 session.say(uplink.ACK, uplink.acknowledgement(pairs))
-        wall_ms = self._wall_ms()
-        if wall_ms is not None and (seat.is_to_be_told_time or now_ms - seat.told_time_ms >= TIME_EVERY_MS):
-            seat.is_to_be_told_time = False
-            seat.told_time_ms = now_ms
-            session.say(uplink.TIME, json.dumps({"unix_ms": wall_ms}).encode())
 
     def _take(self, seat: _Seat, kind: int, payload: bytes) -> None:
         node = seat.node
@@ -247,6 +260,7 @@ class _Seat:
     def __init__(self, node: str) -> None:
         self.node = node
         self.session: Session | None = None  # of the port as it is open now
+        self.is_keyless = False  # its key could not be read, and that was said
         self.sessions = 0
         self.shapes: dict[int, bytes] = {}  # of this session, by their number
         self.due_ms = 0
@@ -254,6 +268,10 @@ class _Seat:
         self.told_time_ms = 0
         self.is_to_acknowledge = False
         self.is_to_be_told_time = False
+
+    def is_due_time(self, now_ms: int) -> bool:
+        """Return whether the node should be told the time."""
+        return self.is_to_be_told_time or now_ms - self.told_time_ms >= TIME_EVERY_MS
 
     def begin(self, sessions: int) -> None:
         """A session began: what was told in the one before may not have arrived."""

@@ -59,6 +59,11 @@ class Session:
             self._queued.append((kind, payload))
 
     @property
+    def is_behind(self) -> bool:
+        """Return whether what is said now must wait for what was said before."""
+        return bool(self._outgoing or self._queued)
+
+    @property
     def has_something(self) -> bool:
         """Return whether a question is worth while now."""
         return bool(self.has_more or self._outgoing or self._queued)
