@@ -482,6 +482,20 @@ def test_what_cannot_be_said_of_one_command_ends_no_other(city):
     assert city.done == {"a": 1, "b": 1}
 
 
+def test_a_defect_where_a_command_is_looked_at_ends_no_other(city, monkeypatch, caplog):
+    prepare = city.prepare
+
+    def stumble(order):
+        if order.id == "a":
+            raise ZeroDivisionError
+        return prepare(order)
+
+    monkeypatch.setattr(city, "prepare", stumble)
+    first, second = city.answers(command("a"), command("b"))
+    assert (first["status"], first["reason"]) == ("refused", "a defect; see the log of the gateway")
+    assert second["status"] == "done" and "ZeroDivisionError" in caplog.text
+
+
 def test_old_commands_are_forgotten_after_their_expiry_only_and_never_come_in_again(city, monkeypatch):
     monkeypatch.setattr(ledgers, "KEPT", 10)
     monkeypatch.setattr(ledgers, "LOOK_EVERY", 1)

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 100  # commands that came and were not looked at yet
 MOST_IN_HAND = 100  # that were begun and have not ended: a node may take until its command expires
 BUSY = "busy"  # the kind of a refusal that may be sent again
+DEFECT = "a defect; see the log of the gateway"
 MOST_TURNED_AWAY = 10  # answers "busy" between two looks; beyond, it is only counted
 
 Result = TypeVar("Result")
@@ -188,6 +189,9 @@ class Desk:
             work = self._prepare(order)
         except Refused as error:
             raise Refused(error.why, kind="not_allowed") from None
+        except Exception:  # a defect in one of them must not end the others
+            log.exception("command could not be looked at id=%s verb=%s", order.id, order.verb)
+            raise Refused(DEFECT, kind="defect") from None
         if len(self._in_hand) >= MOST_IN_HAND:
             raise Refused("busy: send it again later", kind=BUSY)
         begun = Begun(order.id, order.verb, order.digest, "")
@@ -214,7 +218,7 @@ class Desk:
             result = self._outcome(order, done, facts)
         except Exception:  # a defect in one of them must not end the others
             log.exception("command failed id=%s verb=%s", order.id, order.verb)
-            done = Done(False, "a defect; see the log of the gateway")
+            done = Done(False, DEFECT)
             result = self._outcome(order, done, {})
         status = _status(done)
         self.counted[status, ""] += 1
