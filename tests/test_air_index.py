@@ -119,6 +119,17 @@ def test_below_three_quarters_of_the_hour_there_is_no_index():
 
 
 @pytest.mark.parametrize(
+    ("minutes", "samples", "enough"), [(15, 3, True), (15, 2, False), (10, 5, True), (10, 4, False)]
+)
+def test_of_a_slow_sensor_three_quarters_of_its_samples_are_enough(minutes, samples, enough):
+    hour = ParticulateHour()
+    for sample in range(samples):
+        hour.add(NOW_MS - sample * minutes * MINUTE_MS, [Reading("pm2_5", 7)], minutes)
+    found = {reading.quantity: reading.value for reading in hour.readings(NOW_MS)}
+    assert ("pm_index" in found, found["coverage"]) == (enough, samples * minutes)
+
+
+@pytest.mark.parametrize(
     ("pm2_5", "pm10", "index"), [(5, 15, 1), (5, 16, 2), (6, 15, 2), (141, 0, 6), (0, 271, 6), (50, 195, 4)]
 )
 def test_the_worse_of_the_two_decides(pm2_5, pm10, index):

@@ -10,7 +10,7 @@ upper bound as inclusive, on the mean rounded to 0.1 µg/m³ (our choice).
 Coverage: an hourly mean needs 75 % of the hour (2008/50/EC, Annex VII). The
 hour is counted in minutes; a sensor that measures less often has its sample
 stand for each minute since the one before, for a quarter of an hour at most:
-four samples are the least that an hour's mean is made of (our choice).
+three samples are the least that an hour's mean is made of (our choice).
 """
 
 from __future__ import annotations
