@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from decimal import Decimal
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,7 +125,8 @@ class Seen:
         return self.picture.take(record, more.get("wall_ms", NOW_MS), now_ms, simulated=more.get("simulated", False))
 
     def look(self, now_ms: int = 1000, silent: Any = (), alarms: Any = None) -> None:
-        self.picture.look(now_ms, lambda device: device in silent, alarms or {})
+        quiet_s = {"air-1": 600.0}
+        self.picture.look(now_ms, lambda device: 0.0 if device in silent else quiet_s.get(device[0], inf), alarms or {})
 
     def described(self) -> dict[str, dict[str, Any]]:
         return {
@@ -360,12 +362,40 @@ def test_a_silent_device_is_unavailable_until_it_measures_anew(tmp_path):
 def test_a_silent_node_is_silent_with_all_that_hangs_on_it_and_a_device_alone():
     health = Health(lambda: 0)
     for kind, name, silent in (("node", "air-1", True), ("node", "air-2", False), ("device", "meter", True)):
-        who = Watched("a", kind, name, 10.0, heard_mono_ms=lambda: None)
+        who = Watched("a", kind, name, 600.0, heard_mono_ms=lambda: None)
         health.watch(who)
         who.silent = silent
-    is_silent = opening._silent("gw", health)
+    quiet_s_of = opening._quiet_s_of("gw", health)
     found = [("air-1", "pms"), ("air-2", "pms"), ("gw", "meter"), ("gw", "air-1"), ("air-2", "meter")]
-    assert [is_silent(device) for device in found] == [True, False, True, False, False]
+    assert [quiet_s_of(device) for device in found] == [0, 600, 0, inf, 600]
+
+
+def test_a_dead_sensor_of_a_node_that_is_heard_is_unavailable(tmp_path):
+    seen = Seen(configured(tmp_path))
+    pm, temperature = "air-1/pms/pm1", "air-1/sht/temperature"
+    for minute in range(30):
+        if minute < 10:
+            seen.take("air-1", "pms", Reading("pm1", 1), now_ms=minute * 60_000)
+        seen.take("air-1", "sht", Reading("temperature", 20), now_ms=minute * 60_000)
+        seen.look(minute * 60_000)
+        states = seen.of("available", pm), seen.of("available", temperature)
+        assert states == (b"online" if minute < 20 else b"offline", b"online"), minute
+    seen.take("air-1", "pms", Reading("pm1", 1), now_ms=30 * 60_000)
+    seen.look(30 * 60_000)
+    assert seen.of("available", pm) == b"online"
+
+
+def test_a_sensor_that_its_node_reads_each_hour_is_not_silent_in_between(tmp_path):
+    seen = Seen(configured(tmp_path))
+    water, offline = "air-1/meter/water_volume", 0
+    for minute in range(7 * 60):
+        if minute % 60 == 0 and minute < 4 * 60:
+            seen.take("air-1", "meter", Reading("water_volume", 1), now_ms=minute * 60_000)
+        seen.look(minute * 60_000)
+        if seen.of("available", water) == b"offline":
+            assert minute < 120 or minute > 6 * 60, "after three records it is known how often it is read"
+            offline += 1
+    assert offline == 2 * 49 + 59, "and what stays away for three of its periods is silent"
 
 
 def test_what_expires_there_expires_here_too(tmp_path):
@@ -622,7 +652,7 @@ async def linked(config: Config, url: str, connect: Any = None):
         url,
         connect or (lambda: mqtt.connect(url, "gw-home-assistant", keep=False, will=will)),
         (lambda: NOW_MS, lambda: round(1000 * clock())),
-        lambda: lambda device: False,
+        lambda: lambda device: inf,
         dict,
     )
     running = asyncio.ensure_future(made.run())

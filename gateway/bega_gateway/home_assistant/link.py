@@ -47,18 +47,18 @@ class Link:
         broker: str,
         connect: Connect,
         clocks: tuple[Clock, Clock],
-        is_silent: Callable[[], Callable[[Device], bool]],
+        quiet_s_of: Callable[[], Callable[[Device], float]],
         alarms: Callable[[], Mapping[str, ThresholdAlarm]],
     ) -> None:
         """connect: gives a session with the will of `Topics.status`. clocks: of the day, and of the machine, in ms.
 
-        is_silent: says at this moment who (source, device) is not heard. alarms: those that are watched, by name
+        quiet_s_of: what `Picture.look` asks, as of this moment. alarms: those that are watched, by name
         """
         assert config.home_assistant
         self._broker = broker
         self._connect = connect
         self._wall_ms, self._mono_ms = clocks
-        self._is_silent = is_silent
+        self._quiet_s_of = quiet_s_of
         self._alarms = alarms
         self._birth_topic = config.home_assistant.birth_topic
         self._picture = Picture(config, self._put)
@@ -125,7 +125,7 @@ class Link:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _look(self, now_ms: int) -> None:
-        self._picture.look(now_ms, self._is_silent(), self._alarms())
+        self._picture.look(now_ms, self._quiet_s_of(), self._alarms())
 
     async def _serve(self, session: Session) -> None:
         """Find out what the broker keeps of us, say all, and send until the connection ends."""

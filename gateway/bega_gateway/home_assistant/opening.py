@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def opened(
         return mqtt.connect(broker, f"{name}-home-assistant", credentials, keep=False, will=will, login=login)
 
     clocks = ground.clocks.wall_ms, ground.clocks.mono_ms
-    link = Link(config, broker, connect, clocks, lambda: _silent(name, ground.health), alarms)
+    link = Link(config, broker, connect, clocks, lambda: _quiet_s_of(name, ground.health), alarms)
     ground.recorder.listen(link.take)
     return link
 
@@ -50,8 +51,11 @@ def _password(file: str) -> str:
         raise mqtt.SessionLost(f"home_assistant.password_file {file} cannot be used ({why})") from None
 
 
-def _silent(gateway: str, health: Health) -> Callable[[Device], bool]:
-    """Return what says at this moment who is not heard: a device of ours, or a node with all that hangs on it."""
-    devices = {who.name for who in health.watched if who.silent and who.kind == "device"}
-    nodes = {who.name for who in health.watched if who.silent and who.kind == "node"}
-    return lambda device: device[1] in devices if device[0] == gateway else device[0] in nodes
+def _quiet_s_of(gateway: str, health: Health) -> Callable[[Device], float]:
+    """Return what says after how many seconds without a record a device is silent: 0 for who is not heard now.
+
+    Of a device of ours its line knows. That a node is heard says nothing of a sensor of it that is dead.
+    """
+    devices = {who.name: 0.0 if who.silent else inf for who in health.watched if who.kind == "device"}
+    nodes = {who.name: 0.0 if who.silent else who.quiet_after_s for who in health.watched if who.kind == "node"}
+    return lambda device: devices.get(device[1], inf) if device[0] == gateway else nodes.get(device[0], inf)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bega.clock import CLOCK_FLOOR_MS
 from bega_gateway.edge.tables import AirIndex, Alarm, Means, NightFlow, Totals
-from bega_gateway.health import NODE_SILENCE_S, quiet_after_s
+from bega_gateway.health import NODE_SILENCE_S, SILENT_AFTER_PERIODS, quiet_after_s
 from bega_gateway.home_assistant import discovery
 from bega_gateway.home_assistant.discovery import OFF, OFFLINE, ON, ONLINE, Described, Key, Topics
 from bega_gateway.home_assistant.kinds import BINARY, Kind, kind_of
@@ -66,6 +66,14 @@ class _Shown:
     is_changed: bool = True  # its description is to be sent
     resend_ms: int | None = None  # when its values are to be sent once more
     can_age: bool = False  # one of its entities has a time after which its value holds no more
+    heard_ms: int | None = None  # when its newest record came
+    gaps_ms: tuple[int, int] = (0, 0)  # between its last records: by these it is seen how often a node reads it
+
+    def hear(self, now_ms: int) -> None:
+        """Note that a record of it has come."""
+        if self.heard_ms is not None:
+            self.gaps_ms = self.gaps_ms[1], now_ms - self.heard_ms
+        self.heard_ms = now_ms
 
 
 class Picture:
@@ -112,18 +120,23 @@ class Picture:
         if self._alarm(device):
             return True
         order = record.boot, record.seq
+        is_of_now = False
         for reading in record.readings:
             key = reading.quantity, reading.part
             entity = self._entity(device, key)
             if entity is None or order < entity.order or _is_late(record, entity, wall_ms):
                 continue
             entity.order = order
+            is_of_now = True
             self._hear(device, key, entity, reading, _words(record, reading, simulated), now_ms)
+        if is_of_now:
+            self._shown[device].hear(now_ms)
         return False
 
-    def look(self, now_ms: int, is_silent: Callable[[Device], bool], alarms: Mapping[str, ThresholdAlarm]) -> None:
+    def look(self, now_ms: int, quiet_s_of: Callable[[Device], float], alarms: Mapping[str, ThresholdAlarm]) -> None:
         """Say what has changed without a record: who fell silent, what is too old; and send changed descriptions.
 
+        quiet_s_of: after how many seconds without a record a device is silent; 0 if it is so now
         alarms: those that are watched, by name; they are known from the start, and not only when they change
         """
         for name, alarm in alarms.items():
@@ -132,7 +145,7 @@ class Picture:
             if shown.is_changed:
                 self._describe(device, shown, now_ms)
             watch = self._alarm(device)  # an alarm is as silent as what it watches
-            silent = is_silent(self._config.input_of(watch.input) if watch else device)
+            silent = self._is_silent(self._config.input_of(watch.input) if watch else device, now_ms, quiet_s_of)
             for key, entity in shown.entities.items() if silent or shown.can_age or watch else ():
                 if silent or (entity.fresh_s is not None and now_ms - entity.heard_ms > 1000 * entity.fresh_s):
                     entity.is_good_for_now = False  # until it is measured anew, even if its device was only quiet
@@ -173,6 +186,13 @@ class Picture:
             for key, entity in shown.entities.items():
                 self._put(self._availability(device, key, entity))
             self._say_values(device, shown)
+
+    def _is_silent(self, device: Device, now_ms: int, quiet_s_of: Callable[[Device], float]) -> bool:
+        """Return whether nobody hears `device`. One that a node reads rarely may be quiet for some of its periods."""
+        quiet_s, shown = quiet_s_of(device), self._shown.get(device)
+        if not quiet_s or shown is None or shown.heard_ms is None:
+            return not quiet_s
+        return now_ms - shown.heard_ms > max(1000 * quiet_s, SILENT_AFTER_PERIODS * min(shown.gaps_ms))
 
     def _is_shown(self, device: Device) -> bool:
         may = self._may.get(device)
