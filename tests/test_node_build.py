@@ -409,6 +409,36 @@ def test_input_only_pin_may_listen():
     assert not wiring_problems(rewired({"kind": "uart", "id": 2, "tx": 17, "rx": 34}))
 
 
+def supplied(**devices: dict[str, Any]) -> Board:
+    """The board with these devices instead of its own, each an SHT4x."""
+    board = read_board(AIR)
+    devices = {name: {"driver": "sht4x", "bus": "i2c0", **device} for name, device in devices.items()}
+    return replace(board, devices=devices, tables={"BUSES": board.buses, "DEVICES": devices})
+
+
+def test_several_devices_may_hang_on_one_supply_and_a_bus_may_not():
+    assert wiring_problems(supplied(one={"power_pin": 25}, two={"power_pin": 25})) == []
+    assert wiring_problems(supplied(one={"power_pin": 22})) == [
+        "DEVICES.one.power_pin: pin 22 is that of BUSES.i2c0.scl"
+    ]
+    assert wiring_problems(supplied(one={"power_pin": 35})) == ["DEVICES.one.power_pin: pin 35 is an input only"]
+
+
+def test_device_that_is_told_of_one_that_is_not_there_is_said():
+    assert wiring_problems(supplied(one={"beside": "two"}, two={})) == []
+    assert wiring_problems(supplied(one={"beside": "bme"})) == ["DEVICES.one: there is no device bme beside it"]
+
+
+def test_actions_of_drivers_go_along_only_if_they_are_asked_for(air_node):
+    """What a driver has for its actions is code that most nodes never run, and heap on each of them."""
+    assert "/acts.mpy" not in air_node.contents
+    drivers = [device["driver"] for device in air_node.board.devices.values()]
+    acting = build(air_node.board, drivers, ["broker"], actions=True)
+    assert "/acts.mpy" in acting.contents
+    scd41 = "/lib/bega_protocols/devices/scd41/driver.mpy"
+    assert len(acting.contents[scd41]) > len(air_node.contents[scd41]) + 500
+
+
 def test_device_on_a_bus_of_another_kind_is_said():
     board = read_board(AIR)
     board = replace(board, devices={"sht": {"driver": "sht4x", "bus": "uart2"}})

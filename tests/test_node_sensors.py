@@ -4,12 +4,17 @@ import itertools
 import json
 import os
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.node_park import MICROPYTHON
+from bega.broker import EmbeddedBroker
+from bega_protocols.reading import GOOD, SUSPECT
+from tests.conftest import eventually
+from tests.node_park import MICROPYTHON, NODE, Commander, NodeProcess
 
 ROOT = Path(__file__).parent.parent
 SECOND_MS, HOUR_MS = 1000, 3_600_000
@@ -133,3 +138,146 @@ def test_a_driver_is_told_what_the_device_beside_it_measures(told):
 
 def test_a_pin_that_the_chip_has_not_is_said(told):
     assert told["pin"] == "pin 99 cannot switch a supply"
+
+
+# ------------------------------------------------------------------ on a board, as anyone starts it
+
+WIRED = ("pms=pms5003@uart2/25", "dust=sds011@uart1", "co2=scd41@i2c0", "bme=bme280@i2c0", "light=sht4x@i2c0:0x46/27")
+DEVICES = {
+    "pms": {"every_s": 1, "power_pin": 25, "settings": {"warm_up_s": 4}},
+    "dust": {"driver": "sds011", "bus": "uart1", "every_s": 5, "settings": {"rest": True, "warm_up_s": 2}},
+    "co2": {"every_s": 5, "beside": "bme", "actions": ["recalibrate"]},
+    "bme": {"every_s": 1},
+}
+
+
+on_a_board = pytest.mark.slow  # they share one, and wait for its wires
+
+
+@pytest.fixture(scope="module")
+def told_by(tmp_path_factory) -> Iterator[tuple[NodeProcess, Commander]]:
+    """A node with four devices, one of them on a supply that a pin switches, and a gateway that commands it."""
+    folder = tmp_path_factory.mktemp("node")
+    with EmbeddedBroker(folder / "broker") as broker:
+        gateway = Commander(broker.url)
+        node = NodeProcess(folder, broker.port, devices=DEVICES, led_pin=27)
+        try:
+            eventually(gateway._client.is_connected, "the gateway connects")
+            gateway._client.subscribe(f"node/{NODE}/result", 1)
+            node.start("--heap", "160wk", *(f"--sensor={text}" for text in WIRED))
+            eventually(lambda: {"pms", "dust", "co2", "bme"} <= devices_of(gateway), "records of all", 40)
+            yield node, gateway
+        finally:
+            node.stop()
+            gateway.close()
+
+
+def devices_of(gateway: Commander) -> set[str]:
+    return {record.device for record in list(gateway.records)}
+
+
+def device(gateway: Commander, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = gateway.statuses[-1]["devices"][name]
+    return found
+
+
+def answer(gateway: Commander, verb: str, id_: str, **keys: Any) -> dict[str, Any]:
+    gateway.command(verb, id_, **keys)
+    eventually(lambda: gateway.result(id_), "it answers", 20)
+    result = gateway.result(id_)
+    assert result
+    return result
+
+
+@on_a_board
+def test_a_dust_sensor_that_hangs_comes_back_by_its_supply_and_warms_up_again(told_by):
+    node, gateway = told_by
+    eventually(lambda: gateway.of("pms")[-1].readings[0].quality == GOOD, "it is warm")
+    node.order(hung={"pms": ["silent"]})
+    eventually(lambda: device(gateway, "pms")["state"] == "silent", "it is said to be silent", 20)
+    before = len(gateway.of("pms"))
+    eventually(lambda: device(gateway, "pms")["state"] == "ok", "it is back", 40)
+    assert (device(gateway, "pms")["anew"], device(gateway, "pms")["cut"]) == (1, 1)
+    eventually(lambda: [row for row in gateway.of("pms")[before:] if row.readings[0].quality == GOOD], "warm again", 20)
+    later = gateway.of("pms")[before:]
+    assert later[0].time_ms - gateway.of("pms")[before - 1].time_ms > 15_000, "silence is no record"
+    assert {reading.quality for reading in later[0].readings} == {SUSPECT}, "its fan has just begun to turn"
+    assert device(gateway, "bme")["state"] == "ok"
+
+
+@on_a_board
+def test_a_sensor_that_rests_runs_for_its_warm_up_and_no_longer(told_by):
+    _, gateway = told_by
+    eventually(lambda: len(gateway.of("dust")) >= 3, "three measurements", 40)
+    records = gateway.of("dust")
+    assert [record.readings[2][:2] for record in records] == [
+        ("laser_time", 2 * (row + 1)) for row in range(len(records))
+    ]
+    assert {reading.quality for record in records for reading in record.readings} == {GOOD}
+
+
+@on_a_board
+def test_an_action_is_done_and_what_the_device_said_comes_back(told_by):
+    node, gateway = told_by
+    node.order(air={"co2": 431})
+    done = answer(gateway, "act", "a-1", device="co2", action="recalibrate", value=420)
+    assert done == {"id": "a-1", "done": True, "recalibrated_by_ppm": "-11"}
+    gateway.results.clear()
+    assert answer(gateway, "act", "a-1", device="co2", action="recalibrate", value=420) == done
+    before = len(gateway.of("co2"))
+    eventually(lambda: len(gateway.of("co2")) > before, "it measures again", 20)
+
+
+@on_a_board
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"device": "co2", "action": "persist"}, "this action may not be done on this device"),
+        ({"device": "dust", "action": "sleep", "value": 1}, "this action may not be done on this device"),
+        ({"device": 7, "action": "recalibrate"}, "this action may not be done on this device"),
+        ({"device": "co2", "action": "recalibrate", "value": "420"}, "value must be a whole number"),
+        ({"device": "co2", "action": "recalibrate", "value": 20}, "recalibrate must be a whole number from 400 to"),
+        ({"device": "co2", "action": "recalibrate"}, "recalibrate must be a whole number from 400 to"),
+    ],
+)
+def test_an_action_that_is_not_listed_or_cannot_be_is_refused(told_by, keys, reason):
+    _, gateway = told_by
+    result = answer(gateway, "act", f"no-{json.dumps(keys)}"[:60], **keys)
+    assert result["done"] is False
+    assert result["reason"].startswith(reason)
+
+
+@on_a_board
+def test_an_action_on_a_sensor_that_is_silent_says_that_it_may_not_have_been_done(told_by):
+    node, gateway = told_by
+    node.order(faults={"co2": ["silent"]})
+    result = answer(gateway, "act", "s-1", device="co2", action="recalibrate", value=420)
+    node.order(faults={"co2": []})
+    assert (result["done"], "look whether it was done" in result["reason"]) == (False, True)
+
+
+@on_a_board
+def test_a_light_blinks_when_it_is_asked_to(told_by):
+    """What hangs on the light's pin here is the supply of a sensor, which shows when it is on."""
+    node, gateway = told_by
+    gateway.command("blink", "b-1", for_s=3)
+    seen = set()
+    deadline = time.monotonic() + 20
+    while gateway.result("b-1") is None and time.monotonic() < deadline:
+        seen.add(node.order()["powered"]["light"])
+    assert gateway.result("b-1") == {"id": "b-1", "done": True}
+    assert seen == {True, False}
+    assert node.order()["powered"]["light"] is False
+    assert answer(gateway, "blink", "b-2", for_s=61)["done"] is False
+
+
+@on_a_board
+def test_what_a_sensor_counts_lasts_over_a_restart(told_by):
+    node, gateway = told_by
+    boot = gateway.statuses[-1]["boot"]
+    counted = [record.readings[-1].value for record in gateway.of("dust") if record.boot == boot][-1]
+    assert answer(gateway, "restart", "r-1") == {"id": "r-1", "done": True}
+    eventually(lambda: any(record.boot > boot for record in gateway.of("dust")), "it measures again", 40)
+    again = next(record.readings[-1].value for record in gateway.of("dust") if record.boot > boot)
+    assert counted < again <= counted + 4
+    assert "Traceback" not in node.said() and "MemoryError" not in node.said()

@@ -19,7 +19,9 @@ IN, OUT = "in", "out"
 USES = {
     "rx": IN, "miso": IN, "pin": IN,
     "tx": OUT, "de": OUT, "scl": OUT, "sda": OUT, "sck": OUT, "mosi": OUT, "cs": OUT, "power": OUT, "led": OUT,
+    "power_pin": OUT,
 }  # fmt: skip
+SHARED = ".power_pin"  # several devices may hang on one supply
 BUS_PINS = {"uart": ("tx", "rx"), "i2c": ("scl", "sda"), COUNTER: ("pin",)}
 BUS_OF_WIRE = {"serial": "uart", "i2c": "i2c", "modbus": "uart", "mbus": "uart"}  # a driver's line: the bus it needs
 
@@ -87,7 +89,7 @@ def _pin_problems(board: Board, chip: Chip) -> Iterator[str]:
             yield f"{place}: pin {pin} is for {chip.taken[pin]}"
         elif use == OUT and pin in chip.input_only:
             yield f"{place}: pin {pin} is an input only"
-        if pin in used:
+        if pin in used and not (place.endswith(SHARED) and used[pin].endswith(SHARED)):
             yield f"{place}: pin {pin} is that of {used[pin]}"
         used[pin] = place
 
@@ -125,6 +127,8 @@ def _device_problems(board: Board) -> Iterator[str]:
             yield f"DEVICES.{name}: the board has no bus {device.get('bus')!r}"
         elif BUS_OF_WIRE.get(wire_of(driver_class(str(driver)))) != bus.get("kind"):
             yield f"DEVICES.{name}: {driver} does not hang on {bus.get('kind')}"
+        if device.get("beside", name) not in board.devices:
+            yield f"DEVICES.{name}: there is no device {device['beside']} beside it"
 
 
 def _pins(table: dict[str, Any], place: str = "") -> Iterator[tuple[str, str, int]]:
