@@ -9,6 +9,7 @@ import pytest
 from bega_gateway import build
 from bega_gateway.config import examine
 from bega_gateway.health import NODE_SILENCE_S, Health, Watched, quiet_after_s
+from bega_gateway.lines.node_said import Nodes
 from bega_gateway.recorder import Recorder
 
 
@@ -118,7 +119,7 @@ def test_a_log_holds_no_household_whatever_a_reload_says_of_it(air, caplog, tmp_
     spool = SimpleNamespace(heads=heads, set_head=None, has_room=None)
     clocks = build.Clocks(lambda: air.now_ms, lambda: air.now_ms)
     ground = SimpleNamespace(
-        recorder=recorder, health=Health(lambda: air.now_ms), clocks=clocks, spool=spool, nodes=None
+        recorder=recorder, health=Health(lambda: air.now_ms), clocks=clocks, spool=spool, nodes=Nodes(lambda: 0)
     )
     parts = [asyncio.run(build.part(ground, personal, place, {})) for place in ("lines.hall", "lines.nodes")]
     assert not any("mueller" in name for part in parts for name, _ in part.works), "tasks are logged by name"

@@ -19,6 +19,7 @@ from bega_gateway import config as settings
 from bega_gateway import node_status
 from bega_gateway.doctor.heard import of_devices
 from bega_gateway.doctor.nodes import of_node, of_nodes
+from bega_gateway.health import Watched
 from bega_gateway.lines.node_said import IN_MS, MOST_DEVICES, MOST_LINES, Nodes, Said, read
 from bega_gateway.lines.nodes import NodeRecords
 from bega_gateway.metrics import _of_nodes, text
@@ -114,6 +115,19 @@ def test_what_a_node_can_have_kept_is_bounded():
     devices = {f"d{number}": {"state": "ok", "why": "x" * 9999} for number in range(9999)}
     said = read(having(devices=devices, last_error="x" * 60_000, safe="x" * 60_000, firmware="x" * 60_000))
     assert len(said.devices) == MOST_DEVICES and len(msgspec.json.encode(said)) < 8_000
+
+
+def test_a_node_on_a_battery_is_silent_after_three_of_its_own_periods():
+    nodes = Nodes(Clock())
+    who = Watched("nodes", "node", "air-1", 600.0, lambda: 0, speaks_every_s=lambda: nodes.speaks_every_s("air-1"))
+    assert who.quiet_after_s == 600.0
+    nodes.take("air-1", having(battery={"every_s": 600, "send_every_s": 3600}), str)
+    assert who.quiet_after_s == 3 * 3600
+    nodes.take("air-1", having(battery={"send_every_s": 2**50}), str)
+    assert who.quiet_after_s == 3 * 86_400, "nobody says that he will never be missed"
+    for mains in (None, {}, {"send_every_s": -1}, 7):
+        nodes.take("air-1", having(battery=mains), str)
+        assert who.quiet_after_s == 600.0
 
 
 def test_each_key_may_be_missing_and_the_rest_is_read():
@@ -346,6 +360,11 @@ line = "nodes"
 """
 
 
+def said_in(state: Path) -> OfNode | None:
+    """Return what the node of a gateway says, None while it has not, or its line has not begun."""
+    return next((device.node for device in asked(state).devices), None)
+
+
 def test_a_gateway_tells_what_its_node_said_and_still_does_after_a_reload(make_gateway, embedded, tmp_path, eventually):
     state = tmp_path / "gateway"
     gateway = make_gateway(CONFIGURATION.format(state=state, broker=embedded.url))
@@ -355,16 +374,16 @@ def test_a_gateway_tells_what_its_node_said_and_still_does_after_a_reload(make_g
     client.connect(host, int(port))
     client.loop_start()
 
-    def node() -> OfDevice:
+    def is_told() -> bool:
         client.publish("node/air-1/status", json.dumps(having(devices=device("silent"))), qos=1)
-        return asked(state).devices[0]
+        return said_in(state) is not None
 
     try:
-        eventually(lambda: node().node, "the gateway has heard its node")
+        eventually(is_told, "the gateway has heard its node")
         gateway.config.write_text(gateway.config.read_text() + '[nodes.air-2]\nline = "nodes"\n')
         gateway._child.send_signal(signal.SIGHUP)
         eventually(lambda: "reload changed place=lines.nodes" in gateway.log.read_text(), "its line is begun anew")
-        assert asked(state).devices[0].node.said.devices["pms"].state == "silent"
+        assert said_in(state).said.devices["pms"].state == "silent"
         assert next(iter(troubles(asked(state)))) == "node air-1 on nodes: its sensor pms is silent"
         assert gateway.log.read_text().count("node fault node=air-1 said=pms silent") == 1
     finally:
@@ -389,25 +408,16 @@ def test_a_real_node_with_a_silent_sensor_is_told_and_starts_anew_when_it_is_ask
 
     try:
         board.start()
-        eventually(lambda: asked(state).devices[0].node, "it has said how it is")
-        well = asked(state).devices[0].node
+        eventually(lambda: said_in(state), "it has said how it is")
+        well = said_in(state)
         assert set(well.said.devices) == {"pms", "sht"} and well.said.firmware and found() == []
         board.order(faults={"sht": ["silent"]})
         eventually(lambda: found() == ["sensor silent"], "its sensor is told")
-        command = [
-            sys.executable,
-            "-m",
-            "bega",
-            "gateway",
-            "command",
-            "--config",
-            gateway.config,
-            "restart_node",
-            BOARD,
-        ]
-        assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == "done\n"
-        eventually(lambda: asked(state).devices[0].node.started == 1, "it has started anew")
-        anew = asked(state).devices[0].node.said
+        command = [sys.executable, "-m", "bega", "gateway", "command", "--config", gateway.config]
+        asks = [*command, "restart_node", BOARD]
+        assert subprocess.run(asks, capture_output=True, text=True, timeout=60).stdout == "done\n"
+        eventually(lambda: said_in(state).started == 1, "it has started anew")
+        anew = said_in(state).said
         assert anew.boot > well.said.boot and anew.start == "reset" and anew.ring.held >= 0
         assert "node failed" not in found(), "it was asked to"
     finally:

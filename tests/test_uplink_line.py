@@ -19,6 +19,7 @@ from bega_gateway import build
 from bega_gateway.config import examine
 from bega_gateway.health import Health
 from bega_gateway.lines import uplink as line_module
+from bega_gateway.lines.node_said import Nodes
 from bega_gateway.lines.nodes import NodeRecords
 from bega_gateway.lines.uplink import UplinkLine, node_key
 from bega_gateway.recorder import Recorder
@@ -501,7 +502,7 @@ def test_a_line_that_asks_no_more_starves_the_watchdog(tmp_path):
     spool = SimpleNamespace(heads=heads, set_head=None, has_room=None)
     clocks, health = build.Clocks(lambda: NOW_MS, lambda: 0), Health(lambda: 0)
     ground = SimpleNamespace(
-        recorder=Recorder(config, 1, None, None), health=health, clocks=clocks, spool=spool, nodes=None
+        recorder=Recorder(config, 1, None, None), health=health, clocks=clocks, spool=spool, nodes=Nodes(lambda: 0)
     )
     part = asyncio.run(build.part(ground, config, "lines.cellar", {}))
     assert [who.name for who in health.watched] == ["air-1"]

@@ -295,7 +295,10 @@ async def _node_line(ground: Ground, config: Config, name: str, line: settings.M
     )
     for node in nodes:
         heard = _heard(node_line.heard_mono_ms, node)
-        ground.health.watch(Watched(name, "node", node, NODE_SILENCE_S, heard_mono_ms=heard, said_name=said[node]))
+        every_s = partial(ground.nodes.speaks_every_s, node)
+        ground.health.watch(
+            Watched(name, "node", node, NODE_SILENCE_S, heard, said_name=said[node], speaks_every_s=every_s)
+        )
     return Part([(name, node_line.run)], node_line, let_go=lambda: ground.health.forget(name))
 
 

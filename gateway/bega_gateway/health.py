@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
 SILENT_AFTER_PERIODS = 3
 SHORTEST_SILENCE_S = 10.0  # a device that speaks each second may catch its breath
-NODE_SILENCE_S = 600.0  # a node says itself how often it speaks, and never to us; none speaks as rarely as this
+NODE_SILENCE_S = 600.0  # no node on mains speaks as rarely as this; one on a battery says how often it does
 
 
 def quiet_after_s(every_s: float) -> float:
@@ -26,6 +26,10 @@ def _none() -> int:
     return 0
 
 
+def _never() -> float:
+    return 0.0
+
+
 @dataclass
 class Watched:
     """Somebody who should be heard."""
@@ -33,12 +37,18 @@ class Watched:
     line: str
     kind: str  # "device" or "node"
     name: str
-    quiet_after_s: float
+    least_quiet_s: float  # it may be quiet for so long, or for three periods of its own
     heard_mono_ms: Callable[[], int | None]
     damaged: Callable[[], int] = _none
     since_ms: int = 0  # watched since
     silent: bool = False
     said_name: Callable[[], str] | None = None  # the name for the log at this moment; None: the name itself
+    speaks_every_s: Callable[[], float] = _never  # as it says itself, 0 where it does not
+
+    @property
+    def quiet_after_s(self) -> float:
+        """After so many seconds it counts as silent."""
+        return max(self.least_quiet_s, SILENT_AFTER_PERIODS * self.speaks_every_s())
 
 
 class Health:

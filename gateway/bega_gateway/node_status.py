@@ -126,6 +126,8 @@ def facts(node: OfNode) -> Iterator[tuple[str, str]]:
     for name, device in said.devices.items():
         yield f"Sensor {name}", in_words(device)
     yield "Store", ", ".join(_of_ring(node))
+    if said.send_every_s:
+        yield "On a battery", f"it sends every {lasting(said.send_every_s)}"
     if said.time_quality in CLOCKS:
         yield "Its clock", CLOCKS[said.time_quality]
     if said.connects:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 LARGEST = 2**53
 MOST_DEVICES = 32
+RAREST_S = 86_400  # no node sends less often (docs/firmware.md, "On a battery"), and none may be forgotten for longer
 LONGEST_WORDS = 200
 LONGEST_WHY = 40
 LONGEST_ERROR = 400  # characters: what the firmware keeps of a traceback
@@ -79,6 +80,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     heap_free: int | None = None  # bytes
     configuration: str = ""  # why it does not run by the one that it was given
     last_error: str = ""  # the end of its last traceback, however old
+    send_every_s: int = 0  # of a node on a battery; 0: it is on mains
     devices: dict[str, DeviceSaid] = {}
     ring: RingSaid = RingSaid()
 
@@ -98,6 +100,7 @@ def read(status: dict[str, Any]) -> Said:
     start = STARTS.get(_whole(status.get("reset_cause")) or 0, "")
     rows = status.get("devices")
     ring = status.get("ring")
+    battery = status.get("battery")
     return Said(
         firmware=_words(status.get("firmware"), 32),
         safe=_words(status.get("safe"), LONGEST_WORDS),
@@ -110,6 +113,7 @@ def read(status: dict[str, Any]) -> Said:
         heap_free=_whole(status.get("heap_free")),
         configuration=_words(status.get("configuration"), LONGEST_WORDS),
         last_error=_words(status.get("last_error"), LONGEST_ERROR),
+        send_every_s=min(RAREST_S, _whole(battery.get("send_every_s")) or 0) if isinstance(battery, dict) else 0,
         devices=_devices(rows if isinstance(rows, dict) else {}),
         ring=RingSaid(**_counts(ring if isinstance(ring, dict) else {}, RingSaid)),
     )
@@ -139,6 +143,11 @@ class Nodes:
     def of(self, node: str) -> Known | None:
         """Return what is known of a node, None if it has said nothing yet."""
         return self._known.get(node)
+
+    def speaks_every_s(self, node: str) -> float:
+        """Return how often a node on a battery speaks, 0 where it has not said that it is on one."""
+        known = self._known.get(node)
+        return float(known.said.send_every_s) if known else 0.0
 
     def lost(self, node: str) -> tuple[int, int | None]:
         """Return how many records a node dropped since the gateway began, and when that was last heard."""
