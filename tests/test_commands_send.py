@@ -210,6 +210,8 @@ def test_a_node_is_handed_what_is_in_a_file(tmp_path):
         ("--broker mqtt://b --gateway a/b --id ö status", "id must be text"),
         ("--broker mqtt://b --gateway a/b --sign-with /nowhere status", "cannot be used"),
         ("--broker mqtt://b --gateway a/b blink --for-s 90", "for_s"),
+        (f"--broker mqtt://b --gateway a/b write boiler setpoint {'9' * 5000}", "value"),
+        (f"--broker mqtt://b --gateway a/b write boiler setpoint {'9' * 20}", "a number is too large"),
         ("--broker mqtt://b --gateway a/b configure_node n /nowhere", "/nowhere"),
         ("--config /nowhere status", "/nowhere"),
     ],

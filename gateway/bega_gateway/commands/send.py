@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 AGAIN_S = 10.0  # with the same id, so that it is not done twice
 PAUSE_S = 1.0  # before a lost connection is made anew
 LATE_S = 5.0  # a result of what was begun in time may come so long after it has expired
+LONGEST_WHOLE = 20  # characters of a number: what is longer is told to be none, as text
 CLOCKS_APART_MS = 30_000  # beyond it the clocks may be why it was not taken
 
 EXAMPLES = """examples:
@@ -320,7 +321,8 @@ def _value(text: str) -> bool | int | str:
     """Return a value as commands write it: a number with a point stays text."""
     if text in ("true", "false"):
         return text == "true"
-    return int(text) if text.removeprefix("-").isdecimal() and text.isascii() else text
+    is_whole = len(text) <= LONGEST_WHOLE and text.isascii() and text.removeprefix("-").isdecimal()
+    return int(text) if is_whole else text
 
 
 def _configuration(file: Path) -> Any:
