@@ -49,6 +49,7 @@ def start(starts):
     except ConfigError as error:
         print("bega: configuration: %s" % error)
         if choice and choice.is_trial():  # a driver refuses it: back to the node's own
+            starts.note_error("configuration: %s" % error)
             machine.reset()
 
 
@@ -63,7 +64,8 @@ class Node:
         self._monotonic = Monotonic(time.ticks_ms())
         storage = Segments(make_path(FOLDER, "ring"))
         ring = Ring(storage, config["ring_segments"] or storage.room(SEGMENT_BYTES), SEGMENT_BYTES)
-        slept = kept.read() if config["battery"] and machine.reset_cause() == machine.DEEPSLEEP_RESET else None
+        is_wake = machine.reset_cause() == machine.DEEPSLEEP_RESET and not choice.is_trial()
+        slept = kept.read() if config["battery"] and is_wake else None
         if slept:  # one boot over all its sleeps: its flash need not note each, nor its gateway
             _, self._boot, seq, zero_ms, _ = slept
             self._monotonic = Monotonic(time.ticks_ms(), kept.chip_ms() - zero_ms)
@@ -79,6 +81,7 @@ class Node:
         told_ms = kept.told_ms()
         self._told = told_ms is not None  # the chip's clock shows the gateway's time
         self._told_ms = -TELL_EVERY_MS
+        self._is_ending = False  # a restart was asked for
         if self._told:
             self._clock.resume(told_ms, self.mono())
         self._store = Store(
@@ -121,7 +124,11 @@ class Node:
         from battery import Battery
 
         battery = Battery(self._config, self.mono, self._store, self._link, self._sensors)
+        if self._choice.is_trial():  # this wake decides
+            battery.is_first = True
         await battery.run()
+        if self._is_ending:
+            self._restart_now()
         self._starts.worked()
         if self._choice.is_trial():
             print("bega: the new configuration is not confirmed by the gateway: back to the former one")
@@ -134,11 +141,10 @@ class Node:
         Then see whether the node must be restarted: for a configuration that
         brings it nowhere, or as the last thing to try where no way opens.
         """
-        await asyncio.sleep_ms(WORKS_MS)
-        if not health.late():
-            self._starts.worked()
         while True:
             await asyncio.sleep_ms(WORKS_MS)
+            if not health.late():
+                self._starts.worked()
             if self._choice.is_trial() and self.mono() > TRIAL_MS:
                 print("bega: the new configuration is not confirmed by the gateway: back to the former one")
                 self._restart_now()
@@ -184,6 +190,7 @@ class Node:
         return self._clock.stamp(self.mono())[0]
 
     def _restart(self, asked):
+        self._is_ending = True
         asyncio.create_task(self._restart_soon())
 
     async def _restart_soon(self):
@@ -194,12 +201,16 @@ class Node:
         for sensor in self._sensors:
             if hasattr(sensor, "keep"):
                 sensor.keep()
+        try:
+            self._store.flush()
+        except OSError:
+            pass  # said already
         self._starts.worked()  # it was asked for, and is no crash
         machine.reset()
 
     def _take_configuration(self, asked):
         """Put a configuration on trial: it is used from the next start, which is now, and kept if it works."""
-        return take(asked.get("configuration"), self._config, board) or self._restart(asked)
+        return take(asked.get("configuration"), self._config, board, self._now_ms()) or self._restart(asked)
 
     def _set_total(self, asked):
         from pulses import set_total

@@ -18,6 +18,7 @@ from bega_protocols.errors import ConfigError
 
 OWN, NEW, TRIAL, GOOD = "/config.json", "/config.new", "/config.trial", "/config.good"
 TRIAL_MS = 600000
+AHEAD_MS = 86400000  # who makes a configuration need not have the gateway's clock
 
 
 class Choice:
@@ -63,25 +64,39 @@ class Choice:
         self._is_confirmed = True
 
 
-def take(wanted, used, board):
-    """Put `wanted` where the next start finds it, and return None; or return why it cannot be, and leave nothing."""
+def is_new_there():
+    """Return whether somebody has put a new one there, to be tried at the next start."""
+    return _is_there(NEW)
+
+
+def take(wanted, used, board, now_ms):
+    """Put `wanted` where the next start finds it, and return None; or return why it cannot be.
+
+    Until all of it is checked it bears a name that no start looks for.
+    """
     if not isinstance(wanted, dict):
         return "configuration is no table"
     if wanted.get("node") != used["node"]:
         return "it is for another node"
-    put(NEW, json.dumps(wanted).encode())
+    _write(NEW + "~", json.dumps(wanted).encode())
     try:
-        _read(NEW, board)
+        made_s = _read(NEW + "~", board)["made_s"]
     except ConfigError as error:
-        os.remove(NEW)
         return str(error)
+    if made_s * 1000 > now_ms + AHEAD_MS:
+        return "made_s lies in the future: by it the gateway's time would be refused"
+    os.rename(NEW + "~", NEW)
 
 
-def put(path, content):
+def put(path, octets):
     """Write a file whole or not at all. Raises OSError."""
-    with open(path + "~", "wb") as file:
-        file.write(content)
+    _write(path + "~", octets)
     os.rename(path + "~", path)
+
+
+def _write(path, octets):
+    with open(path, "wb") as file:
+        file.write(octets)
 
 
 def content(path):

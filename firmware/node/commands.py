@@ -26,6 +26,7 @@ class Commands:
     def __init__(self, folder, now_ms, verbs, say):
         """now_ms() is Unix time, None while it is not known; say() is called when there is a result to send."""
         self.results = []  # to be sent: dicts
+        self.doing = 0  # how many are being done
         self._path = folder + "/commands"
         self._now_ms = now_ms
         self._verbs = verbs
@@ -68,10 +69,11 @@ class Commands:
         self._known = self._known[1 - KEPT :] + [row]
         try:
             self._write()
-        except OSError:
+        except (OSError, MemoryError) as error:
             self._known.remove(row)
-            self._answer([id_, False, "it cannot be written down: the flash takes nothing"])
+            self._answer([id_, False, "it cannot be written down: %s" % type(error).__name__])
             return
+        self.doing += 1
         asyncio.create_task(self._do(self._verbs[verb], row, asked))
 
     async def _do(self, work, row, asked):
@@ -86,8 +88,9 @@ class Commands:
         row[1:] = [not why_not, why_not, more]
         try:
             self._write()
-        except OSError:
+        except (OSError, MemoryError):
             pass  # that it was begun is on flash
+        self.doing -= 1
         self._answer(row)
 
     def _answer(self, row):

@@ -25,11 +25,15 @@ def read_config(path, board):
     if len(ways) != 1:
         raise ConfigError("name one way out, not %s: %s" % (" and ".join(ways) or "none", ", ".join(WAYS)))
     way = ways[0]
+    try:
+        module = __import__(way)
+    except ImportError:
+        raise ConfigError("this firmware was built without the way %s" % way)
     return {
         "node": name_in(config, "node"),
         "made_s": whole_number(config, "made_s", 0, 4000000000, 0),
         "way": way,
-        way: __import__(way).read(config),
+        way: module.read(config),
         "watchdog_s": whole_number(config, "watchdog_s", 5, 3600, 60),
         "ring_segments": whole_number(config, "ring_segments", 0, 100000, 0),
         "battery": _battery(config),

@@ -7,9 +7,9 @@ import machine
 
 from bega_protocols.checks import crc32
 from bega_protocols.dates import days
+from bega_protocols.timekeeping import LATEST_MS
 
 _STATE = ">BIIQQ"
-_RESUMED_AT_MOST_MS = 4102444800000  # 2100: beyond, the chip's clock is no clock of ours
 _EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0  # an ESP32 counts from 2000
 
 
@@ -44,7 +44,11 @@ def set_chip(gateway_ms):
 
 
 def told_ms():
-    """Return the gateway's time as the chip has kept it over a reset, None if it was not told since the power came."""
+    """Return the gateway's time as the chip has kept it over a reset, None if it was not told since the power came.
+
+    The memory can outlive the clock, through a short press of EN: a clock that shows less than when it was told was
+    cleared since, and may have been set by the configuration's date.
+    """
     state = read()
     now_ms = chip_ms()
-    return now_ms if state and state[0] and now_ms < _RESUMED_AT_MOST_MS else None
+    return now_ms if state and state[0] and state[3] <= now_ms < LATEST_MS else None

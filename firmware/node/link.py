@@ -66,12 +66,13 @@ class Link:
             pass
 
     def is_idle(self):
-        """Return whether all is handed on, the gateway has told the time, and no command waits for its result."""
+        """Return whether all is handed on, the gateway has told the time, and no command is being done or answered."""
         return (
             self.connects > 0
             and self._has_time
             and self._store.ring.held_count() == 0
             and not self._commands.results
+            and not self._commands.doing
             and not self._status_due
         )
 

@@ -7,13 +7,14 @@ import time
 
 import machine
 import starts
+from choice import is_new_there
 
 REST_S = 3  # before a reset after a defect, so that a loop of them stays readable on the console
 
 begun = starts.begin()
 try:
     why_safe = begun.why_safe()
-    if why_safe:
+    if why_safe and not is_new_there():  # a new configuration may be what helps
         import safe
 
         safe.start(why_safe, begun)
@@ -22,10 +23,12 @@ try:
 
         app.start(begun)
 except Exception as error:  # a defect of ours, or a flash that fails: say it, and begin anew
-    gc.collect()
-    text = io.StringIO()
-    sys.print_exception(error, text)
-    print(text.getvalue())
-    begun.note_error(text.getvalue())
-    time.sleep(REST_S)
-    machine.reset()
+    try:
+        gc.collect()
+        text = io.StringIO()
+        sys.print_exception(error, text)
+        print(text.getvalue())
+        begun.note_error(text.getvalue())
+    finally:  # there may be no memory even for that
+        time.sleep(REST_S)
+        machine.reset()

@@ -32,6 +32,7 @@ def start(why, starts):
         asyncio.run(Safe(why, starts, Choice(board)).run())
     except ConfigError as error:
         print("bega: configuration: %s" % error)
+        starts.worked()  # once the technician has put another one there, the node is to measure
         return
     starts.worked()
     machine.reset()
@@ -64,15 +65,17 @@ class Safe:
     async def _speak(self):
         if self._config["way"] == "beacon":
             return  # it hears nobody
-        way = __import__(self._config["way"]).Way(self._config)
+        way = None
         while True:
             try:
+                way = way or __import__(self._config["way"]).Way(self._config)
                 await way.open()
                 print("bega: link up")
                 await until_first_ends(way.run(self._hear), self._tell(way))
-            except (OSError, EOFError, ValueError, asyncio.TimeoutError) as error:
+            except Exception as error:  # whatever it is: nothing but this way leads to the node
                 print("bega: link down: %s %s" % (type(error).__name__, error))
-            way.close()
+            if way:
+                way.close()
             await asyncio.sleep_ms(PAUSE_MS)
 
     async def _tell(self, way):
@@ -83,7 +86,8 @@ class Safe:
                 said_ms = self._mono()
                 await way.send("status", json.dumps(self._report()).encode())
             while self._commands.results:
-                await way.send("result", json.dumps(self._commands.results.pop(0)).encode())
+                await way.send("result", json.dumps(self._commands.results[0]).encode())
+                self._commands.results.pop(0)
             await asyncio.sleep_ms(TURN_MS // 2)
 
     def _report(self):
@@ -116,4 +120,4 @@ class Safe:
         self._is_over = True
 
     def _take_configuration(self, asked):
-        return take(asked.get("configuration"), self._config, board) or self._restart(asked)
+        return take(asked.get("configuration"), self._config, board, self._now_ms()) or self._restart(asked)

@@ -39,10 +39,13 @@ class Starts:
         self._write()
 
     def why_safe(self):
-        """Return why this start must be a safe one, "" if it need not."""
-        if self.crashes >= CRASHES:
+        """Return why this start must be a safe one, "" if it need not.
+
+        If safe mode fails too, its turn comes again after as many starts that are none: it must not be for ever.
+        """
+        if self.crashes % (CRASHES + 1) == CRASHES:
             return "%d resets in a row by a defect or the watchdog" % self.crashes
-        if self.powers >= POWERS:
+        if self.powers % (POWERS + 1) == POWERS:
             return "%d power-ons in a row, each for less than a minute" % self.powers
         return ""
 

@@ -32,7 +32,10 @@ class Wifi:
         try:
             await self._join()
         except OSError:
-            self._station.disconnect()
+            try:
+                self._station.disconnect()
+            except OSError:
+                pass  # it had not even been switched on
             self._station.active(False)
             await asyncio.sleep_ms(SETTLE_MS)
             raise

@@ -17,6 +17,7 @@ import struct
 from bega_protocols.errors import WireError
 from bega_protocols.record import ESTIMATED, SYNCHRONISED, UNKNOWN
 
+EARLIEST_MS, LATEST_MS = 1577836800000, 4102444800000  # 2020, 2100: what is told beyond is a lie
 TICKS_PERIOD = 1 << 30  # MicroPython's ticks_ms on an ESP32; longer periods elsewhere are multiples of it
 WAIT_FOR_TIME_MS = 600_000
 GRACE_MS = 5_000  # after each reconnect: the gateway answers a status with the time, in far less
@@ -129,7 +130,7 @@ def read_time(payload: bytes) -> int:
         unix_ms = json.loads(payload)["unix_ms"]
     except (ValueError, TypeError, KeyError, RuntimeError):  # RuntimeError: nested too deep
         raise WireError("no time", bytes(payload[:40]))
-    if not isinstance(unix_ms, int) or not 0 <= unix_ms < 1 << 48:
+    if not isinstance(unix_ms, int) or not EARLIEST_MS <= unix_ms < LATEST_MS:
         raise WireError("no time", bytes(payload[:40]))
     return unix_ms
 

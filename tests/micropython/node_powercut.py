@@ -76,7 +76,7 @@ class Life:
         if spoil:
             wanted[spoil] = 1
         self.may_use = {before} if spoil else {before, number}
-        why_not = choice.take(wanted, chosen.values, Board)
+        why_not = choice.take(wanted, chosen.values, Board, NOW_MS)
         if bool(why_not) != bool(spoil):
             raise SystemExit("configuration %d: %s" % (number, why_not))
         if not spoil:
