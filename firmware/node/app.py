@@ -167,6 +167,7 @@ class Node:
             "ring": {
                 "held": ring.held_count(),
                 "segments": ring.used_segments(),
+                "most": ring.most_segments,
                 "damaged": ring.damaged,
                 "errors": self._store.errors,
                 "unstored": self._store.unstored,
@@ -174,6 +175,7 @@ class Node:
             "connects": self._link.connects,
             "malformed": self._link.malformed,
             "heap_free": gc.mem_free(),
+            "battery": self._config["battery"],
             "configuration": self._choice.said,
             "last_error": self._starts.last_error(),
         }
