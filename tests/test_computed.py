@@ -613,6 +613,8 @@ BALANCE = '[totals.a]\ninput = "home"\nquantities = ["gas_volume"]\n[balances.x]
         ('[alarms.x]\ninput = "home"\nquantity = "voltage"\nabove = nan\n', "neither inf nor nan"),
         ('[corrections.x]\ninput = "street"\nquantity = "pm10"\nslope = inf\n', "neither inf nor nan"),
         (BALANCE + 'feeds = ["a"]\nconsumers = ["home"]\nclasses = { a = inf }\n', "neither inf nor nan"),
+        (BALANCE + 'feeds = ["a"]\nconsumers = ["home"]\nclasses = { a = -2 }\n', "a must be from 0 to 100"),
+        (EFFICIENCY + 'delivered = ["home"]\nclasses = { home = 300 }\n', "home must be from 0 to 100"),
         (BALANCE + 'feeds = ["a"]\nconsumers = ["a"]\n', "a is there twice"),
         ('[totals.x]\ninput = "home"\nquantities = ["gas_volume"]\nwraps_at = 0\n', "wraps_at"),
         ('[limits.x]\ninput = "home"\nquantity = "voltage"\nleast = 260\nmost = 180\n', "must not be more than `most`"),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+HUNDRED_PERCENT = 100
+Percent = Annotated[float, msgspec.Meta(ge=0, le=HUNDRED_PERCENT)]
 Given = TypeVar("Given", bound="Table")
 
 SUFFIX = {"15min": "_15min", "hour": "_1h", "day": "_1d"}  # of a quantity's total or mean over a period
@@ -96,7 +98,7 @@ class Balance(Table, frozen=True, kw_only=True):
     feeds: list[str]  # names under [totals], or node/device
     consumers: list[str]
     quantity: str  # of the totals: "water_volume_1h"
-    class_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 2.0  # of the meters
+    class_percent: Percent = 2.0  # of the meters
     classes: dict[str, float] = msgspec.field(default_factory=dict)  # where one has another class
     label: str = ""
 
@@ -109,7 +111,7 @@ class Efficiency(Table, frozen=True, kw_only=True):
     quantity: str = "heat_energy_1d"  # of the totals
     quantities: dict[str, str] = msgspec.field(default_factory=dict)  # where one counts something else
     kwh_per_m3: Positive | None = None  # of gas: the calorific value as metered, which the bill states
-    class_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 3.0  # of the meters
+    class_percent: Percent = 3.0  # of the meters
     classes: dict[str, float] = msgspec.field(default_factory=dict)  # where one has another class
     label: str = ""
 
@@ -276,12 +278,19 @@ def _own_problems(config: Config, place: str, table: Derived | Treated) -> Itera
     if isinstance(table, NightFlow) and not table.quantity.endswith(SUFFIX["15min"]):
         yield f"{place}.quantity", "must be a quarter-hourly total, as water_volume_15min"
     if isinstance(table, Balance):
-        yield from _named_problems(place, "classes", table.classes, table.feeds + table.consumers, "feed nor consumer")
+        yield from _class_problems(place, table.classes, table.feeds + table.consumers, "feed nor consumer")
         yield from _twice_problems(config, place, table.feeds + table.consumers)
         if not table.feeds or not table.consumers:
             yield place, "needs at least one of `feeds` and one of `consumers`"
     if isinstance(table, Efficiency):
         yield from _efficiency_problems(config, place, table)
+
+
+def _class_problems(place: str, classes: dict[str, float], meters: Collection[str], sides: str) -> Iterator[Problem]:
+    yield from _named_problems(place, "classes", classes, meters, sides)
+    for name, percent in classes.items():
+        if isfinite(percent) and not 0 <= percent <= HUNDRED_PERCENT:
+            yield f"{place}.classes", f"{name} must be from 0 to {HUNDRED_PERCENT}, in per cent"
 
 
 def _named_problems(
@@ -300,7 +309,7 @@ def _twice_problems(config: Config, place: str, meters: list[str]) -> Iterator[P
 
 def _efficiency_problems(config: Config, place: str, table: Efficiency) -> Iterator[Problem]:
     meters = table.produced + table.delivered
-    yield from _named_problems(place, "classes", table.classes, meters, "produced nor delivered")
+    yield from _class_problems(place, table.classes, meters, "produced nor delivered")
     yield from _named_problems(place, "quantities", table.quantities, meters, "produced nor delivered")
     yield from _twice_problems(config, place, meters)
     if not table.produced or not table.delivered:
