@@ -11,6 +11,7 @@ from bega_gateway.lines.node_said import DIP, DeviceSaid, Known, Nodes, Said
 
 LATELY_MS = 86_400_000  # what happened within a day is worth a look
 FULL_SHARE = 0.9  # of a node's store
+FEW_SEGMENTS = 10
 FRESH_S = 300.0  # a node that cannot hand on says its status each half minute
 MOST_ERROR = 160  # characters of a traceback in a sentence: its end
 STARTS_IN_WORDS = {
@@ -54,9 +55,9 @@ class OfNode(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def store_share(self) -> float:
-        """How full its store was, from 0 to 1; 0 where it does not say."""
+        """How full its store was, from 0 to 1; 0 where it does not say, or has so few segments that one is a share."""
         ring = self.said.ring
-        return ring.segments / ring.most if ring.most else 0.0
+        return ring.segments / ring.most if ring.most >= FEW_SEGMENTS else 0.0
 
 
 def of(nodes: Nodes, name: str, now_ms: int) -> OfNode | None:
