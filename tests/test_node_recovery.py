@@ -219,12 +219,28 @@ def test_on_a_battery_it_sleeps_between_measurements_and_is_one_boot(tmp_path, m
     try:
         node.start()
         eventually(lambda: node.said().count("bega: sleeps for") >= 4, "it wakes and sleeps", 80)
+        records = list(commander.records)
+        assert node.said().count("bega: link up") < node.said().count("bega: sleeps for"), "it sends every other time"
+        restart_when_awake(commander)
+        eventually(lambda: commander.statuses[-1]["boot"] > records[0].boot, "it restarts, and sleeps not over it", 40)
+        assert commander.result("b-1") == {"id": "b-1", "done": True}
     finally:
         node.stop()
-    assert len({record.boot for record in commander.records}) == 1
-    assert [record.seq for record in commander.records] == list(range(1, len(commander.records) + 1))
-    assert len(commander.records) >= 3
-    times = [record.time_ms for record in commander.records]
+    assert len({record.boot for record in records}) == 1
+    assert [record.seq for record in records] == list(range(1, len(records) + 1))
+    assert len(records) >= 3
+    times = [record.time_ms for record in records]
     steps = [later - earlier for earlier, later in itertools.pairwise(times[1:])]
     assert all(4_000 < step < 6_500 for step in steps), times
-    assert node.said().count("bega: link up") < node.said().count("bega: sleeps for"), "it sends every other time"
+
+
+def restart_when_awake(commander: Commander) -> None:
+    """Ask for a restart in the moment in which a node on a battery is heard after a sleep."""
+    take = commander._take_status
+
+    def ask(status: dict[str, Any]) -> None:
+        if status["reset_cause"] == 4 and not commander.results:
+            commander.command("restart", "b-1")
+        take(status)
+
+    commander._take_status = ask
