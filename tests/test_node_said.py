@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from bega_gateway import config as settings
 from bega_gateway import node_status
+from bega_gateway.doctor.examine import findings
 from bega_gateway.doctor.heard import of_devices
+from bega_gateway.doctor.look import Look
 from bega_gateway.doctor.nodes import of_node, of_nodes
 from bega_gateway.health import Watched
 from bega_gateway.lines.node_said import IN_MS, MOST_DEVICES, MOST_LINES, Nodes, Said, read
@@ -28,7 +30,7 @@ from bega_gateway.status import OfDevice, OfUplink, Status, asked, troubles
 from bega_gateway.status import text as screen
 from tests.node_park import MICROPYTHON, NodeProcess
 from tests.node_park import NODE as BOARD
-from tests.test_metrics import parsed
+from tests.test_metrics import ask, parsed
 
 ROOT = Path(__file__).resolve().parents[1]
 DAY_MS = 86_400_000
@@ -312,6 +314,8 @@ def test_nodes_are_measured_and_those_of_households_have_no_name():
     assert values["bega_gateway_node_safe_mode", air] == 0
     assert values["bega_gateway_node_safe_mode", flats] == 2
     assert values["bega_gateway_node_held_records", air] == 42
+    memory = "bega_gateway_node_free_memory_bytes"
+    assert (memory, air) in values and (memory, flats) not in values, "safe mode does not say it, and it is not 0"
     assert text(_of_nodes([])) == "\n"
 
 
@@ -384,6 +388,11 @@ def test_a_gateway_tells_what_its_node_said_and_still_does_after_a_reload(make_g
 
     try:
         eventually(is_told, "the gateway has heard its node")
+        look = Look(said_by=lambda command: None, root=Path("/nonexistent"))
+        found = asyncio.run(findings(settings.load(gateway.config), asked(state), look))
+        assert "sensor silent" in [finding.cause for finding in found]
+        measured = parsed(ask(json.loads(gateway._ready.read_text())["metrics"])[1])
+        assert measured["bega_gateway_node_faulty_sensors", (("line", "nodes"), ("node", "air-1"))] == 1
         gateway.config.write_text(gateway.config.read_text() + '[nodes.air-2]\nline = "nodes"\n')
         gateway._child.send_signal(signal.SIGHUP)
         eventually(lambda: "reload changed place=lines.nodes" in gateway.log.read_text(), "its line is begun anew")

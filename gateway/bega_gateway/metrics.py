@@ -40,12 +40,12 @@ class Family(NamedTuple):
 
 Device = tuple[str, Station, str]  # its line, what is counted of it, and who may see it
 Node = tuple[str, str, OfNode, str]  # its line, its name, what it says, and who may see it
-OF_NODES: tuple[tuple[str, str, str, Callable[[OfNode], int]], ...] = (
+OF_NODES: tuple[tuple[str, str, str, Callable[[OfNode], int | None]], ...] = (  # None: it does not say
     ("safe_mode", "gauge", "1 while the node is in safe mode and measures nothing.", lambda node: bool(node.said.safe)),
     ("sensors", "gauge", "Sensors that the node has.", lambda node: len(node.said.devices)),
     ("faulty_sensors", "gauge", "Sensors of the node that measure nothing.", lambda node: len(node.faulty)),
     ("held_records", "gauge", "Records that wait in the node's store.", lambda node: node.said.ring.held),
-    ("free_memory_bytes", "gauge", "Heap that the node has left.", lambda node: node.said.heap_free or 0),
+    ("free_memory_bytes", "gauge", "Heap that the node has left.", lambda node: node.said.heap_free),
     ("starts_total", "counter", "Starts of the node that were seen.", lambda node: node.started),
     ("supply_dips_total", "counter", "Starts of the node after a dip of its supply.", lambda node: node.dips),
     ("dropped_records_total", "counter", "Records that the node dropped for good.", lambda node: node.lost),
@@ -191,7 +191,11 @@ def _of_nodes(nodes: list[Node]) -> Iterator[Family]:
     if not rows:
         return
     for word, kind, meaning, value in OF_NODES:
-        samples = [({"line": line, "node": name}, sum(map(value, row))) for (line, name), row in rows.items()]
+        samples = [
+            ({"line": line, "node": name}, sum(said))
+            for (line, name), row in rows.items()
+            if (said := [number for number in map(value, row) if number is not None])
+        ]
         yield Family(f"bega_gateway_node_{word}", kind, meaning, samples)
     ages = [({"line": line, "node": name}, max(node.said_ago_s for node in row)) for (line, name), row in rows.items()]
     yield Family("bega_gateway_node_since_status_seconds", "gauge", "How long ago the node said how it is.", ages)
