@@ -1,4 +1,4 @@
-"""The node's application: wires the parts together, and starts them."""
+"""The node that stores and hands on: wires the parts together, and runs them."""
 
 import asyncio
 import gc
@@ -8,15 +8,14 @@ import time
 import board
 import kept
 import machine
-from choice import TRIAL_MS, Choice, take
+from choice import TRIAL_MS, take
 from commands import Commands
 from flash import Segments, begin_boot
 from health import Health
 from link import Link
-from sensors import introduce, make_sensor
+from sensors import make_sensors
 from starts import FOLDER, VERSION, WORKS_MS
 from store import Store
-from wires import Buses
 
 from bega_protocols.errors import ConfigError
 from bega_protocols.ring import Ring
@@ -24,33 +23,12 @@ from bega_protocols.timekeeping import Clock, Monotonic, Patience
 
 SEGMENT_BYTES = 4096
 DAY_S = 86400
-# Allocated, and the heap is swept: one that first fills up is torn; 16384 took 4 kB more to run in.
-COLLECT_BYTES = 4096
 STORE_LIMIT_MS = 60000
 LINK_LIMIT_MS = 180000
 TELL_EVERY_MS = 3600000
 OPEN_FIRST_MS = 5000
 LAST_RESORT_MS = 3600000
-SUPPLIED_MS = 1000  # from power to the first answer of the slowest sensor (SCD41)
 GOOD_BYE_MS = 2000  # for the result of a command, before the restart that it asked for
-
-
-def start(starts):
-    """Run until the power goes; raises what a defect or a failing flash raises.
-
-    A configuration that cannot be is said, and left to the technician at the console.
-    """
-    gc.collect()
-    gc.threshold(COLLECT_BYTES)
-    choice = None
-    try:
-        choice = Choice(board)
-        asyncio.run(Node(choice, starts).run())
-    except ConfigError as error:
-        print("bega: configuration: %s" % error)
-        if choice and choice.is_trial():  # a driver refuses it: back to the node's own
-            starts.note_error("configuration: %s" % error)
-            machine.reset()
 
 
 class Node:
@@ -87,7 +65,7 @@ class Node:
         self._store = Store(
             config["node"], self._boot, seq, ring, self._clock, self._patience, self.mono, self._tell_chip
         )
-        self._sensors = self._make_sensors()
+        self._sensors = make_sensors(config, self._boot, self.mono, self._store.take, lambda: self._link.say_status())
         verbs = {"restart": self._restart, "config": self._take_configuration, "set_total": self._set_total}
         verbs.update(self._more_verbs())
         self._commands = Commands(FOLDER, self._now_ms, verbs, lambda: self._link.wake())
@@ -236,30 +214,6 @@ class Node:
         from blink import blink
 
         return blink(self._config["led_pin"], asked)
-
-    def _make_sensors(self):
-        buses = Buses(board.BUSES)
-        supplies, sensors = {}, {}
-        for device in self._config["devices"]:
-            if device["driver"] == "pulses":
-                sensors[device["name"]] = self._make_pulses(device)
-                continue
-            sensors[device["name"]] = make_sensor(
-                device, buses, supplies, self.mono, self._store.take, lambda: self._link.say_status()
-            )
-            gc.collect()  # or what the next one keeps lies behind what this one's loading left: holes for ever
-        introduce(self._config["devices"], sensors)
-        if supplies and self._config["battery"]:
-            time.sleep_ms(SUPPLIED_MS)
-        return [sensors[name] for name in sorted(sensors)]
-
-    def _make_pulses(self, device):
-        from pulses import Pulses  # only here: most nodes have none
-
-        if self._config["battery"]:
-            raise ConfigError("devices.%s: nobody counts while the node sleeps" % device["name"])
-        wiring = board.BUSES[device["bus"]]
-        return Pulses(device, wiring, FOLDER, self._boot, self.mono, self._store.take, lambda: self._link.say_status())
 
 
 def make_path(folder, name):

@@ -19,9 +19,9 @@ try:
 
         safe.start(why_safe, begun)
     else:
-        import app
+        import begin
 
-        app.start(begun)
+        begin.start(begun)
 except Exception as error:  # a defect of ours, or a flash that fails: say it, and begin anew
     try:
         gc.collect()

@@ -1,10 +1,36 @@
 """From the configuration to the devices: each with its driver, its bus, what switches its supply, who listens to it."""
 
+import gc
+import time
+
+import board
 from choice import content, put
 from sensor import Sensor
 from starts import FOLDER
+from wires import Buses
 
 from bega_protocols.errors import ConfigError
+
+SUPPLIED_MS = 1000  # from power to the first answer of the slowest sensor (SCD41)
+
+
+def make_sensors(config, boot, mono, take, changed):
+    """Return the devices of the configuration, by name: Sensors, and what counts pulses.
+
+    take and changed: see Sensor; boot: the number of this one. Raises ConfigError.
+    """
+    buses = Buses(board.BUSES)
+    supplies, sensors = {}, {}
+    for device in config["devices"]:
+        if device["driver"] == "pulses":
+            sensors[device["name"]] = _make_pulses(config, device, boot, mono, take, changed)
+            continue
+        sensors[device["name"]] = make_sensor(device, buses, supplies, mono, take, changed)
+        gc.collect()  # or what the next one keeps lies behind what this one's loading left: holes for ever
+    introduce(config["devices"], sensors)
+    if supplies and config["battery"]:
+        time.sleep_ms(SUPPLIED_MS)
+    return [sensors[name] for name in sorted(sensors)]
 
 
 def make_sensor(device, buses, supplies, mono, take, changed):
@@ -53,3 +79,11 @@ def load_driver(name, settings, state=b""):
     except ImportError:
         raise ConfigError("there is no device %s in this firmware" % name)
     return module.Driver(settings, state)
+
+
+def _make_pulses(config, device, boot, mono, take, changed):
+    from pulses import Pulses  # only here: most nodes have none
+
+    if config["battery"]:
+        raise ConfigError("devices.%s: nobody counts while the node sleeps" % device["name"])
+    return Pulses(device, board.BUSES[device["bus"]], FOLDER, boot, mono, take, changed)
