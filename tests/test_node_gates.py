@@ -48,3 +48,12 @@ def test_a_bit_that_rots_makes_no_wrong_record_and_no_boot_twice():
     assert outcomes.get("another configuration", 0) <= flips // 50
     assert outcomes.get("no configuration", 0) <= flips // 50
     assert outcomes.get("no file system", 0) <= flips // 200 + 1
+
+
+@pytest.mark.skipif(not IS_NIGHT, reason="a minute: make nightly PART=firmware")
+def test_bench_of_a_nodes_start_runs(tmp_path):
+    found = tmp_path / "found.json"
+    bench = [sys.executable, "-m", "bega", "bench", "node", "--quick", "--json", found]
+    told = subprocess.run(bench, capture_output=True, text=True, timeout=200)
+    assert told.returncode == 0, told.stderr
+    assert len(json.loads(found.read_text())["scenarios"]["node"]["figures"]["woken_s"]) == 1

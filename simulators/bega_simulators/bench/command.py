@@ -54,6 +54,7 @@ SCENARIOS = {
     "ble": Scenario("ble", "ble", "300 Bluetooth sensors each second, and each 100 ms: CPU, all heard, none starved"),
     "drain": Scenario("drain", "drain", "a day of records waits: how fast they go, and how late live ones are"),
     "flash": Scenario("flash", "flash", "bytes on flash a record, for four commit windows (needs root)"),
+    "node": Scenario("node", "node", "a node on a virtual board: how soon it publishes after power-on and deep sleep"),
     "million": Scenario("million", "million", "a million records: memory and descriptors (long)", is_long=True),
 }
 
