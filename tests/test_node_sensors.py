@@ -1,5 +1,6 @@
 """Sensors of a node that fail: brought back, or reported as a fault. And what a node's devices can be told."""
 
+import ast
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from bega.broker import EmbeddedBroker
+from bega_protocols.doubt import NOTHING, STUCK
 from bega_protocols.reading import GOOD, SUSPECT
 from tests.conftest import eventually
 from tests.node_park import MICROPYTHON, NODE, Commander, NodeProcess
@@ -70,6 +72,13 @@ def test_a_stuck_value_is_not_believed_again_because_a_new_driver_has_not_yet_se
     seen = told["stuck"]
     assert seen["states"] == [[1000, "ok"], [14_000, "stuck"], [28_000, "ok"]]
     assert {value for at, value in seen["records"] if at >= 9000} == {at for at, _ in seen["records"] if at >= 28_000}
+
+
+def test_the_node_knows_the_doubts_of_what_hangs_by_their_words():
+    """Its sensor.py does not load doubt.py, which a meter's driver does without."""
+    source = ast.parse((ROOT / "firmware/node/sensor.py").read_text(encoding="utf-8"))
+    named = {ast.unparse(row.targets[0]): row.value for row in source.body if isinstance(row, ast.Assign)}
+    assert ast.literal_eval(named["HANGS"]) == (STUCK, NOTHING)
 
 
 def test_a_sensor_that_is_stuck_for_ever_is_a_fault_and_gives_no_record(told):

@@ -17,7 +17,6 @@ from sensors import make_sensors
 from starts import FOLDER, VERSION, WORKS_MS
 from store import Store
 
-from bega_protocols.errors import ConfigError
 from bega_protocols.ring import Ring
 from bega_protocols.timekeeping import Clock, Monotonic, Patience
 
@@ -67,7 +66,10 @@ class Node:
         )
         self._sensors = make_sensors(config, self._boot, self.mono, self._store.take, lambda: self._link.say_status())
         verbs = {"restart": self._restart, "config": self._take_configuration, "set_total": self._set_total}
-        verbs.update(self._more_verbs())
+        if config["led_pin"] is not None:
+            verbs["blink"] = lambda asked: __import__("blink").blink(config["led_pin"], asked)
+        if any(device["actions"] for device in config["devices"]):
+            verbs.update(__import__("acts").verbs(config["devices"], self._sensors, self._now_ms))
         self._commands = Commands(FOLDER, self._now_ms, verbs, lambda: self._link.wake())
         way = __import__(config["way"]).Way(config)
         self._link = Link(way, self._store, self._patience, self.mono, self.report, self._commands, choice.confirm)
@@ -196,24 +198,6 @@ class Node:
         from pulses import set_total
 
         return set_total(self._sensors, asked)
-
-    def _more_verbs(self):
-        """Return those that the configuration makes room for."""
-        verbs = {}
-        if self._config["led_pin"] is not None:
-            verbs["blink"] = self._blink
-        if any(device["actions"] for device in self._config["devices"]):
-            try:
-                import acts
-            except ImportError:
-                raise ConfigError("this firmware was built without actions")
-            verbs.update(acts.verbs(self._config["devices"], self._sensors, self._now_ms))
-        return verbs
-
-    def _blink(self, asked):
-        from blink import blink
-
-        return blink(self._config["led_pin"], asked)
 
 
 def make_path(folder, name):

@@ -76,7 +76,7 @@ def _devices(devices, board):
                 "settings": settings,
                 "power_pin": _pin(device, "power_pin", board) if "power_pin" in device else None,
                 "beside": word_in(device, "devices.%s.beside" % name, "beside") if "beside" in device else "",
-                "actions": _words(device, "devices.%s.actions" % name, "actions"),
+                "actions": _actions(device, "devices.%s.actions" % name),
             }
         )
     if not found:
@@ -94,11 +94,16 @@ def _pin(table, key, board):
     return pin
 
 
-def _words(table, place, key):
-    words = table.get(key, [])
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+def _actions(device, place):
+    actions = device.get("actions", [])
+    if not isinstance(actions, list) or not all(isinstance(action, str) for action in actions):
         raise ConfigError("%s must be a list of names" % place)
-    return words
+    if actions:
+        try:
+            __import__("acts")
+        except ImportError:
+            raise ConfigError("%s: this firmware was built without actions" % place)
+    return actions
 
 
 def table_in(tables, key):

@@ -3,6 +3,7 @@
 import asyncio
 
 import machine
+from care import begin_anew
 
 from bega_protocols.errors import ConfigError
 
@@ -38,4 +39,4 @@ class Supply:
 
     def _begin_anew(self):
         for sensor in self.sensors:
-            sensor.begin_anew()
+            begin_anew(sensor, self._mono())

@@ -3,6 +3,8 @@
 import asyncio
 
 SILENT_AT_LEAST_MS = 5000
+WELL = ("ok", "starting")
+HANGS = ("repeats itself", "sees nothing at all")  # STUCK and NOTHING of doubt.py, which not every node loads
 KEEP_EVERY_MS = 3600000  # of what a driver counts; a power cut costs so much of it
 
 
@@ -13,16 +15,18 @@ class Sensor:
     nothing at all), "fault" (what brings a device back was tried in vain, see care.py; it is tried on).
     """
 
+    supply = None  # what switches it, if a pin does (power.py)
+    beside = ()  # sensors whose drivers are told what this one measures
+    put = None  # function(state) that writes it down, if its driver wants something kept
+    lock = None  # held while its device is told something beside its measurements
+    _care = None
+
     def __init__(self, name, driver, make, bus, every_ms, mono, take, changed):
         """make(state) returns a new driver; state: what the last one wanted kept, b"" for one that keeps nothing."""
         self.name = name
         self.state = "starting"
         self.driver = driver
-        self.lock = None  # set by who tells the device something beside its measurements
-        self.supply = None  # what switches it, if a pin does (power.py)
-        self.beside = []  # sensors whose drivers are told what this one measures
-        self.put = None  # function(state) that writes it down, if its driver wants something kept
-        self._make = make
+        self.make = make
         self._bus = bus
         self.every_ms = every_ms
         # So long nothing may come: what has a rhythm of its own gives nothing in between, however often it is asked.
@@ -33,13 +37,9 @@ class Sensor:
         self._groups = 0
         self._damaged = 0
         self._unanswered = 0
-        self._stuck = 0
-        self._good_ms = self._since_ms = self._kept_ms = mono()
-        self._damaged_ms = 0
-        self._stuck_ms = 0
-        self._stuck_at = None  # the values that it repeats
+        self._good_ms = self.since_ms = self._kept_ms = mono()
+        self.damaged_ms = 0
         self._latest = None  # (measured_ms, readings) of this window
-        self._care = None
 
     def report(self):
         """Return its counters for the node's status."""
@@ -51,7 +51,6 @@ class Sensor:
             "good_ago_s": (self._mono() - self._good_ms) // 1000,
         }
         if self._care:
-            report["stuck"] = self._stuck
             self._care.add_to(report)
         return report
 
@@ -65,9 +64,10 @@ class Sensor:
                 await self._ask()
             else:
                 await self._listen(end_ms)
-            self._close_window()
-            if self.state not in ("ok", "starting"):
-                await self._treat()
+            if not self._close_window():
+                care = self._cared_for()
+                if care:
+                    await care.treat()
             if self._mono() - self._kept_ms >= KEEP_EVERY_MS:
                 self.keep()
             moved()
@@ -81,6 +81,7 @@ class Sensor:
         if self._latest is None:
             self.become("damaged" if self._damaged else "silent")
         self._close_window()
+        self.keep()
 
     async def exchange(self, steps):
         """Do what a driver's `measure` or `act` asks for, and return what it returns."""
@@ -96,11 +97,6 @@ class Sensor:
                 ask = steps.send(answer)
         except StopIteration as stop:
             return stop.value
-
-    def begin_anew(self):
-        """Let a new driver set the device up, as at the start; what is on its way from it is dropped."""
-        self.driver = self._make(self.driver.state() if self.put else b"")
-        self._since_ms = self._mono()
 
     def become(self, state):
         """Say it, if that is another state."""
@@ -142,54 +138,39 @@ class Sensor:
 
     def _hear(self, groups):
         now_ms = self._mono()
-        if groups and self._is_stuck(groups[-1]):
-            self._stuck += 1
-            self._stuck_ms = now_ms
-        elif groups:
+        if groups and not self._hangs(groups[-1]):
             self._groups += len(groups)
-            self._good_ms = self._since_ms = now_ms
+            self._good_ms = self.since_ms = now_ms
             self._latest = (now_ms, groups[-1])  # faster talkers give the last good frame of each window
         if self.driver.damaged:
             self._damaged += len(self.driver.damaged)
             self.driver.damaged.clear()
-            self._damaged_ms = now_ms
+            self.damaged_ms = now_ms
 
-    def _is_stuck(self, readings):
-        """Return whether the driver says so, or a new driver hears what the last one called stuck."""
-        why = self.driver.attributes.get("doubt")
-        if not why and not self._stuck_at:
+    def _hangs(self, readings):
+        """Return whether the device only repeats what it once said. Until the first does, nobody needs care.py."""
+        if not self._care and self.driver.attributes.get("doubt") not in HANGS:
             return False
-        from bega_protocols.doubt import NOTHING, STUCK  # here: a driver with doubts has loaded it
+        care = self._cared_for()
+        return care and care.is_stuck(readings)
 
-        values = [(row.quantity, row.value) for row in readings if row.quantity != "laser_time"]
-        if why not in (STUCK, NOTHING) and values != self._stuck_at:
-            self._stuck_at = None
-            return False
-        self._stuck_at = values
-        return True
-
-    def _close_window(self):
-        now_ms = self._mono()
-        if self._latest is not None:
-            self._take(self.name, self._latest[0], self._latest[1])
-            for sensor in self.beside:
-                sensor.driver.beside(self._latest[1])
-            self._latest = None
-            self.become("ok")
-        elif now_ms - self._since_ms > self.limit_ms and self.state != "fault":
-            self.become(self._wrong(now_ms - self.limit_ms))
-
-    def _wrong(self, since_ms):
-        if self._stuck_ms > since_ms:
-            return "stuck"
-        return "damaged" if self._damaged_ms > since_ms else "silent"
-
-    async def _treat(self):
-        try:
-            if self._care is None:
+    def _cared_for(self):
+        if not self._care:
+            try:
                 from care import Care
 
                 self._care = Care(self, self._mono)
-            await self._care.treat()
-        except MemoryError:
-            print("bega: device %s: no memory to bring it back" % self.name)
+            except MemoryError:
+                print("bega: device %s: no memory to care for it" % self.name)
+        return self._care
+
+    def _close_window(self):
+        """Hand on what this window brought; return whether the device is well, as far as is known."""
+        if self._latest is None:
+            return self.state in WELL and self._mono() - self.since_ms <= self.limit_ms
+        self._take(self.name, self._latest[0], self._latest[1])
+        for sensor in self.beside:
+            sensor.driver.beside(self._latest[1])
+        self._latest = None
+        self.become("ok")
+        return True

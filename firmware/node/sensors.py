@@ -65,7 +65,7 @@ def introduce(devices, sensors):
             sensor, other = sensors[device["name"]], sensors.get(device["beside"])
             if not hasattr(sensor.driver, "beside") or not hasattr(other, "beside"):
                 raise ConfigError("devices.%s: %s has nothing to tell it" % (device["name"], device["beside"]))
-            other.beside.append(sensor)
+            other.beside = tuple(other.beside) + (sensor,)
 
 
 def load_driver(name, settings, state=b""):

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 
+from care import begin_anew
 from sensor import Sensor
 
 from bega_protocols.ask import Ask
@@ -209,7 +210,7 @@ def measured_while_it_was_cut():
 
     def air(now_ms):
         if device["asked"] == 2:
-            sensor.begin_anew()
+            begin_anew(sensor, now_ms)
         return device["asked"]
 
     def moved():
@@ -233,7 +234,7 @@ def who_is_told():
     Time.now_ms = 0
     barometer, co2 = {"asked": 0, "air": lambda now_ms: now_ms}, {"asked": 0}
     one = Sensor("bme", Driver(barometer, b""), None, Bus(), 1000, mono, lambda *row: None, lambda: None)
-    one.beside.append(Sensor("co2", Driver(co2, b""), None, Bus(), 1000, mono, None, None))
+    one.beside = (Sensor("co2", Driver(co2, b""), None, Bus(), 1000, mono, None, None),)
 
     def moved():
         if Time.now_ms >= 3000:
