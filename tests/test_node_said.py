@@ -343,6 +343,11 @@ def test_what_a_line_takes_is_kept_and_what_was_dropped_is_counted_once():
         records.take_status("air-1", json.dumps({**status, "holds": []}).encode())
     assert nodes.of("air-1").said.firmware == "0.1.0"
     assert nodes.lost("air-1")[0] == 10
+    records.take_status("air-1", json.dumps(having(holds=[], dropped=[[5, 11, 25]])).encode())
+    assert nodes.lost("air-1")[0] == 15, "of what it dropped we had ten already"
+    for boot in range(6, 60):
+        records.take_status("air-1", json.dumps(having(holds=[], dropped=[[boot, 1, 2**53 - 1]])).encode())
+    assert nodes.lost("air-1")[0] == 2**53
     records.take_status("air-1", json.dumps(SAFE).encode())
     assert nodes.of("air-1").said.safe, "a node in safe mode says no holds"
     for nonsense in (b"", b"[]", b"{" * 60_000, b'{"holds":7}', b"\xff"):

@@ -20,7 +20,7 @@ LOOK_AT = {
     "stuck": "it repeats itself, or sees nothing: clean it, see that air reaches it; else replace it",
     "lost": "read the total off the meter and give it to the node (set_total)",
 }
-RESTART = "bega gateway command restart_node {}"
+RESTART = "bega gateway command restart_node {} (it needs [commands]; or cut its power for a moment)"
 CONFIGURE = "bega gateway command configure_node {} FILE"
 
 
@@ -53,7 +53,7 @@ def of_node(name: str, node: OfNode) -> Iterator[Finding]:
             f"the node {name} loses its way to the gateway again and again",
             name,
             f"{node.said.connects} connections in {lasting(node.said.up_s or 0)}",
-            "is its Wi-Fi weak where it hangs? see its antenna, and whether another client has its name",
+            "is its Wi-Fi weak, or its wire loose? see its antenna, and whether another client has its name",
         )
 
 

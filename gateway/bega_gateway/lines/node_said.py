@@ -164,7 +164,7 @@ class Nodes:
 
     def dropped(self, node: str, records: int) -> None:
         """Note that records of a node are gone for good."""
-        self._lost[node] = (self._lost.get(node, (0, 0))[0] + records, self._mono_ms())
+        self._lost[node] = (min(LARGEST, self._lost.get(node, (0, 0))[0] + records), self._mono_ms())
 
     def _log(self, node: str, name: str, said: Said, now_ms: int) -> None:
         is_named = name == node  # else it is a household's, and so are the names of its devices

@@ -184,11 +184,12 @@ class NodeRecords:
     def _skip_dropped(self, node: str) -> None:
         """Move the heads past what the node dropped, where they have come so far."""
         for boot, lost_from, lost_to in self._dropped.get(node, ()):
-            if self._accepted.get((node, boot), 0) >= lost_from - 1 and self._raise_head(node, boot, lost_to):
+            had = self._accepted.get((node, boot), 0)
+            if had >= lost_from - 1 and self._raise_head(node, boot, lost_to):
                 said = self._said_name(node)
                 log.warning("node dropped records node=%s boot=%d from=%d to=%d", said, boot, lost_from, lost_to)
                 if self._said:
-                    self._said.dropped(node, lost_to - lost_from + 1)
+                    self._said.dropped(node, lost_to - had)
 
     def _raise_head(self, node: str, boot: int, seq: int) -> bool:
         """Count the records of a boot up to `seq` as had; return whether that was news."""
