@@ -218,7 +218,7 @@ def test_a_node_that_starts_again_and_again_is_told():
         (
             having(devices=device("fault", why="silent", anew=2, cut=3)),
             "sensor in fault",
-            "fault (silent)",
+            "in fault (silent)",
             "cut its supply, in vain",
         ),
         (having(configuration="refused: no bus"), "another configuration", "no bus", "command configure_node air-1"),
@@ -292,7 +292,7 @@ def test_status_has_a_line_for_a_node_and_says_first_what_is_wrong():
     assert wrong[1] == "  ! node air-1 on nodes: safe mode, 5 resets in a row by a defect or the watchdog"
     assert "safe mode" in wrong[-1]
     sensor = list(troubles(seen(told(having(devices=device("fault", why="silent"))))))
-    assert sensor == ["node air-1 on nodes: its sensor pms is fault (silent)"]
+    assert sensor == ["node air-1 on nodes: its sensor pms is in fault (silent)"]
 
 
 # ------------------------------------------------------------------ metrics
@@ -316,6 +316,8 @@ def test_nodes_are_measured_and_those_of_households_have_no_name():
     assert values["bega_gateway_node_held_records", air] == 42
     memory = "bega_gateway_node_free_memory_bytes"
     assert (memory, air) in values and (memory, flats) not in values, "safe mode does not say it, and it is not 0"
+    assert ("bega_gateway_node_held_records", flats) not in values, "nor does it look into the store"
+    assert "Store" in dict(node_status.facts(faulty)) and "Store" not in dict(node_status.facts(safe))
     assert text(_of_nodes([])) == "\n"
 
 

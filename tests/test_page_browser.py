@@ -724,12 +724,14 @@ def test_what_a_node_says_is_on_its_card_and_among_what_is_wrong(tmp_path):
         said = {"firmware": "0.1.0", "boot": 7, "up_s": 7200, "devices": sensors, "last_error": EVIL}
         corner.do(asyncio.to_thread(corner.nodes.take, "node-1", said, str))
         overview = html.unescape(ask(corner)[2])
-        assert "sensor pms of the node node-1 is fault (silent)" in overview and "This stops readings now" in overview
+        assert (
+            "sensor pms of the node node-1 is in fault (silent)" in overview and "This stops readings now" in overview
+        )
         line = html.unescape(ask(corner, "/lines/nodes")[2])
         assert "our node: firmware 0.1.0, 1 of 2 sensors well, up for 2 h" in line
         assert line.count("says its node") == 1 and "node-1/pms" in line, "it has given no record, and is shown"
         card = ask(corner, "/devices/node-1")[2]
-        assert "<dt>Sensor pms</dt><dd>fault (silent), 2 times switched off and on</dd>" in card
+        assert "<dt>Sensor pms</dt><dd>in fault (silent), 2 times switched off and on</dd>" in card
         assert EVIL not in card and EVIL in html.unescape(card)
         assert "fault (silent)" in ask(corner, "/devices/node-1/pms")[2]
         corner.found = list(of_node("node-1", node_status.of(corner.nodes, "node-1", corner.mono_ms)))

@@ -44,7 +44,7 @@ OF_NODES: tuple[tuple[str, str, str, Callable[[OfNode], int | None]], ...] = (  
     ("safe_mode", "gauge", "1 while the node is in safe mode and measures nothing.", lambda node: bool(node.said.safe)),
     ("sensors", "gauge", "Sensors that the node has.", lambda node: len(node.said.devices)),
     ("faulty_sensors", "gauge", "Sensors of the node that measure nothing.", lambda node: len(node.faulty)),
-    ("held_records", "gauge", "Records that wait in the node's store.", lambda node: node.said.ring.held),
+    ("held_records", "gauge", "Records that wait in the node's store.", lambda node: node.held),
     ("free_memory_bytes", "gauge", "Heap that the node has left.", lambda node: node.said.heap_free),
     ("starts_total", "counter", "Starts of the node that were seen.", lambda node: node.started),
     ("supply_dips_total", "counter", "Starts of the node after a dip of its supply.", lambda node: node.dips),

@@ -54,6 +54,11 @@ class OfNode(msgspec.Struct, frozen=True, kw_only=True):
         return {name: device for name, device in self.said.devices.items() if device.is_faulty}
 
     @property
+    def held(self) -> int | None:
+        """Records in its store; None in safe mode, when it does not look."""
+        return None if self.said.safe else self.said.ring.held
+
+    @property
     def store_share(self) -> float:
         """How full its store was, from 0 to 1; 0 where it does not say, or has so few segments that one is a share."""
         ring = self.said.ring
@@ -120,13 +125,14 @@ def facts(node: OfNode) -> Iterator[tuple[str, str]]:
     if said.firmware:
         yield "Firmware", said.firmware
     if said.up_s is not None:
-        why = f"; then {STARTS_IN_WORDS[said.start]}" if said.start in STARTS_IN_WORDS else ""
+        why = f", since {STARTS_IN_WORDS[said.start]}" if said.start in STARTS_IN_WORDS else ""
         yield "Up for", lasting(up_s(node)) + why
     if said.safe:
         yield "Safe mode", said.safe
     for name, device in said.devices.items():
         yield f"Sensor {name}", in_words(device)
-    yield "Store", ", ".join(_of_ring(node))
+    if not said.safe:  # it has not looked into it
+        yield "Store", ", ".join(_of_ring(node))
     if said.send_every_s:
         yield "On a battery", f"it sends every {lasting(said.send_every_s)}"
     if said.time_quality in CLOCKS:
@@ -142,10 +148,8 @@ def facts(node: OfNode) -> Iterator[tuple[str, str]]:
     if said.last_error:
         yield "Its last error, however old", end_of(said.last_error)
     if node.dips or ring.errors or ring.damaged:
-        yield (
-            "Seen of its supply and flash",
-            (f"{node.dips} dips since the gateway began; {ring.errors} writes failed, {ring.damaged} places rotted"),
-        )
+        seen = f"dips since the gateway began: {node.dips}; failed writes: {ring.errors}; rotted places: {ring.damaged}"
+        yield "Seen of its supply and flash", seen
     yield "Said", f"{lasting(node.said_ago_s)} ago"
 
 
@@ -167,7 +171,8 @@ def in_words(device: DeviceSaid) -> str:
 
 def state(device: DeviceSaid) -> str:
     """Return its state, for a fault with what it was."""
-    return f"{device.state} ({device.why})" if device.why else device.state or "not said"
+    words = "in fault" if device.state == "fault" else device.state or "not said"
+    return f"{words} ({device.why})" if device.why else words
 
 
 def up_s(node: OfNode) -> float:
