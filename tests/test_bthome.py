@@ -92,9 +92,9 @@ def reference(settings, service_data):
     key = settings.get("key")
     parser = BTHomeBluetoothDeviceData(bindkey=bytes.fromhex(key) if key else None)
     info = BluetoothServiceInfoBleak(
-        name="x", address=ADDRESS, rssi=-60, manufacturer_data={}, source="", device=None, advertisement=None,
+        name="x", address=settings.get("address", ADDRESS), rssi=-60, manufacturer_data={}, source="", device=None,
         service_data={"0000fcd2-0000-1000-8000-00805f9b34fb": service_data}, service_uuids=[], connectable=False,
-        time=1.0, tx_power=None,
+        advertisement=None, time=1.0, tx_power=None,
     )  # fmt: skip
     update = parser.update(info)
     values = {}

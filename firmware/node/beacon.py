@@ -18,7 +18,7 @@ from health import Health
 from sensors import make_sensors
 from starts import FOLDER, VERSION, WORKS_MS
 
-from bega_protocols.bthome_write import advertisement, bodies, encoded
+from bega_protocols.bthome_write import OBJECTS, advertisement, bodies, encoded
 from bega_protocols.errors import ConfigError
 from bega_protocols.reading import GOOD, Reading
 from bega_protocols.settings import hex_bytes, only, whole_number
@@ -200,13 +200,14 @@ class Air:
         """Return all that can be said now, with `problem`: whether a device is silent, damaged, stuck or lost."""
         troubled = [sensor for sensor in self.sensors if sensor.state not in WELL]
         objects = [encoded(Reading("problem", len(troubled)))]
-        takers = {}  # by quantity the device that says it: the format has no other name for it
+        takers = {}  # by its objects or its name, whose quantity is said: the format would not tell two apart
         for sensor in self.sensors:
             unsaid = []
             for reading in self._groups.get(sensor.name, ()):
                 octets = encoded(reading)
-                if octets is None or takers.setdefault(reading.quantity, sensor) is not sensor:
-                    unsaid.append((sensor.name, reading.quantity, reading.part))
+                what = (sensor.name, reading.quantity, reading.part)
+                if octets is None or takers.setdefault(OBJECTS.get(reading.quantity, reading.quantity), what) != what:
+                    unsaid.append(what)
                 elif reading.quality == GOOD and sensor.state in WELL:
                     objects.append(octets)
             self._leave_out([what for what in unsaid if what not in self._left_out])

@@ -42,6 +42,7 @@ OBJECTS = {
     "precipitation": ((0x5F, 2, -1),),
     # meters
     "active_energy_total": ((0x4D, 4, -3),),
+    "active_energy_import": ((0x4D, 4, -3),),  # the format names no direction: it is read as active_energy_total
     "active_power": ((0x0B, 3, -2), (0x5C, -4, -2)),
     "voltage": ((0x0C, 2, -3), (0x4A, 2, -1)),
     "current": ((0x43, 2, -3), (0x5D, -2, -3)),
