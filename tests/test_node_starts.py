@@ -74,6 +74,11 @@ def test_a_chips_clock_that_was_cleared_beside_its_memory_is_not_believed(found)
 
 
 def test_a_command_for_which_there_is_no_memory_is_not_done_and_can_come_again(found):
-    results, doing = found["commands"]
-    assert results == [False, True]
+    results, doing, octets = found["commands"]
+    assert results == [False, True, False]
     assert doing == [0, 1, 0], "and who sleeps on a battery can see that one is being done"
+    assert octets < 400, "a reason of 5 kB stays in no memory"
+
+
+def test_only_a_freed_record_makes_a_configuration_good_and_no_acknowledgement_that_waited_in_the_broker(found):
+    assert found["acknowledgements"] == [0, 1, 1]

@@ -1,7 +1,7 @@
 """Which configuration the node runs by: its own, a new one on trial, or the last good one.
 
 /config.new    put there over the cable or by a command; at the next start it becomes
-/config.trial  in use until the gateway acknowledges something, and becomes
+/config.trial  in use until the gateway acknowledges a record, and becomes
 /config.json   the node's own; once acknowledged it is copied to
 /config.good   used where /config.json cannot be read.
 
@@ -53,7 +53,7 @@ class Choice:
         return self._path == TRIAL
 
     def confirm(self):
-        """The gateway has acknowledged something: what brought us here is good. Raises OSError if flash fails."""
+        """The gateway has acknowledged a record: what brought us here is good. Raises OSError if flash fails."""
         if self._is_confirmed:
             return
         if self._path == TRIAL:

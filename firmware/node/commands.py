@@ -66,11 +66,11 @@ class Commands:
 
     def _begin(self, verb, id_, asked):
         row = [id_, False, UNKNOWN_OUTCOME]
-        self._known = self._known[1 - KEPT :] + [row]
+        before, self._known = self._known, self._known[1 - KEPT :] + [row]
         try:
             self._write()
         except (OSError, MemoryError) as error:
-            self._known.remove(row)
+            self._known = before
             self._answer([id_, False, "it cannot be written down: %s" % type(error).__name__])
             return
         self.doing += 1
@@ -84,7 +84,7 @@ class Commands:
         except Exception as error:  # a command that cannot be must not end the node
             came = "%s %s" % (type(error).__name__, error)
         more = came if isinstance(came, dict) else {"reason": came} if came else {}
-        why_not = more.pop("reason", "")
+        why_not = more.pop("reason", "")[:LONGEST_REASON]
         row[1:] = [not why_not, why_not, more]
         try:
             self._write()
@@ -97,7 +97,7 @@ class Commands:
         result = dict(row[3]) if len(row) > 3 else {}
         result["id"], result["done"] = row[:2]
         if row[2]:
-            result["reason"] = row[2][:LONGEST_REASON]
+            result["reason"] = row[2]
         self.results.append(result)
         if len(self.results) > KEPT:
             self.results.pop(0)

@@ -37,7 +37,7 @@ class Link:
     """Keeps the way to the gateway open while it can, and sends what the store holds."""
 
     def __init__(self, way, store, patience, mono, report, commands, confirm):
-        """report() returns what the status says beside holds and dropped; confirm() is called at acknowledgements."""
+        """report() returns what the status says beside holds and dropped; confirm() is called when one was freed."""
         self.connects = 0
         self.malformed = 0  # messages from the gateway that made no sense
         self._way = way
@@ -175,9 +175,13 @@ class Link:
         self._some.set()
 
     def _take_acknowledgement(self, pairs):
+        ring = self._store.ring
+        held = self._confirm and ring.held_count()
         try:
             if self._window.acknowledged(pairs, self._mono()):
                 self._moved_ms = self._mono()
-            self._confirm()
+            if self._confirm and ring.held_count() < held:  # an old one may have waited in the broker
+                self._confirm()
+                self._confirm = None
         except OSError:
             self._store.errors += 1  # a segment could not be removed, or a file written: the next one tries again

@@ -12,6 +12,7 @@ import machine
 import starts
 import vfs
 from commands import Commands
+from link import Link
 from nor_flash import Flash
 
 NOW_MS = 1795300000000
@@ -194,6 +195,7 @@ async def commands_without_memory():
 
     async def wait(asked):
         await go_on.wait()
+        return asked.get("why_not")
 
     commands = Commands("/n", lambda: NOW_MS, {"wait": wait}, int)
     asked = {"id": "c-1", "expires": NOW_MS // 1000 + 60}
@@ -207,7 +209,25 @@ async def commands_without_memory():
     while commands.doing:  # noqa: ASYNC110 - what is done beside sets no event
         await asyncio.sleep(0)
     doing.append(commands.doing)
-    return [[result["done"] for result in commands.results], doing]
+    commands.hear("wait", json.dumps({"id": "c-2", "expires": asked["expires"], "why_not": "x" * 5000}))
+    while commands.doing:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    return [[result["done"] for result in commands.results], doing, os.stat("/n/commands")[6]]
+
+
+def acknowledgements():
+    """Return how often what brought us here was called good: after one that frees nothing, and two that free."""
+    held = [2, 2]
+    confirmed = []
+    ring = Part(held_count=lambda: held[-1], dropped=lambda: [])
+    link = Link(Part(), Part(ring=ring, pack=None), None, lambda: 0, None, None, lambda: confirmed.append(1))
+    link._window = Part(acknowledged=lambda pairs, _: held.pop() and False)
+    counts = []
+    for left in ([2], [1], [0]):
+        held[:] = left + held[-1:]
+        link._hear("ack", b"[[5, 6]]")
+        counts.append(len(confirmed))
+    return counts
 
 
 flash_mounted()
@@ -226,5 +246,6 @@ FOUND["main"] = {
     "defect": main_with("", False, True),
 }
 FOUND["safe speaks"] = asyncio.run(safe_speaks())
+FOUND["acknowledgements"] = acknowledgements()
 FOUND["commands"] = asyncio.run(commands_without_memory())
 print(json.dumps(FOUND))
