@@ -359,6 +359,18 @@ def test_unknown_setting_is_refused(device):
 
 @each_device
 def test_device_keeps_its_contract_on_micropython(device, tmp_path):
+    said = on_micropython(vectors_for_micropython(device), tmp_path)
+    assert f"{len(BOOKS[device]['vectors'])} vectors hold" in said
+
+
+@each_asked_device
+def test_recorded_measurements_come_out_the_same_on_micropython(device, tmp_path):
+    said = on_micropython(measurements_for_micropython(device), tmp_path)
+    assert "0 measurements" not in said
+
+
+def vectors_for_micropython(device):
+    """Return the vectors of a device, as the contract's other half reads them."""
     cases = [
         {
             "name": vector["name"],
@@ -368,25 +380,28 @@ def test_device_keeps_its_contract_on_micropython(device, tmp_path):
         }
         for vector in BOOKS[device]["vectors"]
     ]
-    said = on_micropython({"device": device, "stream": is_stream(device), "cases": cases}, tmp_path)
-    assert f"{len(cases)} vectors hold" in said
+    return {"device": device, "stream": is_stream(device), "cases": cases}
 
 
-@each_asked_device
-def test_recorded_measurements_come_out_the_same_on_micropython(device, tmp_path):
+def measurements_for_micropython(device):
+    """The same, of measurements that are recorded here."""
     settings = with_profile(BOOKS[device]["sim"]["settings"])
-    measured = _recorded(device)
-    said = on_micropython({"device": device, "settings": settings, "now_ms": NOW_MS, "measured": measured}, tmp_path)
-    assert f"{len(measured)} measurements" in said
+    return {"device": device, "settings": settings, "now_ms": NOW_MS, "measured": _recorded(device)}
+
+
+def write_book(book, folder):
+    """Write what the contract's other half reads; return the file."""
+    cases = book.pop("cases", [])
+    file = folder / f"{book['device']}.json"
+    file.write_text("\n".join(json.dumps(line) for line in [book, *cases]))
+    return file
 
 
 def on_micropython(book, folder):
     """Run the contract's other half on the real MicroPython; return what it printed."""
     if not MICROPYTHON.exists():
         pytest.skip("no MicroPython for this machine: its wheel is for x86-64 Linux")
-    file = folder / "cases.json"
-    cases = book.pop("cases", [])
-    file.write_text("\n".join(json.dumps(line) for line in [book, *cases]))
+    file = write_book(book, folder)
     outcome = subprocess.run(
         [MICROPYTHON, "-X", "heapsize=120wk", Path(__file__).parent / "micropython" / "device_contract.py", file],
         env={"MICROPYPATH": f"{FOLDER.parent.parent}:.frozen"},
