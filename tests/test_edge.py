@@ -316,6 +316,14 @@ def test_the_us_index_of_a_place_rests_on_whole_hours_of_good_readings():
     assert hours.readings(119 * 60_000 + 12 * 3_600_000) == []
 
 
+def test_a_sample_of_a_slow_sensor_stands_for_the_minutes_before_it():
+    hours = ParticulateHours()
+    for minute in range(10, 121, 10):
+        hours.add(minute * 60_000, [Reading("pm2_5", 90, -1)], 10)
+    assert hours.readings(120 * 60_000) == [Reading("us_aqi", 50)]
+    assert hours.readings(136 * 60_000) == [], "the latest hour has 44 minutes, and the next one is all that there is"
+
+
 def test_the_us_index_says_nothing_where_pm10_is_beyond_what_is_tabulated():
     """A dust storm: PM2.5 alone would make it a moderate day."""
     hours = ParticulateHours()
