@@ -4,9 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from tests.node_park import GatewayDouble, NodeProcess
+from tests.test_board import in_order
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "tests/micropython"
@@ -48,6 +52,24 @@ def test_a_bit_that_rots_makes_no_wrong_record_and_no_boot_twice():
     assert outcomes.get("another configuration", 0) <= flips // 50
     assert outcomes.get("no configuration", 0) <= flips // 50
     assert outcomes.get("no file system", 0) <= flips // 200 + 1
+
+
+def test_a_message_larger_than_the_heap_is_read_past_and_nothing_of_it_is_done(tmp_path, mosquitto, eventually):
+    """Nonsense: test_board.py. Commands and configurations: test_node_recovery.py. Frames: test_devices.py."""
+    gateway, node = GatewayDouble(mosquitto.url), NodeProcess(tmp_path, mosquitto.port)
+    try:
+        node.start()
+        eventually(lambda: gateway.statuses and gateway.statuses[-1]["time_quality"] == 0, "it knows the time")
+        asked = {"id": "c-1", "expires": int(time.time()) + 60, "more": "x" * 1_000_000}
+        gateway.publish("cmd/restart", json.dumps(asked).encode())
+        before = len(gateway.records)
+        eventually(lambda: len(gateway.records) >= before + 6, "records as before")
+        assert in_order(gateway.identities())
+        assert node.order()["resets"] == 0
+        assert node.said().count("bega: link up") == 1
+    finally:
+        node.stop()
+        gateway.close()
 
 
 @pytest.mark.skipif(not IS_NIGHT, reason="a minute: make nightly PART=firmware")
