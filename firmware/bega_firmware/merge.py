@@ -9,6 +9,7 @@ what a text names with its dots, and what two modules share. A name that both ha
 from __future__ import annotations
 
 import ast
+import builtins
 import io
 import tokenize
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from bega_firmware.contents import WAYS
 from bega_firmware.edits import Edit, edited, instead
 from bega_firmware.shake import KEPT, module_name
 
+BUILT_IN = frozenset(dir(builtins))
 Named = tuple[list[tuple[str, bool]], set[str]]
 Piece = tuple[int, str, int]  # from this line on: lines of that source, from this one on
 
@@ -77,7 +79,7 @@ def _move(merged: Merged, guest: str, host: str, trees: Mapping[str, ast.Module]
     shared = [name for name, origin in theirs.items() if name in ours and (not origin or ours[name] != origin)]
     if any(alias.asname for alias in statement.names) or not all(_is_plain(trees[guest], name) for name in shared):
         return False
-    if imported & set(shared):
+    if imported & set(shared) or BUILT_IN & {*theirs, *ours}:  # one would have the other's `sum`
         return False
     suffix = "_of_" + module_name(guest).rpartition(".")[2]
     text = _with_names(merged.texts[guest], {name: name + suffix for name in shared}).rstrip("\n") + "\n\n"

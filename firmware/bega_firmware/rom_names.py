@@ -1,8 +1,8 @@
 """Names that every MicroPython has in its ROM, on an ESP32 as on Unix; and names of an ESP32 that we must not take.
 
-tests/test_shorten.py asks the interpreter that each of ROM_NAMES costs nothing. What the interpreter calls on objects
-of any class (read, write, close, send, ioctl ...), and what its compiler treats in a way of its own (super, const), is
-not among them.
+tests/test_lean_build.py asks the interpreter that each of ROM_NAMES costs nothing. What the interpreter calls on
+objects of any class (read, write, close, send, ioctl ...), and what its compiler treats in a way of its own (super,
+const), is not among them.
 """
 
 # MicroPython 1.29: built-in functions, types, errors, their methods, modules, and the frozen asyncio. Shortest first.
@@ -34,7 +34,7 @@ start_server staticmethod version_info
 ROM_NAMES = tuple(_NAMES.split())
 
 # What the interpreter, asyncio, and an ESP32's machine, network, esp32 and bluetooth mean by these is not ours.
-# tests/test_shorten.py holds this list against the stubs of those modules.
+# tests/test_shorten.py holds what a build renames against the stubs of those modules.
 _SPOKEN = """
 active any args cause channel close config connect coro data deinit disconnect done duty e errno feed fileno flush freq
 get gpio id info init ioctl irq items keys main mode name off on pend_throw pin pop print read read_uv readinto

@@ -57,17 +57,26 @@ def _read(text: str) -> Read:
     names: Counter[str] = Counter()
     attributes: Counter[str] = Counter()
     asked: defaultdict[str, set[str]] = defaultdict(set)
-    imports = []
+    imports: list[ast.ImportFrom] = []
+    renamed: list[ast.alias] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             names[node.id] += 1
         elif isinstance(node, ast.Attribute):
             attributes[node.attr] += isinstance(node.ctx, ast.Load)
-            if isinstance(node.value, ast.Name):
-                asked[node.value.id].add(node.attr)
+            if isinstance(node.value, ast.Name | ast.Attribute):
+                asked[node.value.id if isinstance(node.value, ast.Name) else node.value.attr].add(node.attr)
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            names[node.target.id] += 1
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Attribute):
+            attributes[node.target.attr] += 1
+        elif isinstance(node, ast.Import):
+            renamed += [alias for alias in node.names if alias.asname]
         elif isinstance(node, ast.ImportFrom):
             asked[node.module or ""] |= {alias.name for alias in node.names}
             imports.append(node)
+    for alias in renamed:
+        asked[alias.name] |= asked[alias.asname or ""]
     if names["__import__"]:  # it may ask any module for each attribute that it names
         asked[ANY] |= set(attributes)
     return Read(text, tree, names, attributes, Counter(_texts_in(tree)), asked, imports)
@@ -85,8 +94,9 @@ def _shaken(found: Mapping[str, Read]) -> dict[str, str]:
     for path, read in found.items():
         if path in KEPT:
             continue
-        edits = list(_unused_imports(read))
-        asked = asked_of[module_name(path)] | asked_of[module_name(path).rpartition(".")[2]] | asked_of[ANY]
+        asked = asked_of[module_name(path)] | asked_of[module_name(path).rpartition(".")[2]]
+        edits = list(_unused_imports(read, asked))
+        asked |= asked_of[ANY]
         for statement in read.tree.body:
             defined = _defined(statement)
             unasked = [name for name in defined if name not in asked and not texts[name]]
@@ -105,9 +115,11 @@ def _is_unread(defined: list[str], whole: Counter[str], own: Counter[str]) -> bo
     return all(whole[name] <= own[name] for name in defined)
 
 
-def _unused_imports(read: Read) -> Iterator[Edit]:
+def _unused_imports(read: Read, asked: set[str]) -> Iterator[Edit]:
+    """asked: the names that others have from this module."""
     for statement in read.imports:
-        kept = [alias for alias in statement.names if read.names[alias.asname or alias.name]]
+        names = [(alias, alias.asname or alias.name) for alias in statement.names]
+        kept = [alias for alias, name in names if read.names[name] or name in asked]
         if len(kept) < len(statement.names):
             rest = ast.unparse(ast.ImportFrom(statement.module, kept, statement.level)) if kept else "pass"
             yield instead(statement, rest)

@@ -7,9 +7,9 @@ not use, and writes whole-number constants where they are used. Lines keep their
 and line, and `names.json` beside the image says what its functions are called in the source.
 
 What is renamed is only what nobody outside can mean: no name that stands in a text anywhere (getattr, JSON, fields of
-a namedtuple), none that names an argument in a call, none of a module, none that an ESP32's own modules have, and
-nothing in `main.py` and `board.py`, which a technician may replace. Two names may become the same one only if no file
-has both.
+a namedtuple), none that names an argument in a call, none of a module, none that an ESP32's own modules are asked for
+(machine.Counter) or their objects have, and nothing in `main.py` and `board.py`, which a technician may replace. Two
+names may become the same one only if no file has both; so no class may extend one of another file (an error may).
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ def choose(texts: Mapping[str, str], more_words: Collection[str] = ()) -> dict[s
     trees = {path: ast.parse(text) for path, text in texts.items()}
     words = {path: _words(text) for path, text in texts.items()}
     spoken = {*SPOKEN_OUTSIDE, *more_words}
+    ours = {module_name(path) for path in texts}
     for path, tree in trees.items():
         spoken.update(_spoken(tree))
+        spoken.update(_asked_of_others(tree, ours))
         if path in AS_THEY_ARE:
             spoken |= words[path]
     defined = {name for tree in trees.values() for name in _defined(tree)}
@@ -70,12 +72,29 @@ def choose(texts: Mapping[str, str], more_words: Collection[str] = ()) -> dict[s
 def without_constants(texts: Mapping[str, str]) -> dict[str, str]:
     """Return the sources with each whole-number constant of a module written where it is used, wherever that is."""
     trees = {path: ast.parse(text) for path, text in texts.items() if path not in AS_THEY_ARE}
-    reached = {node.attr for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assigned = {
+        module_name(path): {name for node in tree.body for name, _ in _assigned(node)} for path, tree in trees.items()
+    }
+    reached = {name for tree in trees.values() for name in _reached(tree, assigned)}
+    reached.update(*(_words(text) for path, text in texts.items() if path in AS_THEY_ARE))
     constants = {module_name(path): _constants(tree, reached) for path, tree in trees.items()}
     found = dict(texts)
     for path, tree in trees.items():
         found[path] = _without_constants(texts[path], tree, constants[module_name(path)], constants)
     return found
+
+
+def _reached(tree: ast.Module, assigned: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """Yield the names that a source may ask any module for otherwise than by an import from where they are assigned."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names if alias.name not in assigned.get(node.module or "", ()))
+        elif isinstance(node, ast.FormattedValue):  # before Python 3.12 nobody says where in its text a name stands
+            yield from _names_in(node)
 
 
 def _constants(tree: ast.Module, reached: set[str]) -> dict[str, int]:
@@ -128,7 +147,9 @@ def _without_constants(
             edits.append(instead(statement, "pass"))
         elif isinstance(statement, ast.ImportFrom):
             theirs = of_modules.get(statement.module or "", {})
-            values |= {alias.name: theirs[alias.name] for alias in statement.names if alias.name in theirs}
+            values |= {
+                alias.asname or alias.name: theirs[alias.name] for alias in statement.names if alias.name in theirs
+            }
             kept = [alias for alias in statement.names if alias.name not in theirs]
             if len(kept) < len(statement.names):
                 rest = ast.unparse(ast.ImportFrom(statement.module, kept, statement.level)) if kept else "pass"
@@ -195,6 +216,8 @@ def _spoken(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from (node.value, *node.value.split(","))
+        elif isinstance(node, ast.FormattedValue):
+            yield from _names_in(node)
         elif isinstance(node, ast.keyword) and node.arg:
             yield node.arg
         elif isinstance(node, ast.Import):
@@ -203,3 +226,28 @@ def _spoken(tree: ast.Module) -> Iterator[str]:
             yield from (node.module or "").split(".")
         elif isinstance(node, ast.ClassDef) and node.bases:
             yield node.name  # of an error: its name is printed
+
+
+def _asked_of_others(tree: ast.Module, ours: Collection[str]) -> Iterator[str]:
+    """Yield what a source asks modules for that are not ours: machine.Counter, and from machine import Counter."""
+    theirs: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            theirs |= {alias.asname or alias.name.split(".")[0] for alias in node.names if alias.name not in ours}
+        elif isinstance(node, ast.ImportFrom) and node.module not in ours:
+            yield from (alias.name for alias in node.names)
+    for node in ast.walk(tree):
+        whose = node
+        while isinstance(whose, ast.Attribute):
+            whose = whose.value
+        if isinstance(node, ast.Attribute) and isinstance(whose, ast.Name) and whose.id in theirs:
+            yield node.attr
+
+
+def _names_in(tree: ast.AST) -> Iterator[str]:
+    """Yield each name and attribute."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
