@@ -516,6 +516,7 @@ def advertised(settings: dict, count: int) -> list[bytes]:
 def test_a_bluetooth_sensor(place, said, adapter, cause):
     found = heard_of("bthome", SENSOR, said, adapter, place(RADIO))
     assert first(found) == cause, "\n".join(text(found))
+    assert ("a beacon keeps nothing" in found[0].remedy) == (cause == "sensor silent")
 
 
 def test_a_node_that_is_not_heard(place, mosquitto):

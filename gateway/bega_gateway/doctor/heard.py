@@ -104,7 +104,8 @@ def _of_silent_sensor(status: Status, line: settings.BleLine, device: OfDevice) 
             "the sensor says what was said before: somebody repeats it, or its counter began anew with a battery",
             where,
             f"{counts.damaged} advertisements refused; the last: {device.damage}",
-            f"was its battery changed? then {where}.settings.restart_below = 100 until it is heard",
+            f"was its battery changed? then {where}.settings.restart_below = 100 until it is heard;"
+            " was the flash of a node erased? then it needs a configuration with a fresh made_s",
             True,
             DEVICE,
         )
@@ -125,7 +126,8 @@ def _of_silent_sensor(status: Status, line: settings.BleLine, device: OfDevice) 
         f"the sensor {device.name} is not heard",
         where,
         f"{_age(device)}{heard}",
-        f"see its battery and its distance; is {where}.settings.address the one printed on it? bega gateway scan",
+        f"see its battery and its distance; is {where}.settings.address the one printed on it? bega gateway scan."
+        " What it says meanwhile is lost: a beacon keeps nothing but its totals",
         True,
         DEVICE,
     )
