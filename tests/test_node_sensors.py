@@ -281,6 +281,27 @@ def test_a_light_blinks_when_it_is_asked_to(told_by):
 
 
 @on_a_board
+@pytest.mark.parametrize(
+    ("name", "wrong", "reason"),
+    [
+        ("pms", {"power_pin": 17}, "power_pin: pin 17 is that of bus uart2"),
+        ("pms", {"power_pin": 49}, "power_pin must be a whole number from 0 to 48, not 49"),
+        ("co2", {"actions": "recalibrate"}, "devices.co2.actions must be a list of names"),
+        ("co2", {"actions": [7]}, "devices.co2.actions must be a list of names"),
+        ("co2", {"beside": "nobody"}, "devices.co2.beside must be another device, not 'nobody'"),
+        ("co2", {"beside": "co2"}, "devices.co2.beside must be another device, not 'co2'"),
+        ("co2", {"beside": ["bme"]}, "devices.co2.beside must be another device, not ['bme']"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_with_its_place(told_by, name, wrong, reason):
+    _, gateway = told_by
+    devices = {**DEVICES, name: {**DEVICES[name], **wrong}}
+    wanted = {"node": NODE, "wifi": {"ssid": "x"}, "broker": {"host": "x"}, "devices": devices}
+    result = answer(gateway, "config", f"c-{json.dumps(wrong)}"[:60], configuration=wanted)
+    assert (result["done"], result["reason"]) == (False, reason)
+
+
+@on_a_board
 def test_what_a_sensor_counts_lasts_over_a_restart(told_by):
     node, gateway = told_by
     boot = gateway.statuses[-1]["boot"]

@@ -75,7 +75,7 @@ def _devices(devices, board):
                 "every_ms": int(every_s * 1000),
                 "settings": settings,
                 "power_pin": _pin(device, "power_pin", board) if "power_pin" in device else None,
-                "beside": word_in(device, "devices.%s.beside" % name, "beside") if "beside" in device else "",
+                "beside": _beside(device, name, devices),
                 "actions": _actions(device, "devices.%s.actions" % name),
             }
         )
@@ -108,6 +108,16 @@ def _actions(device, place):
 
 def table_in(tables, key):
     """Return the table tables[key]; raises ConfigError if it is missing."""
+def _beside(device, name, devices):
+    """Return which other device's measurements this one's driver is told, "" for none."""
+    other = device.get("beside", "")
+    if other and ("beside" not in devices.get(name, {}) and other not in devices):
+        return ""  # the board file's: that one is not plugged in
+    if not isinstance(other, str) or other == name or (other and other not in devices):
+        raise ConfigError("devices.%s.beside must be another device, not %r" % (name, other))
+    return other
+
+
     value = tables.get(key)
     if not isinstance(value, dict):
         raise ConfigError("%s is missing, or no table" % key)
