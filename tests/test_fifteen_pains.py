@@ -142,7 +142,7 @@ def test_6_records_wait_on_flash_until_the_gateway_itself_has_them(tmp_path, mos
         node.start()
         eventually(lambda: gateway.statuses, "the broker takes what it sends")
         boot = gateway.statuses[0]["boot"]
-        time.sleep(3)
+        time.sleep(2)
         node.kill()
         gateway.deaf = gateway.mute = False
         node.start()
@@ -169,7 +169,7 @@ def test_7_a_silent_sensor_is_said_to_be_silent_and_gives_no_record(tmp_path, mo
         node.order(faults={"sht": ["silent"]})
         eventually(lambda: state() != "ok", "its silence is said")
         quiet = len(gateway.records)
-        time.sleep(2)
+        time.sleep(1)
         assert len(gateway.records) == quiet, "a record of a sensor that said nothing"
         assert state() in ("silent", "fault")
     finally:
@@ -308,10 +308,10 @@ async def work():
     health.expect("slow", 1500)
     asyncio.create_task(health.run())
     for _ in range(3):  # longer in all than the watchdog waits
-        await asyncio.sleep_ms(1000)
+        await asyncio.sleep_ms(800)
         health.moved("slow")
     print("go")
-    await asyncio.sleep_ms(4500)
+    await asyncio.sleep_ms(3500)
     print(json.dumps(health.late()))
 asyncio.run(work())
 """
