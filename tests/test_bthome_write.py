@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from decimal import Decimal
 from pathlib import Path
 
@@ -235,3 +236,46 @@ def test_counter_gives_no_number_twice_wherever_the_power_fails(kind):
     )
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert int(outcome.stdout.splitlines()[-1].split()[0]) >= 10
+
+
+COUNT = """
+import json, sys
+from counter import Counter
+folder, floor, contents = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+for ending in contents:
+    with open(folder + "/counter." + ending, "w") as file:
+        file.write(contents[ending])
+counter = Counter(folder, floor)
+print(json.dumps([counter.next(), counter.next()]))
+"""
+
+
+def kept(number):
+    return f"{number} {zlib.crc32(str(number).encode()):08x}"
+
+
+@needs_micropython
+@pytest.mark.parametrize(
+    ("floor", "copies", "first"),
+    [
+        (0, {}, 1),
+        (1000, {}, 1001),
+        (1000, {"a": ""}, 1001),
+        (1000, {"a": kept(1256), "b": kept(1512)}, 1513),
+        (5000, {"a": kept(1256), "b": kept(1512)}, 5001),
+        (1000, {"a": kept(1256), "b": "rotten"}, 1256 + 256 + 1),
+        (1000, {"a": kept(1256)[:-1] + "z", "b": "rotten"}, 1000 + 2**26 + 1),
+        (1000, {"a": "rotten", "b": ""}, 1000 + 2**26 + 1),
+    ],
+    ids=["new", "configured", "cut at its first", "kept", "configured anew", "newer rotten", "both rotten", "one only"],
+)
+def test_counter_begins_above_all_that_may_have_been_used(tmp_path, floor, copies, first):
+    outcome = subprocess.run(
+        [MICROPYTHON, "-c", COUNT, tmp_path, str(floor), json.dumps(copies)],
+        env={"MICROPYPATH": f"{ROOT / 'firmware/node'}:{ROOT / 'protocols'}:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert json.loads(outcome.stdout) == [first, first + 1]
