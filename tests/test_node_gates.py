@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -67,6 +68,28 @@ def test_a_message_larger_than_the_heap_is_read_past_and_nothing_of_it_is_done(t
         assert in_order(gateway.identities())
         assert node.order()["resets"] == 0
         assert node.said().count("bega: link up") == 1
+    finally:
+        node.stop()
+        gateway.close()
+
+
+@pytest.mark.parametrize("seed", range(6 if IS_NIGHT else 1))
+def test_a_board_whose_power_fails_at_any_flash_operation_boots_and_brings_every_record(
+    seed, tmp_path, mosquitto, eventually
+):
+    """The whole firmware, from its start on: what the parts promise alone (above, and test_ring.py), put together."""
+    chance = random.Random(seed)
+    gateway, node = GatewayDouble(mosquitto.url), NodeProcess(tmp_path, mosquitto.port)
+    try:
+        node.start()
+        eventually(lambda: gateway.records, "it measures")
+        for _ in range(8 if IS_NIGHT else 2):  # ten power-ons in a row of less than a minute are safe mode
+            boot = max(gateway.heads)
+            node.order(power_cut={"after": chance.randrange(60), "torn": chance.random() < 0.5})
+            eventually(lambda: max(gateway.heads) > boot, "it boots, and goes on", 60)  # noqa: B023
+        assert in_order(gateway.identities())
+        assert all(status["dropped"] == [] for status in gateway.statuses)
+        assert "Traceback" not in node.said()
     finally:
         node.stop()
         gateway.close()
