@@ -6,13 +6,18 @@ import random
 import subprocess
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bega_protocols
+from bega_protocols.devices.mbus_meter.sim import Sim as MbusSim
+from bega_protocols.devices.modbus_meter.sim import Sim as ModbusSim
 from bega_protocols.reading import decimal_text
+from bega_simulators.hosts.mbus import MbusSegment
+from bega_simulators.hosts.rs485 import Rs485Segment
 from tests.node_park import MICROPYTHON, NODE, GatewayDouble, NodeProcess
 
 pytestmark = pytest.mark.skipif(
@@ -20,6 +25,8 @@ pytestmark = pytest.mark.skipif(
     reason="no MicroPython for this machine: its wheel is for x86-64 Linux",
 )
 
+IS_NIGHTLY = os.environ.get("BEGA_PROFILE") == "nightly"
+at_night = pytest.mark.skipif(not IS_NIGHTLY, reason="a quarter of a minute of waiting: make nightly PART=firmware")
 FLAT = {"every_s": 1, "settings": {"pulses_per_kwh": 1000, "start": "123456.789"}}
 START_WH = 123_456_789
 PIN, REED = "27", "26"
@@ -72,18 +79,19 @@ def node(tmp_path, mosquitto) -> Iterator[MeterNode]:
 QUIET = ("--sensor", "main=dsmr_p1@uart1")  # and so no contact of the town's
 
 
-def test_pulses_arrive_to_the_last_digit_bouncing_or_not_and_hum_is_none(node, gateway, eventually):
+def test_pulses_arrive_to_the_last_digit_bouncing_or_not_and_noise_is_none(node, gateway, eventually):
     node.start(*QUIET)
     eventually(lambda: gateway.shown(), "it says its total")
     assert gateway.shown()[0] == "123456.789"
     node.pulse(17)
     eventually(lambda: gateway.shown()[-1] == "123456.806", "17 Wh more", 30)
-    node.pulse(100, low_ms=10, high_ms=10)  # 50 Hz
+    for _ in range(3):
+        node.pulse(1, low_ms=0, bounces=100)  # what a contactor beside the wire does; hum is in test_pulses.py
     node.order(pulses={REED: {"times": 4, "low_ms": 400, "high_ms": 300, "bounces": 3}})
     eventually(lambda: gateway.shown("water", "water_volume")[-1] == "0.04", "40 litres", 30)
     assert gateway.shown()[-1] == "123456.806"
     assert gateway.statuses[-1]["devices"]["flat"]["state"] == "ok"
-    node.pulse(4, low_ms=100, high_ms=100)
+    node.pulse(4, low_ms=400, high_ms=300)
     eventually(lambda: gateway.shown()[-1] == "123456.810", "and it counts on", 30)
     powers = [row for record in gateway.of("flat") for row in record.readings if row.quantity == "active_power"]
     assert any(30_000 < power.value < 70_000 for power in powers), "a pulse each 60 ms are 60 kW"
@@ -107,7 +115,7 @@ def test_power_cut_at_every_flash_operation_leaves_a_total_between_what_was_said
     assert int(outcome.stdout.splitlines()[-1].split()[0]) > 30, outcome.stdout
 
 
-CUTS = 20 if os.environ.get("BEGA_PROFILE") == "nightly" else 4
+CUTS = 20 if IS_NIGHTLY else 2
 CUTS_A_START = 5  # ten power-ons in a row of less than a minute are safe mode
 
 
@@ -179,3 +187,87 @@ def test_a_total_that_nobody_can_read_is_lost_and_said_until_it_is_set_by_hand(n
     node.pulse(2)
     eventually(lambda: gateway.shown()[-1] == "123457.002", "it counts on from there", 30)
     assert "123457" not in node.said(), "what a household's meter shows is in no log"
+
+
+# ------------------------------------------------------------------ meters on wires
+
+
+def totals(gateway: Gateway, device: str, quantity: str) -> set[str]:
+    return set(gateway.shown(device, quantity))
+
+
+def of_modbus(unit: int, profile: str, every_s: float = 1) -> dict[str, Any]:
+    settings = {"profile": profile, "address": unit}
+    return {"driver": "modbus_meter", "bus": "meters", "every_s": every_s, "settings": settings}
+
+
+@pytest.fixture
+def bus() -> Iterator[Rs485Segment]:
+    profiles = {1: "sdm120", 2: "gmp252", 3: "sdm120"}
+    sims: dict[int, Any] = {unit: ModbusSim({"profile": {"part": part}}, seed=unit) for unit, part in profiles.items()}
+    with Rs485Segment(sims, baud=9600) as segment:
+        yield segment
+
+
+def test_modbus_meters_share_a_bus_with_one_that_is_late_one_that_refuses_and_one_that_is_silent(
+    tmp_path, mosquitto, gateway, bus, eventually
+):
+    bus.sims[1].set("active_energy_import", "", Decimal("1234.56"))
+    bus.sims[3].set("active_energy_import", "", Decimal("77.5"))
+    devices = {"one": of_modbus(1, "sdm120"), "two": of_modbus(2, "gmp252"), "three": of_modbus(3, "sdm120", 5)}
+    node = MeterNode(tmp_path, mosquitto.port, devices={**devices, "four": of_modbus(4, "sdm120")})
+    try:
+        node.start("--plug", f"uart2={bus.port}:9600")
+        eventually(lambda: totals(gateway, "one", "active_energy_import"), "the first is read", 30)
+        eventually(lambda: totals(gateway, "three", "active_energy_import"), "and the third", 30)
+        bus.late(3, 1.6)  # its answers come when another has been asked
+        bus.sims[2].faults.add("busy")  # it refuses everything
+        before = len(gateway.of("one"))
+        eventually(lambda: len(gateway.of("one")) > before + 8, "nobody disturbs the first", 60)
+        status = gateway.statuses[-1]["devices"]
+        assert status["four"]["groups"] == 0
+        assert totals(gateway, "one", "active_energy_import") == {"1234.560"}
+        assert totals(gateway, "three", "active_energy_import") == {"77.500"}, "late, and never another's"
+        assert bus.take_counts().collisions == 0
+    finally:
+        node.stop()
+
+
+@at_night
+def test_mbus_meters_by_primary_and_by_secondary_address_are_read_in_turn(tmp_path, mosquitto, gateway, eventually):
+    settings: list[dict[str, Any]] = [{"address": 5, "identification": "11111111"}, {"address": "12345678"}]
+    heat, cold = sims = [MbusSim(each, seed=1) for each in settings]
+    heat.set("volume", "", Decimal("17.25"))
+    cold.set("volume", "", Decimal("3.5"))
+    devices = {
+        name: {"driver": "mbus_meter", "bus": "meters", "every_s": 2, "settings": {"address": each["address"]}}
+        for name, each in zip(("heat", "cold"), settings, strict=True)
+    }
+    with MbusSegment(sims, baud=2400) as segment:
+        node = MeterNode(tmp_path, mosquitto.port, devices=devices)
+        try:
+            node.start("--plug", f"uart2={segment.port}:2400")
+            eventually(lambda: len(gateway.of("heat")) > 2 and len(gateway.of("cold")) > 2, "both are read", 60)
+        finally:
+            node.stop()
+    assert totals(gateway, "heat", "volume") == {"17.25"}
+    assert totals(gateway, "cold", "volume") == {"3.50"}
+    assert "12345678" not in node.said(), "a meter's number is in no log"
+
+
+@at_night
+def test_a_household_on_p1_with_the_longest_line_of_the_paper_and_no_word_of_it_on_the_console(
+    node, gateway, tmp_path, mosquitto, eventually
+):
+    node = MeterNode(tmp_path, mosquitto.port, devices={"main": {"every_s": 1}})
+    try:
+        node.start(*QUIET)
+        node.order(faults={"main": ["long_line"]}, air={"active_energy_import": 0})
+        eventually(lambda: gateway.of("main"), "the household is heard", 30)
+        before = len(gateway.of("main"))
+        eventually(lambda: len(gateway.of("main")) > before + 3, "with 1024 characters in a line too", 30)
+        report = gateway.statuses[-1]["devices"]["main"]
+        assert report["damaged"] <= 1, "the first may have begun in the middle"
+        assert "E0047" not in node.said() and "4530303437" not in node.said()
+    finally:
+        node.stop()

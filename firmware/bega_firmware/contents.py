@@ -15,6 +15,7 @@ from bega_protocols.errors import ConfigError
 WAYS = ("broker", "uplink", "beacon")  # out of a node, each a module of firmware/node (WAYS in its config.py)
 COUNTER = "pulses"  # the kind of bus that needs the module of this name, and the word for a driver on it
 ACTS = "acts"  # the module by which drivers' actions are done; without it the build leaves these out too
+NEEDED_FOR = {"meter_bus": {"modbus", "mbus"}, "profiles": {"modbus"}}  # modules, by the drivers' lines that need them
 PROTOCOLS = "bega_protocols"
 STARTED_BY_NAME = "main.py"  # MicroPython runs this file after a reset, and only as source
 PROFILES = "/lib/profiles"
@@ -32,6 +33,10 @@ def node_devices() -> list[str]:
     """Return the names of all devices that a node can have on its wires."""
     wires = node_wires()
     return [name for name in device_names() if wire_of(driver_class(name)) in wires]
+
+
+def _wires_of(devices: list[str]) -> set[str]:
+    return {wire_of(driver_class(device)) for device in devices}
 
 
 def node_wires() -> set[str]:
@@ -55,6 +60,7 @@ def sources(board: Board, devices: list[str], ways: Collection[str] = WAYS, acti
     left_out = set(WAYS) - set(ways)
     if not any(bus.get("kind") == COUNTER for bus in board.buses.values()):
         left_out.add(COUNTER)
+    left_out |= {module for module, wires in NEEDED_FOR.items() if not wires & _wires_of(devices)}
     if not actions:
         left_out.add(ACTS)
     found = {f"/{path.name}": path for path in firmware_folder("node").glob("*.py") if path.stem not in left_out}

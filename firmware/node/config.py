@@ -6,6 +6,7 @@ from bega_protocols.errors import ConfigError
 from bega_protocols.settings import only, whole_number
 
 DEFAULT_EVERY_S = 10
+FORMS = ("8N1", "8E1", "8O1", "8N2", "7E1")
 WAYS = ("broker", "uplink", "beacon")  # out of the node, each a module that reads its own part of the configuration
 
 
@@ -20,7 +21,9 @@ def read_config(path, board):
         raise ConfigError("%s is no JSON" % path)
     if not isinstance(config, dict):
         raise ConfigError("%s is no table" % path)
-    only(config, "node", "made_s", "wifi", "devices", "watchdog_s", "ring_segments", "battery", "led_pin", *WAYS)
+    only(
+        config, "node", "made_s", "wifi", "devices", "watchdog_s", "ring_segments", "battery", "buses", "led_pin", *WAYS
+    )
     ways = [way for way in WAYS if way in config]
     if len(ways) != 1:
         raise ConfigError("name one way out, not %s: %s" % (" and ".join(ways) or "none", ", ".join(WAYS)))
@@ -37,6 +40,7 @@ def read_config(path, board):
         "watchdog_s": whole_number(config, "watchdog_s", 5, 3600, 60),
         "ring_segments": whole_number(config, "ring_segments", 0, 100000, 0),
         "battery": _battery(config),
+        "buses": _buses(config.get("buses", {}), board),
         "led_pin": _pin(config, "led_pin", board) if "led_pin" in config else getattr(board, "LIGHT", {}).get("led"),
         "devices": _devices(table_in(config, "devices"), board),
     }
@@ -50,6 +54,16 @@ def _battery(config):
     only(battery, "every_s", "send_every_s")
     every_s = whole_number(battery, "every_s", 5, 86400, 600)
     return {"every_s": every_s, "send_every_s": whole_number(battery, "send_every_s", every_s, 86400, every_s)}
+
+
+def _buses(lines, board):
+    """Return the rate and form of the lines that are not spoken on as their drivers usually do, by the bus's name."""
+    for name in lines:
+        baud, _, form = str(lines[name]).partition(" ")
+        is_uart = name in board.BUSES and board.BUSES[name]["kind"] == "uart"
+        if not is_uart or not baud.isdigit() or not 300 <= int(baud) <= 115200 or form not in FORMS:
+            raise ConfigError('buses.%s: name a UART of this board, and "9600 8N1" or the like' % name)
+    return lines
 
 
 def _devices(devices, board):
@@ -94,6 +108,16 @@ def _pin(table, key, board):
     return pin
 
 
+def _beside(device, name, devices):
+    """Return which other device's measurements this one's driver is told, "" for none."""
+    other = device.get("beside", "")
+    if other and ("beside" not in devices.get(name, {}) and other not in devices):
+        return ""  # the board file's: that one is not plugged in
+    if not isinstance(other, str) or other == name or (other and other not in devices):
+        raise ConfigError("devices.%s.beside must be another device, not %r" % (name, other))
+    return other
+
+
 def _actions(device, place):
     actions = device.get("actions", [])
     if not isinstance(actions, list) or not all(isinstance(action, str) for action in actions):
@@ -108,16 +132,6 @@ def _actions(device, place):
 
 def table_in(tables, key):
     """Return the table tables[key]; raises ConfigError if it is missing."""
-def _beside(device, name, devices):
-    """Return which other device's measurements this one's driver is told, "" for none."""
-    other = device.get("beside", "")
-    if other and ("beside" not in devices.get(name, {}) and other not in devices):
-        return ""  # the board file's: that one is not plugged in
-    if not isinstance(other, str) or other == name or (other and other not in devices):
-        raise ConfigError("devices.%s.beside must be another device, not %r" % (name, other))
-    return other
-
-
     value = tables.get(key)
     if not isinstance(value, dict):
         raise ConfigError("%s is missing, or no table" % key)

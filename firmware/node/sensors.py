@@ -19,7 +19,7 @@ def make_sensors(config, boot, mono, take, changed):
 
     take and changed: see Sensor; boot: the number of this one. Raises ConfigError.
     """
-    buses = Buses(board.BUSES)
+    buses = Buses(board.BUSES, config["buses"])
     supplies, sensors = {}, {}
     for device in config["devices"]:
         if device["driver"] == "pulses":

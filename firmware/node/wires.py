@@ -35,15 +35,15 @@ class Uart:
             "rxbuf": INBOX,
             "timeout": 0,
         }
-        self._uart = machine.UART(wiring["id"], baudrate=self._baud, **self._form)
-        self._reader = asyncio.StreamReader(self._uart)
+        self.port = machine.UART(wiring["id"], baudrate=self._baud, **self._form)
+        self._reader = asyncio.StreamReader(self.port)
 
     async def read(self, timeout_ms):
         """Return what has come, or b"" after `timeout_ms`."""
         try:
             return await asyncio.wait_for_ms(self._reader.read(CHUNK), timeout_ms) or b""
         except asyncio.TimeoutError:
-            return self._uart.read(CHUNK) or b""  # a board that stood still has it in its inbox, unread
+            return self.port.read(CHUNK) or b""  # a board that stood still has it in its inbox, unread
 
     def begin(self):
         """A measurement begins: at the line's own rate, whatever the last one ended with."""
@@ -53,7 +53,7 @@ class Uart:
         """Write, and return what came of the answer, None if nothing did (see ask.py)."""
         self._discard()
         if ask.write:
-            self._uart.write(ask.write)
+            self.port.write(ask.write)
             await asyncio.sleep_ms(len(ask.write) * BITS_A_BYTE * 1000 // self._baud + 1 + ROUNDED_MS)
         if "baud" in ask.line:
             self._set_baud(ask.line["baud"])
@@ -83,13 +83,13 @@ class Uart:
     def _discard(self):
         """What came before the question is no answer to it."""
         for _ in range(1 + INBOX // CHUNK):
-            if not self._uart.read(CHUNK):
+            if not self.port.read(CHUNK):
                 return
 
     def _set_baud(self, baud):
         if baud != self._baud:
             self._baud = baud
-            self._uart.init(baudrate=baud, **self._form)
+            self.port.init(baudrate=baud, **self._form)
 
 
 class I2c:
@@ -127,15 +127,17 @@ class I2c:
                 return None
 
 
-KINDS = {"serial": ("uart", Uart), "i2c": ("i2c", I2c)}
+# by the kind of a driver's line; those of meters are in meter_bus.py, for nodes that have such
+KINDS = {"serial": ("uart", Uart), "i2c": ("i2c", I2c), "modbus": ("uart", None), "mbus": ("uart", None)}
 
 
 class Buses:
     """The buses of a board, each opened when the first device needs it."""
 
-    def __init__(self, wirings):
-        """wirings: BUSES of the board file."""
+    def __init__(self, wirings, lines=()):
+        """wirings: BUSES of the board file; lines: "9600 8N1" where the configuration says so, by the bus's name."""
         self._wirings = wirings
+        self._lines = lines
         self._open = {}
 
     def bus(self, name, line):
@@ -147,6 +149,12 @@ class Buses:
         kind = line.split()[0]
         if kind not in KINDS or KINDS[kind][0] != wiring["kind"]:
             raise ConfigError("bus %s is %s, the driver wants %s" % (name, wiring["kind"], line))
+        if name in self._lines:
+            line = kind + " " + self._lines[name]
+        if KINDS[kind][1] is None:
+            import meter_bus
+
+            return meter_bus.shared(self._open, name, wiring, line)
         if name not in self._open:
             self._open[name] = KINDS[kind][1](wiring, line)
         elif not self._open[name].shared:

@@ -53,6 +53,30 @@ def unframe(whole: bytes) -> "tuple[int, bytes]":
     return whole[0], whole[1:-2]
 
 
+def answer_size(question: bytes) -> int:
+    """Return how long the frame is that answers the PDU `question`, a read."""
+    return ANSWER_EXTRA + 2 * (question[3] << 8 | question[4])
+
+
+def answer_in(heard: bytes, unit: int, question: bytes) -> "bytes | None":
+    """Return the PDU that answers `question`, a read of `unit`, in what was heard since; None if there is none.
+
+    What stands in front of it may be noise, or another unit's late answer; what a refusal says is an answer too.
+    """
+    for at in range(len(heard) - REFUSAL_SIZE + 1):
+        if heard[at] != unit:
+            continue
+        size = 0
+        if heard[at + 1] == question[0] | EXCEPTION:
+            size = REFUSAL_SIZE
+        elif heard[at + 1] == question[0] and heard[at + 2] == 2 * question[4]:
+            size = answer_size(question)
+        whole = heard[at : at + size]
+        if size and len(whole) == size and _is_whole(whole):
+            return whole[1:-2]
+    return None
+
+
 def silence_us(baud: int) -> int:
     """Return how long the line must be silent between two frames, in µs: 3.5 characters of 11 bits.
 

@@ -80,8 +80,8 @@ from bega_protocols.ask import Ask  # noqa: E402
 
 def uart(script, before=()):
     bus = wires.Uart({"id": 1, "tx": 33, "rx": 32}, "serial 9600 8N1")
-    bus._uart.script = script
-    bus._uart.pieces = [(time.ticks_ms(), piece) for piece in before]
+    bus.port.script = script
+    bus.port.pieces = [(time.ticks_ms(), piece) for piece in before]
     return bus
 
 
@@ -126,7 +126,7 @@ async def rates():
     await bus.exchange(Ask(b"b", 100, 1))
     bus.begin()
     await bus.exchange(Ask(b"c", 100, 1))
-    return [[baud, octets.decode()] for baud, octets in bus._uart.said]
+    return [[baud, octets.decode()] for baud, octets in bus.port.said]
 
 
 async def shared():

@@ -6,6 +6,7 @@ Bytes take their time on it, and who listens at another rate than the other one 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 import termios
@@ -19,6 +20,7 @@ from bega_simulators.hosts.pty import RATES, sampled
 
 BITS_A_BYTE = 10
 PIECE = 32
+WHOLE = 512  # the longest frame on a bus of meters, and more
 
 
 class Cable:
@@ -73,6 +75,69 @@ class Cable:
     def _port_baud(self) -> int:
         """Return the rate that the port was opened with."""
         return RATES.get(termios.tcgetattr(self._master)[5], 115_200)
+
+
+class Plug:
+    """A plug in the port of another simulator: a bus of meters, which has its own time for each byte."""
+
+    def __init__(self, path: Path, baud: int) -> None:
+        """baud: what is spoken there. Raises OSError if it is no port."""
+        self._port = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            tty.setraw(self._port)
+        except termios.error as error:
+            os.close(self._port)
+            raise OSError(f"{path} is no port") from error
+        self._baud = baud
+
+    async def carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, form: Callable[[], Form | None]
+    ) -> None:
+        """See Cable.carry."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._to_port(reader, form))
+            tasks.create_task(self._to_board(writer, form))
+
+    async def _to_port(self, reader: asyncio.StreamReader, form: Callable[[], Form | None]) -> None:
+        while octets := await reader.read(WHOLE):
+            if set_to := form():
+                with contextlib.suppress(OSError):  # it was pulled out
+                    os.write(self._port, sampled(octets, set_to[0], self._baud))
+
+    async def _to_board(self, writer: asyncio.StreamWriter, form: Callable[[], Form | None]) -> None:
+        loop = asyncio.get_running_loop()
+        there = asyncio.Event()
+        loop.add_reader(self._port, there.set)
+        try:
+            while True:
+                await there.wait()
+                there.clear()
+                try:
+                    octets = os.read(self._port, WHOLE)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    return
+                if set_to := form():
+                    writer.write(sampled(octets, self._baud, set_to[0]))
+                    await writer.drain()
+        finally:
+            loop.remove_reader(self._port)
+
+
+def plugs(texts: list[str]) -> dict[str, Plug]:
+    """Return what UART=PORT:BAUD says, by the UART. Raises ConfigError."""
+    found = {}
+    for text in texts:
+        uart, _, place = text.partition("=")
+        port, _, baud = place.rpartition(":")
+        if uart not in UART_PINS or not port or not baud.isdigit():
+            raise ConfigError(f"plug {text}: write it as UART=PORT:BAUD; here are {', '.join(UART_PINS)}")
+        try:
+            found[uart] = Plug(Path(port), int(baud))
+        except OSError as error:
+            raise ConfigError(f"plug {text}: {error}") from None
+    return found
 
 
 def cables(texts: list[str]) -> dict[str, Cable]:

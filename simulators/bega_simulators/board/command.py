@@ -17,7 +17,7 @@ from bega.devices import device_names
 from bega.ready import require_place, write_ready
 from bega_protocols.errors import ConfigError
 from bega_simulators.board.board import INTERPRETER, Board
-from bega_simulators.board.cable import cables
+from bega_simulators.board.cable import cables, plugs
 from bega_simulators.board.contact import EnergyMeter
 from bega_simulators.board.control import serve_control
 from bega_simulators.board.flash import build_firmware, check_flash, find_micropython, make_blank, put_on_flash
@@ -32,7 +32,7 @@ EXAMPLE = """examples:
   bega sim board --kind air --broker 127.0.0.1:1883
   bega sim board --config node.json --flash air-1.flash --ready-file air-1.json --verbose
 
-  bega sim board --kind meter --broker 127.0.0.1:1883 --cable uart2=/dev/pts/7
+  bega sim board --kind meter --broker 127.0.0.1:1883 --plug uart2=/dev/pts/7:9600
   bega sim board --sensor pms=pms5003@uart2 --sensor co2=scd41@i2c0 --sensor bme=bme280@i2c0:0x77
 
 node.json (made_s is filled in; firmware/boards/esp32_devkitc.py says what hangs where):
@@ -84,8 +84,8 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
         lambda: town.readings(SITES[args.kind], clock.town_s(wall_ms() / 1000)),
         args.sensor or SENSORS[args.kind],
     )
-    peripherals.cables = cables(args.cable)
-    usual = () if args.sensor or args.cable else CONTACTS[args.kind]
+    peripherals.cables = {**cables(args.cable), **plugs(args.plug)}
+    usual = () if args.sensor or args.plug else CONTACTS[args.kind]
     meters = [EnergyMeter(text, peripherals) for text in args.pulses or usual]
     steps = read_scenario(args.scenario) if args.scenario else []
     flash = args.flash or folder / "flash"
@@ -240,6 +240,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="UART=PATH",
         help="a port of this machine on one of its UARTs, as for a gateway whose node has `uplink`",
+    )
+    parser.add_argument(
+        "--plug",
+        action="append",
+        default=[],
+        metavar="UART=PORT:BAUD",
+        help="put one of its UARTs on a bus of meters of another simulator, such as the cellar of `bega sim corner`",
     )
     parser.add_argument("--seed", type=int, default=1, help="the town that it breathes in (default 1)")
     parser.add_argument("--epoch", type=float, default=0.0, metavar="UNIX_S", help="when the town's day was set going")

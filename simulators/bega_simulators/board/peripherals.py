@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from bega.clock import mono_ms
 from bega_protocols.errors import ConfigError
-from bega_simulators.board.cable import Cable
+from bega_simulators.board.cable import Cable, Plug
 from bega_simulators.board.chip import DEEPSLEEP_RESET, HARD_RESET, PIN_WAKE, PWRON_RESET, WDT_RESET, Chip
 from bega_simulators.board.cut import Cut, FlashFile, PowerCut
 from bega_simulators.board.nvs import Nvs
@@ -51,7 +51,7 @@ class AirPeripherals:
         self.chip = Chip(seed)
         self.pins = Pins(self._interrupt)
         self.wifi = Wifi()
-        self.cables: dict[str, Cable] = {}  # by the UART that they hang on
+        self.cables: dict[str, Cable | Plug] = {}  # by the UART that they hang on
         self.bluetooth = Bluetooth(self.chip.address(2), lambda: None)
         self._parts: list[Any] = [self, self.chip, self.pins, self.wifi, self.bluetooth]
         self._sensors = {sensor.name: sensor for sensor in (hang(text, seed) for text in sensors)}

@@ -34,6 +34,7 @@ HEAT = (0x04, 0x0C, 0x0D)  # outlet, inlet, heat and cooling
 COLD = (0x0A, 0x0B)
 
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+DURATIONS = {"on time": "on_time", "operating time": "operating_time"}
 FLOWS = {"m3/h": 1, "m3/min": 60, "m3/s": 3600}
 LARGEST_EXPONENT = 40  # beyond it no meter measures, and whoever writes the number out would be at it for long
 
@@ -156,8 +157,8 @@ def _quantity(record: Record, medium: "int | None", direction: str) -> "tuple[st
         return ("thermal_power" if medium in HEAT + COLD else ""), 1, 0
     if meaning == "volume flow":
         return "volume_flow", FLOWS[unit], 0
-    if meaning == "on time" or meaning == "operating time":
-        return meaning.replace(" ", "_"), SECONDS[unit], 0
+    if meaning in DURATIONS:
+        return DURATIONS[meaning], SECONDS[unit], 0
     if meaning == "external temperature" and medium == ROOM_SENSOR and unit == "Cel":
         return "temperature", 1, 0
     quantity, wanted, added = PLAIN.get(meaning, ("", "", 0))
