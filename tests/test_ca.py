@@ -243,6 +243,16 @@ def test_newest_issuing_key_signs_and_a_broker_knows_the_older_ones(tmp_path):
     assert [ca.common_name(one) for one in known] == [f"{NAME} root", f"{NAME} issuing 2", f"{NAME} issuing 1"]
 
 
+def test_issuing_certificate_of_another_authority_is_not_used(tmp_path):
+    """A broker would be told to trust it, and a node would not know what it signs."""
+    folder, other = make(tmp_path / "ca"), make(tmp_path / "other")
+    for ending in ("pem", "key"):
+        shutil.copy(other / f"issuing-1.{ending}", folder / f"issuing-2.{ending}")
+    with pytest.raises(ConfigError, match=r"issuing-2\.pem is not signed by .*root\.pem"):
+        issue(folder, "broker-1", "--for", "broker", "--host", "localhost")
+    assert not (folder / "issued").exists()
+
+
 def test_no_certificate_outlives_its_issuing_key_and_it_is_said(tmp_path, capsys):
     folder = make(tmp_path / "ca")
     later_ms = NOW_MS + 700 * DAY_MS
@@ -479,6 +489,22 @@ def test_node_and_broker_know_each_other_by_the_files_that_were_issued(city, sta
     assert "not correctly signed" in hello(port, foreign / "ca.der", *own)
     old = identities / "air-old"
     assert hello(port, node / "ca.der", old / "node.der", old / "node.key") != "connected"
+
+
+@needs_micropython
+def test_node_whose_clock_is_that_of_its_configuration_knows_a_broker_of_later_years(city, start_broker, tmp_path):
+    """After a power cut it has no other: it came to the pole before this issuing key and this certificate were made."""
+    folder, later_ms = tmp_path / "ca", wall_ms() + 640 * DAY_MS
+    shutil.copytree(city / "ca", folder)
+    root = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
+    root_key = load_pem_private_key((folder / "root.key").read_bytes(), None)
+    second = make_issuing(NAME, 2, ca.Pair(root, root_key), later_ms)
+    ca_folder.write_new(folder / "issuing-2.pem", certificate_pem(second.certificate), 0o644)
+    ca_folder.write_new(folder / "issuing-2.key", key_pem(second.key), 0o600)
+    assert issue(folder, "broker-2", "--for", "broker", "--host", "localhost", now_ms=later_ms) == 0
+    broker, node = folder / "identities/broker-2", folder / "identities/air-7"
+    port = start_broker(broker / "ca.pem", broker / "broker-2.pem", broker / "broker-2.key")
+    assert hello(port, node / "ca.der", node / "node.der", node / "node.key") == "connected"
 
 
 @needs_micropython

@@ -55,15 +55,20 @@ def make_root(name: str, now_ms: int) -> Pair:
         raise ConfigError(f"{name!r} is no name for an authority: 1 to 48 letters, digits, spaces and . , ' -")
     key = _new_key()
     subject = _named(f"{name} root")
-    return Pair(_certificate(subject, key, subject, key, now_ms, ROOT_DAYS, path_length=1), key)
+    first = _moment(now_ms) - BACKDATED
+    return Pair(_certificate(subject, key, subject, key, first, now_ms, ROOT_DAYS, path_length=1), key)
 
 
 def make_issuing(name: str, number: int, root: Pair, now_ms: int) -> Pair:
-    """Return the issuing key of that number. It signs devices and no further authority (path length 0)."""
+    """Return the issuing key of that number. It signs devices and no further authority (path length 0).
+
+    It is good from the root's first day on, and so are the brokers' certificates below it: a node that comes back from
+    a power cut has no later clock than the day on which it was configured, and must know every broker of that day on.
+    """
     key = _new_key()
     subject = _named(f"{name} issuing {number}")
-    issuer = root.certificate.subject
-    return Pair(_certificate(subject, key, issuer, root.key, now_ms, ISSUING_DAYS, path_length=0), key)
+    issuer, first = root.certificate.subject, root.certificate.not_valid_before_utc
+    return Pair(_certificate(subject, key, issuer, root.key, first, now_ms, ISSUING_DAYS, path_length=0), key)
 
 
 def make_leaf(name: str, role: Role, hosts: Sequence[str], issuing: Pair, now_ms: int, days: int) -> Pair:
@@ -77,9 +82,11 @@ def make_leaf(name: str, role: Role, hosts: Sequence[str], issuing: Pair, now_ms
         raise ConfigError("a broker's certificate names its hosts (--host), and no other certificate does")
     require_valid(issuing.certificate, "the issuing key", now_ms)
     key = _new_key()
-    builder = _builder(_named(name), key, issuing.certificate.subject, issuing.key, now_ms, days)
+    is_broker = role is Role.BROKER
+    first = issuing.certificate.not_valid_before_utc if is_broker else _moment(now_ms) - BACKDATED
+    builder = _builder(_named(name), key, issuing.certificate.subject, issuing.key, first, now_ms, days)
     last = min(_moment(now_ms) + timedelta(days=days), issuing.certificate.not_valid_after_utc)
-    purpose = ExtendedKeyUsageOID.SERVER_AUTH if role is Role.BROKER else ExtendedKeyUsageOID.CLIENT_AUTH
+    purpose = ExtendedKeyUsageOID.SERVER_AUTH if is_broker else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (
         builder.not_valid_after(last)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -142,13 +149,14 @@ def _certificate(
     key: ec.EllipticCurvePrivateKey,
     issuer: x509.Name,
     signer: ec.EllipticCurvePrivateKey,
+    first: datetime,
     now_ms: int,
     days: int,
     path_length: int,
 ) -> x509.Certificate:
     """Return the certificate of an authority."""
     builder = (
-        _builder(subject, key, issuer, signer, now_ms, days)
+        _builder(subject, key, issuer, signer, first, now_ms, days)
         .not_valid_after(_moment(now_ms) + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
@@ -161,6 +169,7 @@ def _builder(
     key: ec.EllipticCurvePrivateKey,
     issuer: x509.Name,
     signer: ec.EllipticCurvePrivateKey,
+    first: datetime,
     now_ms: int,
     days: int,
 ) -> x509.CertificateBuilder:
@@ -173,7 +182,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())  # 159 random bits, of nothing that the device has
-        .not_valid_before(_moment(now_ms) - BACKDATED)
+        .not_valid_before(first)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )

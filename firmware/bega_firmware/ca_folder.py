@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -49,13 +50,22 @@ class CaFolder:
 
     def issuing_certificates(self) -> list[x509.Certificate]:
         """Return the certificates of all issuing keys, newest first. Raises ConfigError if there is none."""
-        return [_read_certificate(self.folder / f"issuing-{number}.pem") for number in self._issuing_numbers()]
+        return [self._read_issuing(self.folder / f"issuing-{number}.pem") for number in self._issuing_numbers()]
 
     def issuing(self) -> Pair:
         """Return the newest issuing key. Raises ConfigError if it cannot be read, or can be by others."""
         newest = self.folder / f"issuing-{self._issuing_numbers()[0]}.pem"
-        certificate = _read_certificate(newest)
+        certificate = self._read_issuing(newest)
         return Pair(certificate, _read_key(newest.with_suffix(".key"), certificate))
+
+    def _read_issuing(self, path: Path) -> x509.Certificate:
+        """Raises ConfigError unless the root signed it: brokers are told to trust it, nodes trust the root alone."""
+        certificate = _read_certificate(path)
+        try:
+            certificate.verify_directly_issued_by(self.root)
+        except (ValueError, TypeError, InvalidSignature):
+            raise ConfigError(f"{path} is not signed by {self.folder / ROOT_CERTIFICATE}") from None
+        return certificate
 
     def issued(self, name: str) -> list[x509.Certificate]:
         """Return every certificate that was issued to a device."""
@@ -92,6 +102,7 @@ def create(folder: Path, root: Pair, issuing: Pair, root_key: Path | None) -> No
         write_folder(folder, files | {ROOT_KEY: key_pem(root.key)})
         return
     write_new(root_key, key_pem(root.key), SECRET)
+    os.sync()  # its name too, before anything rests on it; not every stick's file system syncs one folder
     try:
         write_folder(folder, files)
     except (ConfigError, OSError):
