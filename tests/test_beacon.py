@@ -16,7 +16,7 @@ import pytest
 from bega_protocols.reading import decimal_text
 from bega_simulators.hosts.ble_board import follow
 from tests.ble_park import Listener, park
-from tests.node_park import MICROPYTHON, NodeProcess
+from tests.node_park import MICROPYTHON, NODE, NodeProcess
 from tests.shim_bench import Bench
 from tests.test_bthome import reference
 
@@ -199,6 +199,29 @@ def test_beacon_on_a_battery_counts_on_through_its_sleeps(tmp_path):
         node.stop()
     assert heard == [MADE_S + number for number in range(1, 6)], node.said()
     assert node.said().count("sleeps for") >= 4
+
+
+@at_night
+def test_configuration_by_which_it_measured_for_a_minute_is_kept(tmp_path):
+    """Nobody can confirm it to who hears nobody; a reset before that minute would lead back to the former one."""
+    node = BeaconProcess(tmp_path, "--sensor", "sht=sht4x@i2c0", devices={"sht": {"every_s": 1}})
+    new = {
+        "node": NODE,
+        "made_s": MADE_S,
+        "beacon": {"key": KEY, "interval_ms": 200},
+        "devices": {"sht": {"every_s": 1}},
+    }
+    (tmp_path / "new.json").write_text(json.dumps(new))
+    intervals = []
+    try:
+        for put, rest_s in ((("--put", f"{tmp_path / 'new.json'}=/config.new"), 75), ((), 5)):
+            node.start("--as-is" if not put else "--verbose", *put)
+            time.sleep(rest_s)
+            intervals.append(node.order()["advertises"]["interval_ms"])
+            node.kill()
+    finally:
+        node.stop()
+    assert intervals == [200, 200], node.said()
 
 
 # ------------------------------------------------------------------ its parts, on the chip
