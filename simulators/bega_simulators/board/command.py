@@ -164,6 +164,8 @@ def _config(path: Path | None, broker: str | None, kind: str) -> dict[str, Any]:
     if not config.keys() & {"uplink", "beacon"}:
         config.setdefault("wifi", {"ssid": "city", "key": ""})
         config.setdefault("broker", {"host": "127.0.0.1", "port": 1883})
+    if broker is not None and "broker" not in config:
+        raise ConfigError(f"--broker {broker}: the configuration has another way out")
     if broker is not None:
         host, colon, port = broker.rpartition(":")
         if not colon or not port.isdigit():
