@@ -252,6 +252,26 @@ def test_image_carries_the_ways_out_that_were_asked_for(air_node):
     assert f"WAYS = {WAYS}".replace("'", '"') in config, "the node's own list of ways"
 
 
+@needs_micropython
+def test_profile_for_a_device_that_knows_none_is_refused_where_the_module_for_profiles_was_left_out(tmp_path):
+    """As every other setting that is none: the node says so, in place of failing with ImportError at each start."""
+    for source in sources(read_board(AIR), ["sht4x"], ["broker"]):
+        assert source.target != "/profiles.py"
+        place = tmp_path / source.target[1:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source.path, place)
+    (tmp_path / "machine.py").write_text("")
+    script = "import sensors\nsensors.load_driver('sht4x', {'profile': 'sdm630'})\n"
+    outcome = subprocess.run(
+        [MICROPYTHON, "-c", script],
+        env={"MICROPYPATH": f"{tmp_path}:{tmp_path}/lib:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "ConfigError: unknown setting profile" in outcome.stdout + outcome.stderr
+
+
 def test_register_maps_come_along_as_json_that_says_the_same():
     frozen = frozen_profiles()
     assert "/lib/profiles/sdm630.json" in frozen

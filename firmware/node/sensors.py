@@ -70,14 +70,17 @@ def introduce(devices, sensors):
 
 def load_driver(name, settings, state=b""):
     """Return the driver of the device folder `name`; raises ConfigError if there is none or it refuses its settings."""
-    if isinstance(settings.get("profile"), str):
-        from profiles import with_profile  # only here: most nodes have no Modbus
-
-        settings = with_profile(settings)
     try:
         module = __import__("bega_protocols.devices." + name + ".driver", None, None, ("Driver",))
     except ImportError:
         raise ConfigError("there is no device %s in this firmware" % name)
+    if isinstance(settings.get("profile"), str):
+        try:
+            from profiles import with_profile  # only here: most nodes have no Modbus
+
+            settings = with_profile(settings)
+        except ImportError:
+            pass  # a firmware without Modbus: the driver refuses the setting
     return module.Driver(settings, state)
 
 
