@@ -80,5 +80,10 @@ def test_a_command_for_which_there_is_no_memory_is_not_done_and_can_come_again(f
     assert octets < 400, "a reason of 5 kB stays in no memory"
 
 
+def test_connections_that_do_not_last_are_tried_ever_more_rarely(found):
+    """A broker that refuses each subscription, or another node of the same name, is not to hear of us each second."""
+    assert 4 <= found["opens"] < 20, "with pauses of 10 to 160 ms, in a second"
+
+
 def test_only_a_freed_record_makes_a_configuration_good_and_no_acknowledgement_that_waited_in_the_broker(found):
     assert found["acknowledgements"] == [0, 1, 1]

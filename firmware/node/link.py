@@ -30,6 +30,8 @@ STATUS_MS = 30000  # and so long without one, the status goes again: the gateway
 TELL_MS = 3600000  # and whatever comes: a gateway that was begun anew knows nothing of us
 TURN_MS = 1000
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 1000, 60000
+BRIEF_PAUSE_MS = 16000  # the longest after a connection that did not last: we are refused, or another has our name
+STEADY_MS = 10000
 ROWS_AT_MOST = 50  # of `holds` and of `dropped` in one status; the rest follows when these are acknowledged
 
 
@@ -54,7 +56,7 @@ class Link:
         self._some = asyncio.Event()
         self._status_due = False
         self._has_time = False
-        self._moved_ms = 0
+        self._open_ms = self._moved_ms = 0
         self._status_ms = 0
         self._dropped = []
 
@@ -97,7 +99,12 @@ class Link:
             self._way.close()
             self._patience.disconnected(self._mono())
             moved()
-            pause_ms = FIRST_PAUSE_MS if self.connects > before else min(2 * pause_ms, LONGEST_PAUSE_MS)
+            if self.connects == before:
+                pause_ms = min(2 * pause_ms, LONGEST_PAUSE_MS)
+            elif self._mono() - self._open_ms < STEADY_MS:
+                pause_ms = min(2 * pause_ms, BRIEF_PAUSE_MS)
+            else:
+                pause_ms = FIRST_PAUSE_MS
             # Half of it by chance: a hundred nodes must not return in the same second.
             await asyncio.sleep_ms(pause_ms // 2 + random.getrandbits(16) % (pause_ms // 2))
 
@@ -110,7 +117,7 @@ class Link:
         now_ms = self._mono()
         self._patience.connected(now_ms)
         self._window.restart(now_ms)
-        self._moved_ms = now_ms
+        self._open_ms = self._moved_ms = now_ms
         print("bega: link up")
         self._status_due = True
         await until_first_ends(self._way.run(self._hear), self._send(moved))

@@ -5,14 +5,15 @@ import builtins
 import json
 import os
 import sys
+import time
 
 import choice
 import kept
+import link
 import machine
 import starts
 import vfs
 from commands import Commands
-from link import Link
 from nor_flash import Flash
 
 NOW_MS = 1795300000000
@@ -220,14 +221,36 @@ def acknowledgements():
     held = [2, 2]
     confirmed = []
     ring = Part(held_count=lambda: held[-1], dropped=lambda: [])
-    link = Link(Part(), Part(ring=ring, pack=None), None, lambda: 0, None, None, lambda: confirmed.append(1))
-    link._window = Part(acknowledged=lambda pairs, _: held.pop() and False)
+    node = link.Link(Part(), Part(ring=ring, pack=None), None, lambda: 0, None, None, lambda: confirmed.append(1))
+    node._window = Part(acknowledged=lambda pairs, _: held.pop() and False)
     counts = []
     for left in ([2], [1], [0]):
         held[:] = left + held[-1:]
-        link._hear("ack", b"[[5, 6]]")
+        node._hear("ack", b"[[5, 6]]")
         counts.append(len(confirmed))
     return counts
+
+
+async def opens_that_do_not_last():
+    """Return how often a way is opened whose every connection ends at once, as where a broker refuses us."""
+    opened = []
+
+    async def end(*_):
+        raise OSError("refused")
+
+    async def open_():
+        opened.append(1)
+
+    way = Part(open=open_, run=end, close=lambda: None, check=lambda: None, send=end, pack=None)
+    ring = Part(held_count=lambda: 0, dropped=lambda: [], holds=lambda: [])
+    patience = Part(connected=int, disconnected=int)
+    link.FIRST_PAUSE_MS, link.BRIEF_PAUSE_MS = 10, 160
+    node = link.Link(way, Part(ring=ring), patience, time.ticks_ms, dict, Part(results=[]), None)
+    node._window = Part(restart=int)
+    running = asyncio.create_task(node.run(lambda: None))
+    await asyncio.sleep(1)
+    running.cancel()
+    return len(opened)
 
 
 flash_mounted()
@@ -247,5 +270,6 @@ FOUND["main"] = {
 }
 FOUND["safe speaks"] = asyncio.run(safe_speaks())
 FOUND["acknowledgements"] = acknowledgements()
+FOUND["opens"] = asyncio.run(opens_that_do_not_last())
 FOUND["commands"] = asyncio.run(commands_without_memory())
 print(json.dumps(FOUND))
