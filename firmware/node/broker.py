@@ -31,6 +31,8 @@ def read(config):
     if "tls" in broker:
         tls = table_in(broker, "tls")
         only(tls, "ca", "certificate", "key")
+        if not config.get("made_s"):  # an ESP32 begins in 2000, when no certificate was valid yet
+            raise ConfigError("broker.tls needs made_s, the chip's clock until the gateway tells the time")
         files = {part: word_in(tls, "broker.tls." + part, part) for part in ("ca", "certificate", "key")}
     return {
         "ssid": word_in(wifi, "wifi.ssid", "ssid"),
