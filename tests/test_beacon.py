@@ -1,6 +1,7 @@
 """A node whose way out is Bluetooth: what it advertises, heard by the gateway through bleak's usual way."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from bega_protocols.reading import decimal_text
+from bega_protocols.reading import Reading, decimal_text
 from bega_simulators.hosts.ble_board import follow
-from tests.ble_park import Listener, park
+from tests.ble_park import Listener, park, skip_without_dbus_daemon
 from tests.node_park import MICROPYTHON, NODE, NodeProcess
 from tests.shim_bench import Bench
+from tests.test_ble_gateway import ParkInAThread
 from tests.test_bthome import reference
 
 pytestmark = pytest.mark.skipif(
@@ -33,6 +35,21 @@ ADDRESS = "24:0A:C4:00:00:06"  # of the virtual board
 SETTINGS = {"address": ADDRESS, "key": KEY}
 MADE_S = 1_795_300_000
 WITHIN_S = 30.0
+GATEWAY = f"""
+[gateway]
+name = "gw-park"
+city = "timisoara"
+commit_window_s = 0.05
+[uplink]
+brokers = ["{{broker}}"]
+[lines.park]
+kind = "ble"
+[devices.board]
+line = "park"
+driver = "bthome"
+every_s = 0.2
+settings = {{{{ address = "{ADDRESS}", key = "{KEY}" }}}}
+"""
 
 
 class BeaconProcess(NodeProcess):
@@ -120,6 +137,32 @@ def test_gateway_hears_what_a_beacon_measures_and_after_a_power_cut_no_number_tw
     assert listener.stations["board"].counters.damaged == 0
     assert driver.feed(said, 0) == []
     assert "a replay" in driver.damaged[0][1].why
+
+
+@at_night
+def test_gateway_as_shipped_publishes_what_a_beacon_measured(tmp_path, embedded, make_gateway, make_reader, eventually):
+    skip_without_dbus_daemon()
+    node = BeaconProcess(tmp_path, "--sensor", "sht=sht4x@i2c0", devices={"sht": {"every_s": 1}})
+    reader = make_reader(embedded.url)
+    with contextlib.closing(ParkInAThread()) as there:
+        gateway = make_gateway(GATEWAY.format(broker=embedded.url))
+        gateway.start(DBUS_SYSTEM_BUS_ADDRESS=there.park.bus.address)
+        node.start()
+        try:
+            node.order(air={"temperature": 21.34, "humidity": 48.76})
+            following = asyncio.run_coroutine_threadsafe(follow(there.park.air, node.control()), there._loop)
+
+            def found():
+                wanted = {Reading("temperature", 2134, -2), Reading("humidity", 4876, -2), Reading("problem", 0)}
+                return [record for record in list(reader.records) if wanted <= set(record.readings)]
+
+            eventually(found, "what was measured is published")
+            assert (found()[0].source, found()[0].device) == ("gw-park", "board"), "who hears a beacon is its source"
+            following.cancel()
+        finally:
+            node.stop()
+        assert gateway.stop() == 0
+    assert "Traceback" not in gateway.log.read_text()
 
 
 @at_night
