@@ -54,7 +54,7 @@ def make_sensor(device, buses, supplies, mono, take, changed):
         sensor.put = lambda state: content(path) == state or put(path, state)
     if pin is not None:
         sensor.supply = supplies[pin]
-        sensor.supply.sensors.append(sensor)
+        supplies[pin].sensors.append(sensor)
     return sensor
 
 
