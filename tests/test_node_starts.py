@@ -32,6 +32,19 @@ def found() -> dict[str, Any]:
     return told
 
 
+def test_a_configuration_that_says_anything_else_is_taken_or_refused_in_words(tmp_path):
+    """Whatever else a lie would raise, the last good configuration would not be asked for."""
+    outcome = subprocess.run(
+        [MICROPYTHON, SCRIPTS / "config_lies.py", tmp_path / "config.json"],
+        env={"MICROPYPATH": f"{SCRIPTS / 'soak'}:{ROOT}/protocols:{ROOT}/firmware/node:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert int(outcome.stdout.split()[-2]) > 500
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [

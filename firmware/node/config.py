@@ -40,7 +40,7 @@ def read_config(path, board):
         "watchdog_s": whole_number(config, "watchdog_s", 5, 3600, 60),
         "ring_segments": whole_number(config, "ring_segments", 0, 100000, 0),
         "battery": _battery(config),
-        "buses": _buses(config.get("buses", {}), board),
+        "buses": _buses(table_in(config, "buses"), board) if "buses" in config else {},
         "led_pin": _pin(config, "led_pin", board) if "led_pin" in config else getattr(board, "LIGHT", {}).get("led"),
         "devices": _devices(table_in(config, "devices"), board),
     }
