@@ -5,54 +5,12 @@ import sys
 
 import vfs
 from counter import STEP, Counter
+from dying_flash import Flash, PowerCut
 
 TORN = sys.argv[1] == "torn"
 BLOCK, BLOCKS = 512, 32
 FLOOR = 1795300000
 LIVES, PACKETS = 3, STEP + 20  # each life passes the end of a step
-
-
-class PowerCut(Exception):
-    pass
-
-
-class Flash:
-    """NOR flash in memory: erased bits are ones, a write only makes zeros, and it dies at operation `cut`."""
-
-    def __init__(self):
-        self.data = bytearray(b"\xff" * (BLOCK * BLOCKS))
-        self.cut = None
-        self.operations = 0
-
-    def readblocks(self, number, into, offset=0):
-        at = number * BLOCK + offset
-        into[:] = self.data[at : at + len(into)]
-
-    def writeblocks(self, number, data, offset=0):
-        for index in range(self._survives(len(data))):
-            self.data[number * BLOCK + offset + index] &= data[index]
-        self._die_if_cut()
-
-    def ioctl(self, what, argument):
-        if what == 4:
-            return BLOCKS
-        if what == 5:
-            return BLOCK
-        if what == 6:
-            count = self._survives(BLOCK)
-            self.data[argument * BLOCK : argument * BLOCK + count] = b"\xff" * count
-            self._die_if_cut()
-            return 0
-
-    def _survives(self, size):
-        self.operations += 1
-        if self.cut is None or self.operations < self.cut:
-            return size
-        return size // 2 if TORN and self.operations == self.cut else 0
-
-    def _die_if_cut(self):
-        if self.cut is not None and self.operations >= self.cut:
-            raise PowerCut
 
 
 def live(flash, last):
@@ -76,7 +34,7 @@ def live(flash, last):
 
 def run(cut):
     """Cut once, at that operation; then live on. Return whether the cut came."""
-    flash = Flash()
+    flash = Flash(BLOCK, BLOCKS, torn=TORN)
     vfs.VfsLfs2.mkfs(flash)
     flash.operations = 0
     flash.cut = cut

@@ -14,7 +14,7 @@ import machine
 import starts
 import vfs
 from commands import Commands
-from nor_flash import Flash
+from dying_flash import Flash
 
 NOW_MS = 1795300000000
 FOUND = {}
@@ -37,7 +37,7 @@ def reset():
 
 
 def flash_mounted():
-    flash = Flash(False)
+    flash = Flash(512, 128)
     vfs.VfsLfs2.mkfs(flash)
     vfs.mount(flash, "/n")
     choice.OWN, choice.NEW, choice.TRIAL, choice.GOOD = ["/n/config." + end for end in ("json", "new", "trial", "good")]

@@ -5,9 +5,10 @@ import os
 import sys
 
 import vfs
-from nor_flash import Flash, PowerCut
+from dying_flash import Flash, PowerCut
 
 TORN = sys.argv[1] == "torn"
+BLOCK, BLOCKS = 512, 128
 START = 123456789  # in Wh
 SET = 200000000
 
@@ -106,13 +107,13 @@ def check(life, n):
 
 
 def run():
-    flash = Flash(TORN)
+    flash = Flash(BLOCK, BLOCKS)
     vfs.VfsLfs2.mkfs(flash)
     image = bytes(flash.data)
     n = 0
     while True:
         n += 1
-        flash = Flash(TORN, image)
+        flash = Flash(BLOCK, BLOCKS, image, TORN)
         life = Life()
         vfs.mount(vfs.VfsLfs2(flash), "/n")
         flash.cut = n
@@ -122,7 +123,7 @@ def run():
             done = not meter_failed(life)
         except (PowerCut, OSError):
             pass
-        survivor = Flash(TORN, flash.data)
+        survivor = Flash(BLOCK, BLOCKS, flash.data)
         vfs.umount("/n")
         vfs.mount(vfs.VfsLfs2(survivor), "/n")
         check(life, n)
