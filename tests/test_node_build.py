@@ -348,6 +348,18 @@ def test_build_of_the_same_sources_is_taken_from_where_it_was_kept(tmp_path, sma
     assert len(list(kept.iterdir())) == 1
 
 
+def test_build_that_could_not_be_copied_whole_has_no_list(tmp_path, small):
+    kept = tmp_path / "kept"
+    assert small(tmp_path / "one", "--reuse", kept).returncode == 0
+    (made,) = kept.iterdir()
+    (made / "vfs.bin").unlink()
+    (made / "vfs.bin").symlink_to(tmp_path / "nowhere")
+    outcome = small(tmp_path / "two", "--reuse", kept)
+    assert outcome.returncode != 0
+    assert (tmp_path / "two/files/main.py").exists()
+    assert not (tmp_path / "two/contents.json").exists()
+
+
 def test_key_of_a_build_changes_with_any_source(monkeypatch, tmp_path):
     key = earlier.key_of(AIR, ["sht4x"], WAYS, "compiler")
     assert key == earlier.key_of(AIR, ["sht4x"], list(WAYS), "compiler")
@@ -370,6 +382,13 @@ def test_only_the_newest_builds_are_kept(tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert len(names) == earlier.KEPT
     assert {"last", f"key-{earlier.KEPT + 2}"} <= names
+
+
+def test_build_that_another_process_forgets_meanwhile_is_no_trouble(tmp_path, monkeypatch):
+    real = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: [*real(folder), folder / "gone"])
+    earlier.made_before(tmp_path, "key", lambda place: (place / "list").write_text("done"))
+    assert (tmp_path / "key/list").read_text() == "done"
 
 
 def test_image_that_is_too_large_is_said():

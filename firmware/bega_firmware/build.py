@@ -89,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
         parts = [*ways, ACTS] if args.actions else ways
         made = made_before(args.reuse, key_of(board.key, devices, parts, compiler_version()), make)
         clear(folder)
-        shutil.copytree(made, folder, dirs_exist_ok=True)
+        shutil.copytree(made, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(LIST))
+        shutil.copy(made / LIST, folder / LIST)  # last: then the rest is whole
     facts = json.loads((folder / LIST).read_text(encoding="utf-8"))
     print(json.dumps(facts) if args.json else table(facts, folder))
     return 0

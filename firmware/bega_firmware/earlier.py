@@ -53,5 +53,12 @@ def made_before(kept: Path, key: str, make: Callable[[Path], None]) -> Path:
 def _forget_oldest(kept: Path) -> None:
     """Whoever copies from one meanwhile took one of the newest: it was touched first."""
     builds = [path for path in kept.iterdir() if path.suffix != PART]
-    for path in sorted(builds, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+    for path in sorted(builds, key=_touched)[:-KEPT]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _touched(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0  # another build has forgotten it just now
