@@ -52,10 +52,8 @@ class Battery:
         """Sleep until the next measurement is due; the board starts anew then."""
         now_ms = self._mono()
         kept.write(int(told), boot, self._store.seq, kept.chip_ms() - now_ms, self._sent_ms)
-        if self._has_radio:
-            network.WLAN(network.STA_IF).active(
-                False
-            )  # left on, the chip sleeps at 1.4 mA, not 6 uA (micropython #5418)
+        if self._has_radio:  # left on, the chip sleeps at 1.4 mA, not 6 uA (micropython #5418)
+            network.WLAN(network.STA_IF).active(False)
         due_ms = (now_ms // self._every_ms + 1) * self._every_ms
         print("bega: sleeps for %d ms" % max(LEAST_SLEEP_MS, due_ms - now_ms))
         machine.deepsleep(max(LEAST_SLEEP_MS, due_ms - now_ms))
