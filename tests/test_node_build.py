@@ -288,6 +288,12 @@ def said_on_a_node(folder: Path, script: str) -> str:
     return outcome.stdout + outcome.stderr
 
 
+def test_beacon_carries_neither_store_nor_link():
+    targets = build(read_board(AIR), ["sht4x"], ["beacon"]).contents
+    assert "/beacon.mpy" in targets
+    assert not {"/app.mpy", "/lib/bega_protocols/ring.mpy", "/lib/bega_protocols/senml.mpy"} & set(targets)
+
+
 def test_register_maps_come_along_as_json_that_says_the_same():
     frozen = frozen_profiles()
     assert "/lib/profiles/sdm630.json" in frozen

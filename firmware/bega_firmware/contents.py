@@ -13,6 +13,7 @@ from bega_firmware.board import Board, firmware_folder
 from bega_protocols.errors import ConfigError
 
 WAYS = ("broker", "uplink", "beacon")  # out of a node, each a module of firmware/node (WAYS in its config.py)
+BEACON, STORES = "beacon", "app"  # applications (firmware/node/begin.py): the one of this way, and that of all others
 COUNTER = "pulses"  # the kind of bus that needs the module of this name, and the word for a driver on it
 ACTS = "acts"  # the module by which drivers' actions are done; without it the build leaves these out too
 NEEDED_FOR = {"meter_bus": {"modbus", "mbus"}, "profiles": {"modbus"}}  # modules, by the drivers' lines that need them
@@ -58,6 +59,8 @@ def sources(board: Board, devices: list[str], ways: Collection[str] = WAYS, acti
     if unknown:
         raise ConfigError(f"a node has no device {', '.join(unknown)}; it can have {', '.join(node_devices())}")
     left_out = set(WAYS) - set(ways)
+    if set(ways) == {BEACON}:
+        left_out.add(STORES)
     if not any(bus.get("kind") == COUNTER for bus in board.buses.values()):
         left_out.add(COUNTER)
     left_out |= {module for module, wires in NEEDED_FOR.items() if not wires & _wires_of(devices)}
