@@ -5,11 +5,13 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,8 +48,8 @@ class Bench:
 
     def __init__(self, directory: Path, name: str = "board") -> None:
         self.flash = directory / f"{name}.flash"
-        self.temporary = directory / f"{name}.tmp"
-        self.temporary.mkdir()
+        # Not in `directory`: what pytest names it may be too long for the path of a socket.
+        self.temporary = Path(tempfile.mkdtemp(prefix="bench-"))
         self.log = directory / f"{name}.log"
         self.facts: dict[str, Any] = {}
         self._ready = directory / f"{name}.ready"
@@ -121,6 +123,10 @@ class Bench:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
 
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
     def _run(self, program: str, *arguments: object, cwd: Path | None = None) -> str:
         outcome = subprocess.run(
             [sys.executable, "-m", program, *map(str, arguments)], capture_output=True, text=True, timeout=40, cwd=cwd
@@ -133,7 +139,7 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     board = Bench(tmp_path)
     yield board
-    board.stop()
+    board.close()
 
 
 def file_system(**programs: str) -> bytes:
@@ -322,7 +328,7 @@ def test_boards_at_once_each_have_a_port_of_their_own(tmp_path):
         boards = []
         for number in range(BOARDS):
             boards.append(Bench(tmp_path, f"board-{number}"))
-            stack.callback(boards[-1].stop)
+            stack.callback(boards[-1].close)
             system = file_system(main=f"print('I am', {number})")
             boards[-1].flash.write_bytes(b"\xff" * VFS_START + system)
             boards[-1].start("--as-is", "--seed", number)

@@ -66,6 +66,7 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         require_place(args.ready_file)
+        find_micropython()
         with scratch_folder() as folder:
             return asyncio.run(_run(args, folder))
     except (ConfigError, OSError) as error:
