@@ -28,9 +28,10 @@ START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 2.0
 LOOK_AGAIN_S = 0.02
 FREE_PORTS = range(20_000, 32_000)
-# A session may hold this many messages that its reader has not acknowledged; at nats-server's 1024 a gateway that
-# catches up after an outage would stall its readers. Not acknowledged within ACK_WAIT they come again.
-MAX_ACK_PENDING = 20_000
+# A subscription may hold this many messages that its reader has not acknowledged; at nats-server's 1024 a gateway that
+# catches up after an outage would stall its readers. Those of a session together are at most 65,535, or one more is
+# refused: 26 subscriptions, a gateway with a dozen nodes. Not acknowledged within ACK_WAIT they come again.
+MAX_ACK_PENDING = 2_500
 ACK_WAIT = "10s"
 CONFIGURATION = """server_name: bega
 listen: "{host}:-1"

@@ -29,6 +29,8 @@ SOURCES = {
     ("gw-corner", "air"): "pm_index",
     ("air-1", "pms"): "pm2_5",
     ("air-1", "sht"): "humidity",
+    ("meter-1", "main"): "active_power_import",
+    ("meter-1", "flat"): "active_energy_import",
 }
 PUBLIC = {"roadside-air", "park-1", "park-2", "air", "pms", "sht"}
 
@@ -160,8 +162,8 @@ def test_demo_tells_of_a_process_that_is_gone_and_killed_itself_leaves_none(demo
 def test_demo_without_micropython_and_dbus_says_so_and_runs_on(demo):
     run = demo("--for", "25", PATH="/nonexistent", BEGA_MICROPYTHON="/nonexistent/micropython")
     up = run.ready()
-    assert set(up["missing"]) == {"node", "park"}
-    rest = {who: quantity for who, quantity in SOURCES.items() if who[0] != "air-1" and "park" not in who[1]}
+    assert set(up["missing"]) == {"node", "meter", "park"}
+    rest = {who: quantity for who, quantity in SOURCES.items() if who[0] == "gw-corner" and "park" not in who[1]}
     hear(up["mqtt"], rest, 20)
     run.process.wait(30)
     lines = run.output.read_text().splitlines()

@@ -81,7 +81,7 @@ class Store:
                 return None
             time_ms, quality = stamp
         record = Record(self._node, held.boot, held.seq, stored.device, time_ms, quality, stored.readings)
-        return encode(record)
+        return encode(record, False)  # the ring may hold what a firmware with other devices has measured
 
     def stamp(self, held, measured_ms):
         """Return (Unix ms, quality) of a waiting record, None while it waits.

@@ -27,13 +27,14 @@ _FIRST_ONLY = ("bn", "bt", "bver")
 _UNUSED = ("bu", "bv", "bs", "s", "t", "ut", "vb", "vd")  # of RFC 8428: they would change what our labels say
 
 
-def encode(record: Record) -> bytes:
+def encode(record: Record, every_unit: bool = True) -> bytes:
     """Return the pack, as compact JSON in the order that ARCHITECTURE names.
 
     Raises KeyError for a quantity that the table does not know, ValueError for a record without readings
-    or with a name that is none.
+    or with a name that is none. every_unit=False: such a quantity goes without its unit, which whoever reads it
+    has in his table (a node's has its own devices' rows only, and its ring may hold records of former ones).
     """
-    return Encoder().encode(record)
+    return Encoder(every_unit).encode(record)
 
 
 def is_name(text: str) -> bool:
@@ -44,7 +45,8 @@ def is_name(text: str) -> bool:
 class Encoder:
     """Encodes record after record: what it has worked out for a quantity once, it need not work out again."""
 
-    def __init__(self) -> None:
+    def __init__(self, every_unit: bool = True) -> None:
+        self._every_unit = every_unit
         self._names: dict[str, str] = {}  # of a source or a device, checked
         self._heads: dict[tuple[str, str], tuple[str, str, bool]] = {}
 
@@ -59,7 +61,7 @@ class Encoder:
         for quantity, value, exp10, part, quality in readings:
             known = heads.get((quantity, part))
             if known is None:
-                known = heads[quantity, part] = _entry_head(quantity, part)
+                known = heads[quantity, part] = _entry_head(quantity, part, self._every_unit)
             name, with_unit, is_secondary = known
             secondary = secondary or is_secondary
             if quality == GOOD:
@@ -131,12 +133,12 @@ def _record(entries: "list[dict[str, str]]") -> Record:
     return Record(source, boot, seq, device, time_ms, time_quality, readings)
 
 
-def _entry_head(quantity: str, part: str) -> "tuple[str, str, bool]":
+def _entry_head(quantity: str, part: str, must_know: bool) -> "tuple[str, str, bool]":
     """Return (entry up to the name, entry up to the value, whether its unit is one of RFC 8798)."""
     known = units(quantity)
-    if known is None:
+    if known is None and must_know:
         raise KeyError(quantity)
-    unit = known[1]
+    unit = known[1] if known else None
     name = '"n":"' + quantity
     if part:
         _check_name(part)
@@ -155,8 +157,8 @@ def _reading(entry: "dict[str, str]") -> Reading:
     quality = _whole(entry, "q", STALE + 1, GOOD)
     if quality == STALE:
         return Reading(quantity, 0, 0, part, STALE)
-    if entry.get("u") != known[1]:
-        raise ValueError("%s in %s" % (quantity, entry.get("u")))
+    if "u" in entry and entry["u"] != known[1]:
+        raise ValueError("%s in %s" % (quantity, entry["u"]))
     value, exp10 = parse_decimal(_number(entry["v"]))
     return Reading(quantity, value, exp10, part, quality)
 

@@ -40,6 +40,9 @@ EXAMPLES = """examples:
   bega demo --for 60 --speed 1     a minute, with the town's day at its real pace
   bega demo --ready-file up.json --http-port 8000 --mqtt-port 1883"""
 NODE = "air-1"
+# Process, kind of board, its name, and what it is given beside the town. A household's pulses keep the pace of its day:
+# in one that passes sixty times as fast they would tell of sixty times its power.
+NODES = (("node", "air", NODE, ()), ("meter", "meter", "meter-1", ("--speed", "1")))
 DEAD_METER = "3:20:20"  # unit 3 of the cellar falls silent 20 s after the start, for 20 s
 UP_TIMEOUT_S = 20.0
 DRAW_EVERY_S, LOG_EVERY_S, WATCH_EVERY_S, CONNECT_AGAIN_S = 0.5, 1.0, 0.5, 1.0
@@ -107,15 +110,19 @@ class Corner:
         command = ["gateway", "run", "--config", str(plan.gateway_config), *_set(settings)]
         self._start("gateway", *command, environment={"DBUS_SYSTEM_BUS_ADDRESS": bus})
         self._start("kiosk", "kiosk", "run", "--config", str(plan.kiosk_config), *_set(_kiosk_settings(plan)))
-        broker, flash = plan.mqtt.removeprefix("mqtt://"), str(plan.directory / f"{NODE}.flash")
-        self._start("node", "sim", "board", "--kind", "air", "--broker", broker, "--flash", flash, *plan.town)
-        gateway, kiosk, node = await asyncio.gather(*(self._up(name) for name in ("gateway", "kiosk", "node")))
+        broker = plan.mqtt.removeprefix("mqtt://")
+        for name, kind, its_name, more in NODES:
+            board = ["--kind", kind, "--broker", broker, "--flash", str(plan.directory / f"{its_name}.flash")]
+            self._start(name, "sim", "board", *board, *plan.town, *more)
+        names = ("gateway", "kiosk", *(row[0] for row in NODES))
+        gateway, kiosk, node, meter = await asyncio.gather(*(self._up(name) for name in names))
         return {
             "mqtt": plan.mqtt,
             "kiosk": kiosk.get("kiosk"),
             "gateway": gateway.get("feed"),
             "ports": corner | {"bus": park.get("bus")},
             "node": node,
+            "meter": meter,
             "dir": str(plan.directory),
             "pids": {name: child.pid for name, child in self._running.items()},
             "missing": self._live.missing,

@@ -9,9 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bega_protocols.errors import ConfigError
-
-LONGEST = 90  # of the folder's path: a Unix socket's has at most 107 bytes, and names in it
+PREFIX = "bega-board-"
+LONGEST = 78  # of the path around it: a Unix socket's has at most 107 bytes, and our names in it
 
 # Waits for the end of its input, which is ours, whatever ends us; it leads a session of its own, so that neither Ctrl-C
 # nor a power cut (kill -9 of our process group) ends it too, and it is no child of ours: those are the board's parts.
@@ -20,11 +19,9 @@ REMOVER = 'exec 3<&0; { read -r nothing <&3; rm -rf -- "$0"; } >/dev/null 2>&1 &
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a fresh folder in the temporary one. Raises ConfigError where that has too long a name."""
-    folder = Path(tempfile.mkdtemp(prefix="bega-board-"))
-    if len(str(folder)) > LONGEST:
-        folder.rmdir()
-        raise ConfigError(f"{folder.parent} is too long for a socket's path: set TMPDIR to a shorter one")
+    """Give a fresh folder in the temporary one, or in /tmp where that has too long a name for a socket in it."""
+    usual = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=usual if len(usual) <= LONGEST else "/tmp"))  # noqa: S108
     remover = subprocess.Popen(["/bin/sh", "-c", REMOVER, folder], stdin=subprocess.PIPE, start_new_session=True)
     remover.wait()
     try:
