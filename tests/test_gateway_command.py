@@ -81,7 +81,7 @@ def stop(process, within_s: float = 2.0) -> None:
 def test_check_says_that_a_good_file_is_good():
     told = gateway("check", "--config", CORNER)
     assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout == f"{CORNER}: good; 6 lines, 9 devices and nodes\n"
+    assert told.stdout == f"{CORNER}: good; 6 lines, 10 devices and nodes\n"
 
 
 def test_check_lists_every_problem_and_counts_them(tmp_path):

@@ -20,6 +20,9 @@ pytestmark = pytest.mark.skipif(
     not MICROPYTHON.exists() and "BEGA_MICROPYTHON" not in os.environ,
     reason="no MicroPython for this machine: its wheel is for x86-64 Linux",
 )
+at_night = pytest.mark.skipif(
+    os.environ.get("BEGA_PROFILE") != "nightly", reason="a minute of sleeps: make nightly PART=firmware"
+)
 
 
 @pytest.fixture
@@ -214,6 +217,7 @@ def test_a_power_cut_forgets_the_time_and_a_brown_out_is_told_from_it(node, comm
     assert commander.statuses[-1]["reset_cause"] == 1
 
 
+@at_night
 def test_on_a_battery_it_sleeps_between_measurements_and_is_one_boot(tmp_path, mosquitto, commander, eventually):
     node = NodeProcess(tmp_path, mosquitto.port, devices={"sht": {}}, battery={"every_s": 5, "send_every_s": 10})
     try:

@@ -413,7 +413,7 @@ def test_who_is_silent_is_not_called_good(browser, tmp_path):
         assert page.locator(".state.good").count() == 0
         assert text.count("silent for 60 min") == 2, "the node speaks, and its sensor does not"
         assert text.count("The last:") == 2
-        corner.health.watched[-1].quiet_after_s = 7200.0  # a node on a battery, which sleeps
+        corner.health.watched[-1].least_quiet_s = 7200.0  # a node on a battery, which sleeps
         page.reload()
         assert page.locator("#lines").inner_text().count("silent for 60 min") == 1
 
