@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 
 from bega.service import carry_out, command_line
-from bega_firmware import build
+from bega_firmware import build, nodes_list
+
+VERBS = (build, nodes_list)  # each a module with `add_to(verbs)` and `run(args)`, in the order of the help
 
 DESCRIPTION = "Nodes, from their sources to a pole."
 EXAMPLES = """examples:
@@ -16,7 +18,8 @@ EXAMPLES = """examples:
 def main(argv: list[str]) -> int:
     """Return 0, or 1 after saying on standard error what is wrong and what to do."""
     parser, verbs = command_line("bega node", DESCRIPTION, EXAMPLES)
-    build.add_to(verbs)
+    for verb in VERBS:
+        verb.add_to(verbs)
     try:
         return carry_out(parser, argv)
     except OSError as error:  # a folder that cannot be made or written
