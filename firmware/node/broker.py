@@ -55,6 +55,7 @@ class Way:
         self._tls = secured(self._config["tls"], config["made_s"]) if self._config["tls"] else None
         self._mqtt = None
         self._hear = None
+        self._pulls = False
         self._short = 0
 
     async def open(self):
@@ -63,6 +64,7 @@ class Way:
         config = self._config
         if self._tls:
             self._check_memory()
+        self._pulls = False
         self._mqtt = mqtt = Mqtt(self._node, config["keep_alive_s"], self._take)
         await asyncio.wait_for(mqtt.connect(config["host"], config["port"], self._tls), CONNECT_S)
         await mqtt.subscribe(self._topics + "ack", 1)
@@ -72,6 +74,9 @@ class Way:
 
     async def send(self, kind, payload):
         """Publish on the topic of that kind."""
+        if kind == "want" and not self._pulls:  # not with the others: a broker may refuse it, and then only this fails
+            self._pulls = True
+            await self._mqtt.subscribe(self._topics + "piece", 0)
         await self._mqtt.publish(self._topics + kind, payload)
 
     async def run(self, hear):

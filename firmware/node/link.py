@@ -4,8 +4,8 @@ It goes over a *way*, an object that a module of its own makes (broker.py:
 Wi-Fi and MQTT):
 
 - `await open()` reaches the gateway;
-- `await send(kind, payload)` sends "up", "status" or "result" and promises nothing;
-- `await run(hear)` calls hear(kind, payload) for each "ack", "time" and "cmd/<verb>";
+- `await send(kind, payload)` sends "up", "status", "result" or "want" and promises nothing;
+- `await run(hear)` calls hear(kind, payload) for each "ack", "time", "piece" and "cmd/<verb>";
 - `check()` raises OSError if the way is known to be gone;
 - `close()` lets go of it; it can be opened again;
 - `pack(store, held)`, if it has one, returns a record as its `send` takes it, None while that waits for its time.

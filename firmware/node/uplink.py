@@ -26,6 +26,7 @@ WAITING_AT_MOST = 512  # octets said and not yet asked for: two frames
 SHAPES = 16  # that the gateway is told at a time
 BITS_A_BYTE = 10
 IDLE_MS = 10
+KINDS = {"status": uplink.STATUS, "result": uplink.RESULT, "want": uplink.WANT}
 
 
 def read(config):
@@ -111,7 +112,7 @@ class Way:
             boot, seq, shape, body = payload
             self._end.say(uplink.RECORD, uplink.record(boot, seq, self._number_of(shape), body))
         else:
-            self._end.say(uplink.STATUS if kind == "status" else uplink.RESULT, payload)
+            self._end.say(KINDS[kind], payload)
 
     async def run(self, hear):
         """Hand on what the gateway says, until it is silent or begins anew."""
@@ -177,6 +178,8 @@ class Way:
                 self._hear("ack", json.dumps(uplink.read_acknowledgement(payload)).encode())
             elif kind == uplink.TIME:
                 self._hear("time", payload)
+            elif kind == uplink.PIECE:
+                self._hear("piece", payload)
             elif kind == uplink.COMMAND and b"\0" in payload:
                 verb, payload = payload.split(b"\0", 1)
                 self._hear("cmd/" + verb.decode(), payload)

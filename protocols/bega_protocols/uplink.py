@@ -39,8 +39,8 @@ KEY_SIZE = 32
 TURN_HEAD = 6  # first octet, session, number
 
 # Messages from a node, and to it (section "Messages").
-STATUS, SHAPE, RECORD, RESULT = 1, 2, 3, 4
-ACK, TIME, COMMAND = 1, 2, 3
+STATUS, SHAPE, RECORD, RESULT, WANT = 1, 2, 3, 4, 5
+ACK, TIME, COMMAND, PIECE = 1, 2, 3, 4
 LARGEST_MESSAGE = 8192
 _HEAD_SIZE = 3
 _RECORD = ">IIB"  # boot, seq, shape; then the record as it is stored
