@@ -1,0 +1,302 @@
+"""The cable to a board: its files, its prompt and its console, by mpremote's own transport (MIT).
+
+The raw REPL is MicroPython's (docs.micropython.org, "The MicroPython Interactive Interpreter Mode", section "Raw Mode
+and Raw-paste Mode"). A port is a device (/dev/ttyUSB0), socket://HOST:PORT or rfc2217://HOST:PORT.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+from mpremote.transport import TransportError
+from mpremote.transport_serial import SerialTransport
+
+from bega.clock import mono_s
+from bega_firmware.cable_faults import no_answer, no_port, pulled, refusal
+from bega_protocols.errors import ConfigError
+
+BAUD = 115200  # of the console of every stock interpreter
+RAW_REPL = b"raw REPL; CTRL-B to exit\r\n"
+STOP = b"\r\x03\x03\x01"  # a program ends by Ctrl-C, Ctrl-A is the raw REPL
+SOFT_RESET = b"\x04"
+STOPPED_WITHIN_S, ASK_AGAIN_S, QUIET_S, LOOK_AGAIN_S = 12.0, 2.0, 0.1, 0.01
+BYTE_WITHIN_S = 3.0  # of what the transport waits for byte by byte
+PIECE_BYTES = 1024
+# Neither Ctrl-C nor a soft reset stops an ESP32's watchdog, but who makes it anew sets its time. So it does not bite
+# who works at the prompt, and it restarts a node whose cable was pulled there.
+WATCHDOG = """
+try:
+ import machine
+ machine.WDT(timeout=%d)
+except Exception:
+ pass
+"""
+WATCHDOG_S, FEED_EVERY_S = 120.0, 20.0
+# The counts of starts go: a restart by us is no crash, and five in a row are a node in safe mode (node/starts.py).
+RESTART = """
+import os, machine
+try:
+ os.remove("/state/starts")
+except OSError:
+ pass
+machine.reset()
+"""
+LISTING = """
+import os
+def walk(folder):
+ for row in os.ilistdir(folder or "/"):
+  path = folder + "/" + row[0]
+  if row[1] & 0x4000:
+   walk(path)
+  else:
+   print(row[3], path)
+walk("")
+"""
+FORMAT = """
+import os, vfs, esp32
+place = esp32.Partition.find(esp32.Partition.TYPE_DATA, label="vfs")[0]
+try:
+ vfs.umount("/")
+except OSError:
+ pass
+vfs.VfsLfs2.mkfs(place)
+vfs.mount(vfs.VfsLfs2(place), "/")
+os.chdir("/")
+"""
+
+
+class CableError(ConfigError):
+    """A sentence: what happened at which port, and what to do. traceback: the board's own words, if it has any."""
+
+    def __init__(self, why: str, traceback: str = "") -> None:
+        super().__init__(why)
+        self.traceback = traceback
+
+
+class Cable:
+    """A board at a port. The program on it runs until the first thing is asked of the board, and again at the end."""
+
+    def __init__(self, port: str, baud: int = BAUD) -> None:
+        """Opens nothing yet."""
+        self.port = port
+        self.reset_cause: int | None = None  # of the start whose program was stopped: ours is a soft reset
+        self._baud = baud
+        self._transport: SerialTransport | None = None
+        self._is_stopped = False  # its program, by us
+        self._is_at_prompt = False
+        self._fed_s, self._watchdog_s = 0.0, 0.0
+
+    def __enter__(self) -> Cable:
+        """Open the port; the program goes on. Raises CableError."""
+        try:
+            self._transport = SerialTransport(self.port, baudrate=self._baud, timeout=BYTE_WITHIN_S)
+        except (TransportError, OSError, ValueError):  # ValueError: no such kind of URL
+            raise CableError(no_port(self.port)) from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Let the program that was stopped start again, and close."""
+        if self._is_stopped:
+            with contextlib.suppress(CableError):
+                self.restart()
+        if self._transport is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._transport.close()  # it lowers DTR and RTS in the order in which no board is reset
+            with contextlib.suppress(OSError, ValueError):
+                self._transport.serial.close()
+            self._transport = None
+
+    def run(self, source: str, within_s: float = 10.0) -> str:
+        """Run MicroPython on the board, its program being stopped, and return what it prints.
+
+        The heap is a fresh one at the first call, and shared by those that follow. Raises CableError: with the board's
+        traceback if that is what came of it, without if there was no answer within `within_s`.
+        """
+        self._come_to_prompt()
+        self._feed(within_s)
+        return self._exec(source, within_s)
+
+    def listing(self) -> dict[str, int]:
+        """Return the size of every file, by its path from / on."""
+        rows = [line.partition(" ") for line in self.run(LISTING, 30).splitlines()]
+        return {path: int(size) for size, _, path in rows}
+
+    def get(self, path: str) -> bytes:
+        """Return what is in a file."""
+        self.run(f"import binascii\nf = open({path!r}, 'rb')")
+        content = b""
+        ask = f"print(binascii.b2a_base64(f.read({PIECE_BYTES})).decode())"
+        while piece := binascii.a2b_base64(self.run(ask)):
+            content += piece
+        self.run("f.close()")
+        return content
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a file whole or not at all: under another name, compared by its hash, and renamed."""
+        part = f"{path}~"
+        folders = [path[:at] for at in range(1, len(path)) if path[at] == "/"]
+        made = "".join(f"try:\n os.mkdir({folder!r})\nexcept OSError:\n pass\n" for folder in folders)
+        self.run(f"import os, binascii, hashlib\n{made}f = open({part!r}, 'wb')")
+        for at in range(0, len(content), PIECE_BYTES):
+            piece = binascii.b2a_base64(content[at : at + PIECE_BYTES], newline=False)
+            self.run(f"_ = f.write(binascii.a2b_base64({piece!r}))")
+        self.run("f.close()")
+        if self.hash_of(part) != hashlib.sha256(content).hexdigest():
+            raise CableError(f"{path} did not arrive at {self.port} as it was sent: again, and with another cable")
+        self.run(f"os.rename({part!r}, {path!r})")
+
+    def hash_of(self, path: str) -> str:
+        """Return the SHA-256 of a file, in hex: the board reads it, and it does not pass the cable."""
+        pieces = f"b = f.read({PIECE_BYTES})\nwhile b:\n h.update(b)\n b = f.read({PIECE_BYTES})\n"
+        begin = f"import hashlib, binascii\nh = hashlib.sha256()\nf = open({path!r}, 'rb')\n"
+        return self.run(f"{begin}{pieces}f.close()\nprint(binascii.hexlify(h.digest()).decode())", 60).strip()
+
+    def remove(self, *paths: str) -> None:
+        """Remove files, those that are there."""
+        steps = "".join(f"try:\n os.remove({path!r})\nexcept OSError:\n pass\n" for path in paths)
+        self.run(f"import os\n{steps}")
+
+    def set_clock(self, unix_ms: int) -> None:
+        """Set the chip's clock, which outlives a reset and no power cut."""
+        moment = time.gmtime(unix_ms // 1000)
+        fields = (*moment[:3], moment.tm_wday, *moment[3:6], unix_ms % 1000 * 1000)
+        self.run(f"import machine\nmachine.RTC().datetime({fields!r})")
+
+    def make_file_system(self) -> None:
+        """Make an empty file system in the place of what is there; only who was asked for it calls this."""
+        self.run(FORMAT, 120)
+
+    def keep_awake(self, for_s: float) -> None:
+        """Let the watchdog wait so long, for one who types at the prompt himself."""
+        self._come_to_prompt()
+        self._set_watchdog(for_s)
+
+    def restart(self) -> None:
+        """Reset the chip: its program starts again. What it says from then on can be read by `lines`."""
+        self._come_to_prompt()
+        try:
+            self._wire.exec_raw_no_follow(RESTART)
+        except TransportError:
+            raise CableError(no_answer(self.port, b"", "to be restarted")) from None
+        except OSError as error:
+            raise CableError(pulled(self.port, error)) from None
+        self._is_stopped = self._is_at_prompt = False
+
+    def lines(self, for_s: float | None = None) -> Iterator[str]:
+        """Yield what the running program says, line by line, for so long; it is not stopped. None: for ever."""
+        end_s = None if for_s is None else mono_s() + for_s
+        unfinished = b""
+        while end_s is None or mono_s() < end_s:
+            *whole, unfinished = (unfinished + self._read()).split(b"\n")
+            yield from (line.decode("utf-8", "replace").rstrip("\r") for line in whole)
+            unfinished = unfinished[-PIECE_BYTES:]
+        if unfinished:
+            yield unfinished.decode("utf-8", "replace")
+
+    @property
+    def _wire(self) -> SerialTransport:
+        assert self._transport is not None, "a Cable is opened by `with`"
+        return self._transport
+
+    @property
+    def transport(self) -> SerialTransport:
+        """mpremote's own, at the prompt: for its terminal."""
+        self._come_to_prompt()
+        return self._wire
+
+    def _come_to_prompt(self) -> None:
+        """Stop the program and give the prompt a fresh heap: the one of a node at work has no room for anybody."""
+        if self._is_at_prompt:
+            return
+        try:
+            self._call(STOP, "")
+            self._is_stopped = True
+            if self.reset_cause is None:
+                self.reset_cause = self._cause()
+            self._call(SOFT_RESET, "after it was reset")
+        except OSError as error:
+            raise CableError(pulled(self.port, error)) from None
+        self._is_at_prompt = True
+        self._watchdog_s = 0.0
+
+    def _call(self, keys: bytes, when: str) -> None:
+        """Type `keys` until the raw REPL says that it is there, its prompt yet to be read."""
+        serial = self._wire.serial
+        heard, began_s = b"", mono_s()
+        while RAW_REPL not in heard:
+            if mono_s() - began_s > STOPPED_WITHIN_S:
+                raise CableError(no_answer(self.port, heard, when, self._ask_rom()))
+            self._type(keys)
+            keys = STOP  # a start-up file holds it, or a file system that cannot be read
+            asked_s = mono_s()
+            while RAW_REPL not in heard and mono_s() - asked_s < ASK_AGAIN_S:
+                heard += self._read()
+        quiet_s = mono_s()
+        while mono_s() - quiet_s < QUIET_S:
+            if self._read():
+                quiet_s = mono_s()
+        serial.write(b"\x01")
+        self._wire.read_until(1, RAW_REPL, timeout=ASK_AGAIN_S)
+        self._wire.in_raw_repl = True
+
+    def _type(self, keys: bytes) -> None:
+        self._wire.serial.write(keys)
+
+    def _ask_rom(self) -> bytes:
+        """Return what comes back when a ROM is asked to synchronise (esptool's serial protocol, "Initial Sync")."""
+        body = b"\x07\x07\x12\x20" + 32 * b"\x55"
+        for _ in range(4):
+            self._type(b"\xc0\x00\x08" + len(body).to_bytes(2, "little") + bytes(4) + body + b"\xc0")
+        heard, asked_s = b"", mono_s()
+        while mono_s() - asked_s < 0.5:
+            heard += self._read()
+        return heard
+
+    def _cause(self) -> int | None:
+        try:
+            return int(self._exec("import machine\nprint(machine.reset_cause())", 5))
+        except (CableError, ValueError):  # no room for it, or no such chip
+            return None
+
+    def _read(self) -> bytes:
+        """Return what has come; b"" after a moment in which nothing did."""
+        serial = self._wire.serial
+        try:
+            if not serial.in_waiting:
+                time.sleep(LOOK_AGAIN_S)
+            waiting = serial.in_waiting
+            return bytes(serial.read(waiting)) if waiting else b""
+        except OSError as error:
+            raise CableError(pulled(self.port, error)) from None
+
+    def _feed(self, within_s: float) -> None:
+        wanted_s = max(WATCHDOG_S, within_s + FEED_EVERY_S)
+        if wanted_s > self._watchdog_s or mono_s() - self._fed_s > FEED_EVERY_S:
+            self._set_watchdog(wanted_s)
+
+    def _set_watchdog(self, for_s: float) -> None:
+        self._exec(WATCHDOG % int(for_s * 1000), 10)
+        self._fed_s, self._watchdog_s = mono_s(), for_s
+
+    def _exec(self, source: str, within_s: float) -> str:
+        try:
+            self._wire.exec_raw_no_follow(source)
+            said = self._wire.read_until(1, b"\x04", timeout=within_s, timeout_overall=within_s)
+            wrong = self._wire.read_until(1, b"\x04", timeout=BYTE_WITHIN_S) if said.endswith(b"\x04") else b""
+        except TransportError:
+            wrong = b""
+        except OSError as error:
+            self._is_at_prompt = self._is_stopped = False
+            raise CableError(pulled(self.port, error)) from None
+        if not wrong.endswith(b"\x04"):
+            self._is_at_prompt = False  # whatever it does: the next one stops it again
+            raise CableError(no_answer(self.port, b"", f"within {within_s:.0f} s, in the middle of its work"))
+        if len(wrong) > 1:
+            text = wrong[:-1].decode("utf-8", "replace").strip()
+            raise CableError(refusal(self.port, text), text)
+        return str(said[:-1].decode("utf-8", "replace").replace("\r\n", "\n"))
