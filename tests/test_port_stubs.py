@@ -15,6 +15,7 @@ STUBS = distribution("micropython-esp32-stubs")
 UNNAMED = {
     "machine.Pin.hold": "quick reference for the ESP32, Pins and GPIO: pad hold",
     "esp32.gpio_deep_sleep_hold": "quick reference for the ESP32, Deep-sleep mode",
+    "esp32.VIRTUAL_BOARD": "docs/virtual-board.md: by it a technician's tool knows that it is none",
 }
 LEFT_OUT = {"priority", "hard", "pins", "alt", "datetime"}  # parameters of other ports
 

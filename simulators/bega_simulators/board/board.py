@@ -17,6 +17,7 @@ from bega_simulators.board.console import Console
 from bega_simulators.board.flash import SHIM, VFS_BLOCKS, VFS_START, is_blank
 from bega_simulators.board.line import SerialLine
 from bega_simulators.board.peripherals import HARD_RESET, PWRON_RESET, UART_PINS, WDT_RESET, AirPeripherals
+from bega_simulators.board.port import INTERPRETER
 from bega_simulators.board.rom import DownloadMode
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ CAUSES = {
     WDT_RESET: "0x8 (TG1WDT_SYS_RESET)",
     DEEPSLEEP_RESET: "0x5 (DEEPSLEEP_RESET)",
 }
-INTERPRETER = "MicroPython's Unix port, brought by the board; an interpreter's image in its flash is kept and not run"
 
 
 class Board:
@@ -56,6 +56,7 @@ class Board:
         self._peripherals = peripherals
         self._peripherals.insert_flash(flash)
         self._line = line
+        line.start = lambda held: self.hold_boot() if held else self.press_en()
         self._scratch = scratch
         self._said = said
         self._boot_held = self._en_pressed = False
@@ -96,11 +97,14 @@ class Board:
 
     def hold_boot(self) -> None:
         """Press BOOT and EN, and let go of EN first: the board is in its ROM until that is left or EN is pressed."""
-        self._boot_held = self._en_pressed = True
+        self._boot_held = True
+        self.press_en()
 
     def press_en(self) -> None:
-        """Reset the chip."""
+        """Reset the chip; that ends a deep sleep too."""
         self._en_pressed = True
+        if self._peripherals.chip.asleep:
+            self._peripherals.chip.reset()
 
     async def _rest(self) -> int:
         """Return the cause of the boot that follows a reset, after the sleep if it was one; EN ends that too."""

@@ -16,13 +16,14 @@ from bega.clock import wall_ms
 from bega.devices import device_names
 from bega.ready import require_place, write_ready
 from bega_protocols.errors import ConfigError
-from bega_simulators.board.board import INTERPRETER, Board
+from bega_simulators.board.board import Board
 from bega_simulators.board.cable import cables, plugs
 from bega_simulators.board.contact import EnergyMeter
 from bega_simulators.board.control import serve_control
 from bega_simulators.board.flash import build_firmware, check_flash, find_micropython, make_blank, put_on_flash
 from bega_simulators.board.line import SerialLine
 from bega_simulators.board.peripherals import USUAL_SENSORS, AirPeripherals
+from bega_simulators.board.port import INTERPRETER
 from bega_simulators.board.scenario import play, read_scenario
 from bega_simulators.board.scratch import scratch_folder
 from bega_simulators.town import Town, TownClock, town_speed
@@ -98,18 +99,32 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
     await line.open()
     control = folder / "control"
     facts: dict[str, Any] = {"node": node} if node else {}
-    facts |= {"serial": line.port, "rom": line.url, "control": str(control), "flash": str(flash)}
+    facts |= {
+        "serial": line.port,
+        "rom": line.url,
+        "rfc2217": line.rfc2217,
+        "control": str(control),
+        "flash": str(flash),
+    }
     facts |= {"interpreter": INTERPRETER, "pid": os.getpid()}
+
+    told = asyncio.Event()
+
+    def is_up() -> None:
+        write_ready(args.ready_file, facts)
+        if args.ready_file is None and not told.is_set():
+            print(json.dumps(facts), flush=True)  # or nobody knew its ports
+        told.set()
 
     def ready() -> None:
         if node is None:
-            write_ready(args.ready_file, facts)
+            is_up()
 
     def said(text: str) -> None:
         if args.verbose:
             print(f"{node or 'board'}: {text}", file=sys.stderr, flush=True)
         if node and text.startswith(f"bega: node {node} runs"):
-            write_ready(args.ready_file, facts)
+            is_up()
         elif text.startswith("bega: configuration"):
             print(f"bega sim board: {text}", file=sys.stderr)
 
@@ -263,7 +278,8 @@ def _parser() -> argparse.ArgumentParser:
         "--ready-file",
         type=Path,
         metavar="PATH",
-        help="written as JSON once the node's application runs; with --blank or --as-is, once its port answers",
+        help="written as JSON once the node's application runs; with --blank or --as-is, once its port answers"
+        " (default: printed)",
     )
     parser.add_argument("--verbose", action="store_true", help="print the node's console on standard error")
     return parser

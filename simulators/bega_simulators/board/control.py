@@ -34,6 +34,4 @@ def _obey(order: dict[str, Any], peripherals: AirPeripherals, board: Board) -> N
         board.hold_boot()
     elif reset:
         board.press_en()
-    if (download or reset) and peripherals.chip.asleep:
-        peripherals.chip.reset()
     peripherals.obey(order)

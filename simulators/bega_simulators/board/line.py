@@ -1,7 +1,7 @@
-"""The board's only port, as on the bench: a pseudo-terminal, and the same wire once more as a TCP socket.
+"""The board's only port, as on the bench: a pseudo-terminal, and the same wire twice more over TCP.
 
 A UART has no memory: what the board says while nobody has the port open is lost, and so is what a reader leaves lying
-for a second. DTR and RTS do not exist on a pseudo-terminal; BOOT and EN are pressed on the board's control socket.
+for a second. DTR and RTS do not exist on a pseudo-terminal and a plain socket; the third door, RFC 2217, has them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import os
 import select
 import termios
 import tty
+from collections.abc import Callable
+
+from bega_simulators.board.buttons import Buttons, Converter
 
 PIECE_BYTES = 65536
 QUEUED_PIECES = 256  # not yet heard by the board; what comes above is an overrun
@@ -85,37 +88,43 @@ class Terminal:
 
 
 class SerialLine:
-    """One wire with two doors: `port` (a pseudo-terminal) and `url` (socket://). What is said is heard at both."""
+    """One wire with three doors: a pseudo-terminal, a socket, and RFC 2217. What is said is heard at each."""
 
     def __init__(self) -> None:
         self._terminal = Terminal()
         self._terminal.let_go()
         self.port = self._terminal.port
-        self.url = ""
+        self.url = self.rfc2217 = ""
+        self.start: Callable[[bool], None] = lambda held: None  # what DTR and RTS do; see Buttons
+        self._buttons = Buttons(lambda held: self.start(held))
         self._heard: asyncio.Queue[bytes] = asyncio.Queue(QUEUED_PIECES)
-        self._callers: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
+        self._callers: dict[asyncio.StreamWriter, Converter | None] = {}
+        self._servers: list[asyncio.Server] = []
         self._listening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Open both doors."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"socket://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        """Open all doors."""
+        doors = []
+        for scheme, serve in (("socket", self._serve), ("rfc2217", self._convert)):
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            self._servers.append(server)
+            doors.append(f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        self.url, self.rfc2217 = doors
         self._listening = asyncio.create_task(self._listen())
 
     async def close(self) -> None:
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for caller in self._callers:
             caller.close()
         self._terminal.close()
 
     @property
     def somebody_there(self) -> bool:
-        """Return whether some process has the port open, at either door."""
+        """Return whether some process has the port open, at any door."""
         return bool(self._callers) or self._terminal.open_elsewhere
 
     async def read(self) -> bytes:
@@ -126,10 +135,10 @@ class SerialLine:
         """Say `octets` to whoever is there."""
         if self._terminal.open_elsewhere:
             await self._terminal.write(octets)
-        for caller in list(self._callers):
+        for caller, converter in list(self._callers.items()):
             if caller.transport.get_write_buffer_size() > UNREAD_BYTES:
-                continue  # it does not read: lost, as at the other door
-            caller.write(octets)
+                continue  # it does not read: lost, as at the other doors
+            (converter.say if converter else caller.write)(octets)
 
     def _take(self, octets: bytes) -> None:
         with contextlib.suppress(asyncio.QueueFull):
@@ -143,10 +152,20 @@ class SerialLine:
             else:
                 await asyncio.sleep(LOOK_AGAIN_S)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._callers.add(writer)
+    async def _convert(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        converter = Converter(writer.write, self._buttons)
+        try:
+            await self._serve(reader, writer, converter)
+        finally:
+            converter.unplug()
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, converter: Converter | None = None
+    ) -> None:
+        self._callers[writer] = converter
         with contextlib.suppress(ConnectionError):
             while octets := await reader.read(PIECE_BYTES):
-                self._take(octets)
-        self._callers.discard(writer)
+                if data := converter.heard(octets) if converter else octets:
+                    self._take(data)
+        del self._callers[writer]
         writer.close()

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+INTERPRETER = "MicroPython's Unix port, brought by the board; an interpreter's image in its flash is kept and not run"
+
 Call = Callable[..., Any]
 
 
@@ -452,6 +454,7 @@ class PCNT(Part):
 class Esp32(Part):
     WAKEUP_ALL_LOW, WAKEUP_ANY_HIGH = False, True
     HEAP_EXEC, HEAP_DATA = 1, 4
+    VIRTUAL_BOARD = INTERPRETER  # the one name that no ESP32 has: by it who is at the REPL knows
     _CLASSES = (NVS, PCNT)
 
     def idf_heap_info(self, capabilities: int) -> list[tuple[int, ...]]:

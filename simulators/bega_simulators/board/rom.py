@@ -33,9 +33,13 @@ ACKNOWLEDGED_WITHIN_S = 3.0  # each piece of a flash that is read
 FAILED, INVALID, BAD_CHECKSUM = 1, 0x05, 0x07  # status, and its reasons
 CHECKSUM_SEED = 0xEF
 MAC_WORDS = (0x3FF5A004, 0x3FF5A008)  # EFUSE_BLK0_RDATA1 and 2 of an ESP32: the MAC, last four bytes first
+# EFUSE_BLK3_RDATA6 and 7, the end of the block that is its user's (ESP32 TRM 20.3.2.1): zeros from the factory. Here
+# they say that the board brings its interpreter, to whoever would write one.
+USER_WORDS, STATEMENT = (0x3FF5A090, 0x3FF5A094), b"BEGA-SIM"
 
 FLASH_BEGIN, FLASH_DATA, FLASH_END = 0x02, 0x03, 0x04
-MEM_END, READ_REG = 0x06, 0x0A
+MEM_END, SYNC, READ_REG = 0x06, 0x08, 0x0A
+SYNC_ANSWERS, SYNC_VALUE = 8, 0x20120707  # of the ROM; a stub's value is 0, by which the loader knows it
 READ_FLASH_SLOW = 0x0E
 FLASH_DEFL_BEGIN, FLASH_DEFL_DATA, FLASH_DEFL_END = 0x10, 0x11, 0x12
 SPI_FLASH_MD5 = 0x13
@@ -159,26 +163,27 @@ class DownloadMode:
         """mac: the chip's own address, six bytes, which the loader reads as the firmware does; scratch: see Chip."""
         self._line = line
         self._path = flash
-        self._registers = dict(zip(MAC_WORDS, struct.unpack("<II", bytes(reversed(mac)) + bytes(2)), strict=True))
+        words = struct.unpack("<IIII", bytes(reversed(mac)) + bytes(2) + STATEMENT)
+        self._registers = dict(zip(MAC_WORDS + USER_WORDS, words, strict=True))
         self._chip = Chip(scratch)
         self._asked = Frames()
         self._packets: asyncio.Queue[bytes] = asyncio.Queue(QUEUED_PACKETS)
         self._has_stub = self._has_written = False
+        self._has_started = asyncio.Event()
 
     async def run(self, waits: Callable[[], None]) -> None:
         """Answer until the loader leaves the ROM for the program in the flash; `waits` is called once it listens.
 
         Raises ConfigError if the ROM's program is not there.
         """
-        tasks: list[asyncio.Task[None]] = []
         self.begin()
+        tasks = [asyncio.create_task(work()) for work in (self._serve, self._listen, self._hand_back)]
         try:
-            await self._chip.start()
-            tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._hand_back())]
             await self._line.write(WAITING)
+            await self._chip.start()
+            self._has_started.set()
             waits()
-            while not await self.answer(await self._packets.get()):
-                pass
+            await tasks[0]
         finally:
             for task in tasks:
                 task.cancel()
@@ -200,7 +205,10 @@ class DownloadMode:
         opcode, data = packet[1], packet[8 : 8 + struct.unpack_from("<H", packet, 2)[0]]
         if opcode in (FLASH_END, FLASH_DEFL_END):
             return await self._finish(opcode, data)
-        if opcode == READ_FLASH:
+        if opcode == SYNC:
+            for _ in range(SYNC_ANSWERS):
+                await self._say(opcode, value=0 if self._has_stub else SYNC_VALUE)
+        elif opcode == READ_FLASH:
             await self._stream(data)
         elif command := self._commands().get(opcode):
             await self._obey(opcode, command, packet, data)
@@ -212,6 +220,15 @@ class DownloadMode:
                 self._has_stub = self._has_stub or (not stays and entry != 0)
             self._chip.ask(packet)
         return False
+
+    async def _serve(self) -> None:
+        """Answer until the ROM is left; to synchronise at once, or the loader would reset a chip that is starting."""
+        while True:
+            packet = await self._packets.get()
+            if packet[1:2] != bytes([SYNC]):
+                await self._has_started.wait()
+            if await self.answer(packet):
+                return
 
     async def _listen(self) -> None:
         while True:

@@ -30,6 +30,7 @@ partition = Partition(flash, start, blocks)
 if partition.is_blank():
     vfs.VfsLfs2.mkfs(partition)  # only ever a blank one: what fails to mount may hold measurements
 vfs.mount(vfs.VfsLfs2(partition), "/flash")
+is_other = False
 for source, target in json.load(open(listing)):
     content = read(source)
     if target.endswith(".mpy") and read("/flash" + target[:-4] + ".py") is not None:
@@ -38,4 +39,7 @@ for source, target in json.load(open(listing)):
         make_folders(target)
         with open("/flash" + target, "wb") as file:
             file.write(content)
+        is_other = is_other or target.startswith("/a/")
+if is_other and read("/flash/state/slot") is not None:
+    os.remove("/flash/state/slot")  # an update may have made /b the one that runs
 vfs.umount("/flash")
