@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bega.clock import CLOCK_FLOOR_MS
+from bega.identity import require_device_id
+from bega.revocation import Revoked, device_ids
 from bega_protocols.errors import ConfigError
 
-DEVICE_NAME = re.compile(r"[a-z0-9-]{4,32}")
 AUTHORITY_NAME = re.compile(r"[^\W_](?:[\w .,'-]{0,46}[\w.])?")  # 64 characters are X.520's limit, and we add some
 HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")  # RFC 1123, section 2.1
 LONGEST_HOST = 253
@@ -76,8 +77,7 @@ def make_leaf(name: str, role: Role, hosts: Sequence[str], issuing: Pair, now_ms
 
     hosts: names and addresses at which a broker is reached; none for the others. Raises ConfigError.
     """
-    if not DEVICE_NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} is no device id: 4 to 32 small letters, digits and - (it becomes part of topics)")
+    require_device_id(name)
     if (role is Role.BROKER) != bool(hosts):
         raise ConfigError("a broker's certificate names its hosts (--host), and no other certificate does")
     require_valid(issuing.certificate, "the issuing key", now_ms)
@@ -98,6 +98,35 @@ def make_leaf(name: str, role: Role, hosts: Sequence[str], issuing: Pair, now_ms
     return Pair(builder.sign(issuing.key, hashes.SHA256()), key)
 
 
+def make_list(
+    issuing: Pair, number: int, revoked: Sequence[tuple[Revoked, datetime]], after: datetime | None, now_ms: int
+) -> x509.CertificateRevocationList:
+    """Return the list of the certificates below `issuing` that are no longer good, each with when that was said.
+
+    after: the beginning of the list before it. OpenSSL holds all that mosquitto was ever given and goes by the one that
+    begins last, so each begins a second later than the one before, if not more. It begins a day ago, like a device's
+    certificate: a broker whose clock is behind refuses everybody while its list is "not yet valid". For the same
+    reason it ends with the issuing key and not before.
+    """
+    require_clock(now_ms)
+    first = max(_moment(now_ms) - BACKDATED, issuing.certificate.not_valid_before_utc)
+    if after is not None:
+        first = max(first, after + timedelta(seconds=1))
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuing.certificate.subject)
+        .last_update(first)
+        .next_update(issuing.certificate.not_valid_after_utc)
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing.key.public_key()), critical=False)
+        .add_extension(device_ids(each for each, _ in revoked), critical=False)
+    )
+    for each, when in revoked:  # why is no affair of a broker: the reason stays with the authority
+        entry = x509.RevokedCertificateBuilder().serial_number(each.serial).revocation_date(when)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(issuing.key, hashes.SHA256())
+
+
 def require_valid(certificate: x509.Certificate, what: str, now_ms: int) -> None:
     """Raise ConfigError, with a sentence that says what to do, if `certificate` is not valid now."""
     now = _moment(now_ms)
@@ -109,7 +138,7 @@ def require_valid(certificate: x509.Certificate, what: str, now_ms: int) -> None
     if now > certificate.not_valid_after_utc:
         raise ConfigError(
             f"{what} ended on {certificate.not_valid_after_utc:%Y-%m-%d}, and this machine's clock shows "
-            f"{now:%Y-%m-%d}: if the clock is right, the authority needs a new one"
+            f"{now:%Y-%m-%d}: if the clock is right, the authority needs a new one: `bega ca issuing`"
         )
 
 
@@ -127,6 +156,11 @@ def certificate_pem(*certificates: x509.Certificate) -> bytes:
 def certificate_der(certificate: x509.Certificate) -> bytes:
     """Return a certificate as bytes, as MicroPython reads it: it takes one, and no text."""
     return certificate.public_bytes(Encoding.DER)
+
+
+def list_pem(one: x509.CertificateRevocationList) -> bytes:
+    """Return a list of revoked certificates as text."""
+    return one.public_bytes(Encoding.PEM)
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

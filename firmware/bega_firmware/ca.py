@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
 from bega.clock import Clock, wall_ms
 from bega.service import carry_out, command_line
+from bega_firmware import ca_list, ca_verbs
 from bega_firmware.authority import (
     ISSUING_DAYS,
-    Pair,
     Role,
-    certificate_der,
-    certificate_pem,
-    common_name,
-    key_der,
-    key_pem,
     make_issuing,
     make_leaf,
     make_root,
     require_clock,
 )
-from bega_firmware.ca_folder import IDENTITIES, ROOT_KEY, CaFolder, create, write_folder
+from bega_firmware.ca_folder import IDENTITIES, LIST, ROOT_KEY, CaFolder, create
 from bega_protocols.errors import ConfigError
 
 DESCRIPTION = "Certificates: an authority of the city's own, and one certificate for each device."
@@ -35,9 +27,12 @@ EXAMPLES = """examples:
   bega ca issue --ca city-ca broker-1 --for broker --host broker.city.example --host 192.168.10.2
   bega ca issue --ca city-ca gw-1 --for gateway
   bega ca issue --ca city-ca air-7
+  bega ca list --ca city-ca
+  bega ca renew --ca city-ca air-7
+  bega ca revoke --ca city-ca air-7 --reason stolen
+  bega ca issuing --ca city-ca --root-key /media/stick/root.key
 
 What goes where, and why: docs/identity.md."""
-SHORT_DAYS = 365
 
 
 def main(argv: list[str]) -> int:
@@ -45,6 +40,7 @@ def main(argv: list[str]) -> int:
     parser, verbs = command_line("bega ca", DESCRIPTION, EXAMPLES)
     _add_init(verbs)
     _add_issue(verbs)
+    ca_verbs.add_to(verbs)
     try:
         return carry_out(parser, argv)
     except OSError as error:  # a folder that cannot be made or read
@@ -59,10 +55,11 @@ def init(args: argparse.Namespace, clock: Clock = wall_ms) -> int:
     root = make_root(args.name, now_ms)
     issuing = make_issuing(args.name, 1, root, now_ms)
     create(args.ca, root, issuing, args.root_key)
+    ca_list.write_list(CaFolder(args.ca), now_ms)
     key = args.root_key or args.ca / ROOT_KEY
     print(f"{args.ca}: authority {args.name}")
-    print(f"  root      until {_last_day(root.certificate)}, key in {key}")
-    print(f"  issuing   until {_last_day(issuing.certificate)}")
+    print(f"  root      until {ca_verbs.last_day(root.certificate)}, key in {key}")
+    print(f"  issuing   until {ca_verbs.last_day(issuing.certificate)}")
     if args.root_key is None:
         print(f"Move {key} to a medium that is locked away: only the next issuing key needs it.")
     return 0
@@ -77,66 +74,35 @@ def issue(args: argparse.Namespace, clock: Clock = wall_ms) -> int:
     with authority.locked():
         pair = make_leaf(args.name, role, args.host, authority.issuing(), now_ms, args.days)
         folder = args.out or args.ca / IDENTITIES / args.name
-        _require_new(authority, args.name, folder, args.again, now_ms)
-        authority.note_issued(pair.certificate)
-        write_folder(folder, identity_files(args.name, role, pair, authority))
-    _tell(args, folder, pair.certificate)
-    if (pair.certificate.not_valid_after_utc.timestamp() - now_ms / 1000) < min(args.days, SHORT_DAYS) * 86400 - 60:
-        print(
-            f"bega ca issue: valid only until {_last_day(pair.certificate)}: the issuing key ends then, "
-            "and the authority needs a new one before",
-            file=sys.stderr,
-        )
+        was_barred = _require_new(authority, args.name, folder, args.again, now_ms)
+        ca_verbs.keep(authority, folder, role, pair, now_ms)
+        if was_barred:
+            ca_list.write_list(authority, now_ms)
+    ca_verbs.tell(args, role, folder, pair.certificate, now_ms)
+    if was_barred:
+        print(f"{args.name} was revoked, and is let in again once {args.ca / LIST} is where it was brought before")
     return 0
 
 
-def identity_files(name: str, role: Role, pair: Pair, authority: CaFolder) -> dict[str, bytes]:
-    """Return {file name: content} of what is carried to a device.
+def _require_new(authority: CaFolder, name: str, folder: Path, again: bool, now_ms: int) -> bool:
+    """Raise ConfigError if the device has a certificate, or something lies where this one would go.
 
-    MicroPython takes one certificate of its own and sends no chain; so the broker is who knows the issuing keys, by its
-    `ca.pem`, and sends its own as a chain. A node trusts the root alone: a new issuing key is no visit to it.
+    Returns whether the device was barred until now: what it had was revoked.
     """
-    issuing = authority.issuing_certificates()
-    if role is Role.NODE:
-        return {
-            "ca.der": certificate_der(authority.root),
-            "node.der": certificate_der(pair.certificate),
-            "node.key": key_der(pair.key),
-        }
-    trusted = [authority.root, *issuing] if role is Role.BROKER else [authority.root]
-    return {
-        "ca.pem": certificate_pem(*trusted),
-        f"{name}.pem": certificate_pem(pair.certificate, issuing[0]),
-        f"{name}.key": key_pem(pair.key),
-    }
-
-
-def _require_new(authority: CaFolder, name: str, folder: Path, again: bool, now_ms: int) -> None:
-    """Raise ConfigError if the device has a certificate, or something lies where this one would go."""
     if folder.exists():
         raise ConfigError(f"{folder} is there already, and is not written over: name another with --out")
-    good = [one for one in authority.issued(name) if one.not_valid_after_utc.timestamp() * 1000 > now_ms]
+    good = ca_list.good(authority, name, now_ms)
     if good and not again:
-        last = max(_last_day(certificate) for certificate in good)
+        last = max(ca_verbs.last_day(certificate) for certificate in good)
         raise ConfigError(f"{name} has a certificate until {last}; --again issues one more, and the old one stays good")
-
-
-def _tell(args: argparse.Namespace, folder: Path, certificate: x509.Certificate) -> None:
-    facts = {
-        "name": common_name(certificate),
-        "for": args.role,
-        "folder": str(folder),
-        "serial": f"{certificate.serial_number:x}",
-        "until": _last_day(certificate),
-    }
-    if args.json:
-        print(json.dumps(facts))
-        return
-    print(f"{folder}: {args.role} {facts['name']}, valid until {facts['until']}, serial {facts['serial']}")
-
-
-def _last_day(certificate: x509.Certificate) -> str:
-    return f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+    revoked = [found for each in authority.issued(name) if (found := authority.revocation_of(each))]
+    if revoked and not good and not again:
+        last_one = max(revoked)
+        raise ConfigError(
+            f"{name} was revoked on {last_one.when:%Y-%m-%d} ({last_one.reason}); --again issues it a new one and lets "
+            "it in again; a device in its place is better given a name of its own"
+        )
+    return bool(revoked) and not good
 
 
 def _add_init(verbs: Any) -> None:

@@ -3,19 +3,24 @@
 DIR/root.pem  root.key           the root; its key belongs on a medium that is locked away
 DIR/issuing-1.pem  issuing-1.key  what signs; the next one is issuing-2
 DIR/issued/ID/SERIAL.pem         every certificate that was ever issued, before anybody has its key
+DIR/revoked/ID/SERIAL.json       when and why one of them is no longer good
+DIR/revoked.pem                  the list of these, as it is brought to brokers and gateways
 DIR/identities/ID/               certificate and key, to be carried to the device
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -27,8 +32,17 @@ from bega_protocols.errors import ConfigError
 
 ROOT_CERTIFICATE, ROOT_KEY = "root.pem", "root.key"
 ISSUING = re.compile(r"issuing-([1-9][0-9]{0,3})\.pem")
-ISSUED, IDENTITIES, LOCK = "issued", "identities", "lock"
+ISSUED, IDENTITIES, REVOKED, LOCK = "issued", "identities", "revoked", "lock"
+LIST = "revoked.pem"
+ROLE = re.compile(rb"# for ([a-z]+)\n")
 PUBLIC, SECRET, SECRET_FOLDER = 0o644, 0o600, 0o700
+
+
+class Revocation(NamedTuple):
+    """When and why a certificate was said to be no longer good."""
+
+    when: datetime
+    reason: str
 
 
 class CaFolder:
@@ -50,13 +64,22 @@ class CaFolder:
 
     def issuing_certificates(self) -> list[x509.Certificate]:
         """Return the certificates of all issuing keys, newest first. Raises ConfigError if there is none."""
-        return [self._read_issuing(self.folder / f"issuing-{number}.pem") for number in self._issuing_numbers()]
+        return [self._read_issuing(self.folder / f"issuing-{number}.pem") for number in self.issuing_numbers()]
 
-    def issuing(self) -> Pair:
-        """Return the newest issuing key. Raises ConfigError if it cannot be read, or can be by others."""
-        newest = self.folder / f"issuing-{self._issuing_numbers()[0]}.pem"
-        certificate = self._read_issuing(newest)
-        return Pair(certificate, _read_key(newest.with_suffix(".key"), certificate))
+    def issuing(self, number: int | None = None) -> Pair:
+        """Return the newest issuing key, or that of a number. Raises ConfigError if others can read it, or not we."""
+        path = self.folder / f"issuing-{number or self.issuing_numbers()[0]}.pem"
+        certificate = self._read_issuing(path)
+        return Pair(certificate, read_key(path.with_suffix(".key"), certificate))
+
+    def add_issuing(self, number: int, pair: Pair) -> None:
+        """Keep a further issuing key: its certificate last, since by that it is there."""
+        key = self.folder / f"issuing-{number}.key"
+        key.unlink(missing_ok=True)  # of an attempt that came to nothing: without a certificate it signed nothing
+        write_new(key, key_pem(pair.key), SECRET)
+        _sync_folder(self.folder)
+        write_new(key.with_suffix(".pem"), certificate_pem(pair.certificate), PUBLIC)
+        _sync_folder(self.folder)
 
     def _read_issuing(self, path: Path) -> x509.Certificate:
         """Raises ConfigError unless the root signed it: brokers are told to trust it, nodes trust the root alone."""
@@ -71,14 +94,51 @@ class CaFolder:
         """Return every certificate that was issued to a device."""
         return [_read_certificate(path) for path in sorted((self.folder / ISSUED / name).glob("*.pem"))]
 
-    def note_issued(self, certificate: x509.Certificate) -> None:
-        """Write down that this certificate is there: what is not written down can never be revoked."""
-        place = self.folder / ISSUED / common_name(certificate)
-        place.mkdir(parents=True, exist_ok=True)
-        write_new(place / f"{certificate.serial_number:x}.pem", certificate_pem(certificate), PUBLIC)
-        _sync_folder(place)
+    def names(self) -> list[str]:
+        """Return the ids of all devices that ever had a certificate."""
+        place = self.folder / ISSUED
+        return sorted(path.name for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
 
-    def _issuing_numbers(self) -> list[int]:
+    def role_of(self, certificate: x509.Certificate) -> str:
+        """Return what a certificate was issued for, '' where an older Bega did not write it down."""
+        match = ROLE.match(self._noted(certificate).read_bytes())
+        return match[1].decode() if match else ""
+
+    def note_issued(self, certificate: x509.Certificate, role: str) -> None:
+        """Write down that this certificate is there: what is not written down can never be revoked."""
+        place = self._noted(certificate)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_new(place, b"# for %s\n%s" % (role.encode(), certificate_pem(certificate)), PUBLIC)
+        _sync_folder(place.parent)
+
+    def revocation_of(self, certificate: x509.Certificate) -> Revocation | None:
+        """Return when and why it was revoked, None if it was not."""
+        path = self._revoked(certificate)
+        try:
+            noted = json.loads(path.read_bytes())
+            return Revocation(datetime.fromisoformat(noted["when"]), str(noted["reason"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError):
+            raise ConfigError(
+                f"{path} is damaged: put it back from a copy, or delete it and revoke once more"
+            ) from None
+
+    def note_revoked(self, certificate: x509.Certificate, revocation: Revocation) -> None:
+        """Write down that a certificate is no longer good."""
+        path = self._revoked(certificate)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noted = {"when": revocation.when.isoformat(), "reason": revocation.reason}
+        replace_file(path, json.dumps(noted).encode() + b"\n", PUBLIC)
+
+    def _noted(self, certificate: x509.Certificate) -> Path:
+        return self.folder / ISSUED / common_name(certificate) / f"{certificate.serial_number:x}.pem"
+
+    def _revoked(self, certificate: x509.Certificate) -> Path:
+        return self.folder / REVOKED / common_name(certificate) / f"{certificate.serial_number:x}.json"
+
+    def issuing_numbers(self) -> list[int]:
+        """Return the numbers of all issuing keys, newest first. Raises ConfigError if there is none."""
         matches = [ISSUING.fullmatch(path.name) for path in self.folder.iterdir()]
         numbers = sorted((int(match[1]) for match in matches if match), reverse=True)
         if not numbers:
@@ -145,6 +205,19 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
 
+def replace_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a file in one step: a power cut leaves the old one or the new one. Raises ConfigError."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    write_new(part, content, mode)
+    try:
+        part.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+
+
 def _read_certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
@@ -154,10 +227,13 @@ def _read_certificate(path: Path) -> x509.Certificate:
         raise ConfigError(f"{path} is no certificate") from None
 
 
-def _read_key(path: Path, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey:
-    """Return the key of a certificate; never a word of what is in the file."""
+def read_key(path: Path, certificate: x509.Certificate, on_stick: bool = False) -> ec.EllipticCurvePrivateKey:
+    """Return the key of a certificate; never a word of what is in the file.
+
+    on_stick: it may lie where files have no owner (FAT): that others can read it is not refused.
+    """
     try:
-        if path.stat().st_mode & 0o077:
+        if path.stat().st_mode & 0o077 and not on_stick:
             raise ConfigError(f"{path} can be read by others: chmod 600 {path}, and ask who had it")
         key = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
@@ -165,7 +241,8 @@ def _read_key(path: Path, certificate: x509.Certificate) -> ec.EllipticCurvePriv
     except (ValueError, TypeError):
         raise ConfigError(f"{path} is no private key") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise ConfigError(f"{path} is not the key of {path.with_suffix('.pem')}")
+        whose = "the authority's root" if on_stick else path.with_suffix(".pem")
+        raise ConfigError(f"{path} is not the key of {whose}")
     return key
 
 
