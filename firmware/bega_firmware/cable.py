@@ -17,7 +17,7 @@ from mpremote.transport import TransportError
 from mpremote.transport_serial import SerialTransport
 
 from bega.clock import mono_s
-from bega_firmware.cable_faults import no_answer, no_port, pulled, refusal
+from bega_firmware.cable_faults import no_answer, no_port, pulled, refusal, too_slow
 from bega_protocols.errors import ConfigError
 
 BAUD = 115200  # of the console of every stock interpreter
@@ -295,7 +295,7 @@ class Cable:
             raise CableError(pulled(self.port, error)) from None
         if not wrong.endswith(b"\x04"):
             self._is_at_prompt = False  # whatever it does: the next one stops it again
-            raise CableError(no_answer(self.port, b"", f"within {within_s:.0f} s, in the middle of its work"))
+            raise CableError(too_slow(self.port, within_s))
         if len(wrong) > 1:
             text = wrong[:-1].decode("utf-8", "replace").strip()
             raise CableError(refusal(self.port, text), text)

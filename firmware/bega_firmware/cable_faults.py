@@ -60,6 +60,14 @@ def no_answer(port: str, heard: bytes, when: str = "", rom: bytes = b"") -> str:
     return f"the program on the board at {port} does not let go: press EN, and try again at once"
 
 
+def too_slow(port: str, within_s: float) -> str:
+    """Return what an answer means that does not come, from a board that answered before."""
+    return (
+        f"the board at {port} began what it was told and has not ended it in {within_s:.0f} s: "
+        "press EN, look at the cable, and run the same command again"
+    )
+
+
 def pulled(port: str, error: OSError) -> str:
     """Return what happened when a port that was open fails."""
     gone = "://" not in port and not Path(port).exists()

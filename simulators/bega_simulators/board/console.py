@@ -14,6 +14,7 @@ import os
 import signal
 import termios
 from collections.abc import Callable
+from pathlib import Path
 
 from bega_simulators.board.line import SerialLine, Terminal
 
@@ -82,7 +83,7 @@ class Console:
             while octets:
                 before, interrupt, octets = octets.partition(CTRL_C)
                 await self._terminal.write(before)
-                if interrupt and self._terminal.interrupts:
+                if interrupt and self._is_running():
                     await self._interrupt()
                 elif interrupt:
                     await self._terminal.write(CTRL_C)
@@ -90,7 +91,21 @@ class Console:
     async def _interrupt(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process, signal.SIGINT)
-        await self._until(lambda: not self._terminal.interrupts, INTERRUPTED_WITHIN_S)
+        await self._until(lambda: not self._is_running(), INTERRUPTED_WITHIN_S)
+
+    def _is_running(self) -> bool:
+        """Return whether it runs something, and does not read what is typed.
+
+        Its terminal says so, but not of what the raw REPL was given; then the signal that it catches does.
+        """
+        if self._terminal.interrupts:
+            return True
+        try:
+            status = Path(f"/proc/{self._process}/status").read_text()
+        except OSError:
+            return False
+        caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+        return bool(int(caught, 16) & 1 << signal.SIGINT - 1)
 
     async def _enter_raw_repl(self) -> None:
         """Bring a fresh REPL there; its banner is not shown, what a boot.py printed is."""
