@@ -23,7 +23,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bega.devices import device_names, driver_class, load_driver, with_profile
@@ -52,7 +52,8 @@ from tests.contract import (
 
 KINDS_OF_WIRE = {"serial", "modbus", "mbus", "ble", "i2c"}
 FILES = ("__init__.py", "driver.py", "sim.py", "vectors.json", "README.md")
-LIES_BYTES = 10_000_000 if os.environ.get("BEGA_PROFILE") == "nightly" else 330_000
+IS_NIGHT = os.environ.get("BEGA_PROFILE") == "nightly"
+LIES_BYTES = 10_000_000 if IS_NIGHT else 330_000
 KEPT_BYTES = 50_000  # what a driver may hold on to: a P1 telegram and what was wrong with the last chunk are 37,000
 MOST_ATTRIBUTES = 100
 
@@ -66,6 +67,8 @@ KEEPING = who_offers("state")
 
 each_device = pytest.mark.parametrize("device", device_names())
 each_vector = pytest.mark.parametrize(("device", "vector"), VECTORS)
+# A hundred vectors are a hundred times as many examples: by day each gets a quarter of what other properties get.
+a_quarter = settings(max_examples=settings.default.max_examples // (1 if IS_NIGHT else 4))
 each_asked_device = pytest.mark.parametrize("device", ASKED)
 each_acting_device = pytest.mark.parametrize("device", ACTING)
 each_keeping_device = pytest.mark.parametrize("device", KEEPING)
@@ -89,11 +92,10 @@ def test_vector_says_where_it_comes_from(device, vector):
     assert vector.get("made") is True or len(vector.get("source", "")) > 10
 
 
-@each_vector
+@pytest.mark.parametrize(("device", "vector"), [each for each in VECTORS if is_stream(each.values[0])])
+@a_quarter
 @given(data=st.data())
 def test_any_chunking_gives_the_same_readings(device, vector, data):
-    if not is_stream(device):
-        return
     whole = b"".join(chunks_of(vector))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
     pieces = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
@@ -101,6 +103,7 @@ def test_any_chunking_gives_the_same_readings(device, vector, data):
 
 
 @each_vector
+@a_quarter
 @given(noise=st.binary(max_size=60))
 def test_noise_before_a_frame_loses_at_most_that_frame(device, vector, noise):
     """The frame comes twice behind the noise: whatever the noise pretends to be, the second one is heard."""
@@ -111,6 +114,7 @@ def test_noise_before_a_frame_loses_at_most_that_frame(device, vector, noise):
 
 
 @each_vector
+@a_quarter
 @given(data=st.data())
 def test_one_flipped_bit_loses_at_most_its_own_frame(device, vector, data):
     driver = load_driver(device, vector.get("settings", {}))
@@ -276,9 +280,9 @@ def _cut_states(device):
 
 @each_device
 def test_other_lines_of_a_device_are_ones_that_it_takes(device):
-    for line, settings in getattr(driver_class(device), "also_found", ()):
+    for line, set_to in getattr(driver_class(device), "also_found", ()):
         assert line.split()[0] == wire_of(device)
-        assert load_driver(device, settings)
+        assert load_driver(device, set_to)
 
 
 @each_acting_device
