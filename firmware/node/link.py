@@ -188,6 +188,7 @@ class Link:
             if self._window.acknowledged(pairs, self._mono()):
                 self._moved_ms = self._mono()
             if self._confirm and ring.held_count() < held:  # an old one may have waited in the broker
+                print("bega: acknowledged %s" % pairs)
                 self._confirm()
                 self._confirm = None
         except OSError:

@@ -39,8 +39,8 @@ USUAL_SENSORS = ("pms=pms5003@uart2", "sht=sht4x@i2c0")
 class AirPeripherals:
     """The peripherals of one node from power-on to power-off.
 
-    faults: {"pms": {...}, "sht": {...}, "wifi": {"away"}, "i2c0": {"nak", "held"}, "uart2": {"noise"}}, those of the
-    sensors with the names that the devices' simulators give them.
+    faults: {"pms": {...}, "sht": {...}, "wifi": {"away"}, "i2c0": {"nak", "held", "no pull-ups"}, "uart2": {"noise"}},
+    those of the sensors with the names that the devices' simulators give them.
     """
 
     def __init__(self, seed: int, air: Callable[[], Values], sensors: Iterable[str] = USUAL_SENSORS) -> None:
@@ -77,6 +77,8 @@ class AirPeripherals:
         self._remote = Remote(lambda op, **facts: self.answer({"op": op, **facts}), lambda: self.reset_asked)
         self._parts.append(self._remote)
         self._breathed_ms = mono_ms() - BREATHE_EVERY_MS
+        for bus in I2C_PINS:
+            self._pull_up(bus)
 
     @property
     def devices(self) -> list[str]:
@@ -293,6 +295,15 @@ class AirPeripherals:
         found = self.wifi.faults if device == "wifi" else self._wire_faults[device]
         found.clear()
         found.update(faults)
+        if device in I2C_PINS:
+            self._pull_up(device)
+
+    def _pull_up(self, bus: str) -> None:
+        """Put on the pins of a bus what its resistors, and who holds it down, make of them."""
+        scl, sda = I2C_PINS[bus]
+        faults = self._wire_faults[bus]
+        self.pins.drive(scl, None if "no pull-ups" in faults else 1)
+        self.pins.drive(sda, None if "no pull-ups" in faults else int("held" not in faults))
 
     def _order_hung(self, faults: dict[str, list[str]]) -> None:
         for device, named in faults.items():
@@ -388,7 +399,7 @@ class AirPeripherals:
     def _check_bus(self, bus: int) -> None:
         if "held" in self._wire_faults.get(f"i2c{bus}", ()):
             raise OSError(TIMED_OUT, "a line is held down")
-        if not self._i2c_wired or "nak" in self._wire_faults[f"i2c{bus}"]:
+        if not self._i2c_wired or {"nak", "no pull-ups"} & self._wire_faults[f"i2c{bus}"]:
             raise OSError(NO_SUCH_DEVICE, "nothing on these pins")
 
 
