@@ -9,10 +9,13 @@ from __future__ import annotations
 import binascii
 import contextlib
 import hashlib
+import secrets
 import time
 from collections.abc import Iterator
 from types import TracebackType
 
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from mpremote.transport import TransportError
 from mpremote.transport_serial import SerialTransport
 
@@ -26,7 +29,8 @@ STOP = b"\r\x03\x03\x01"  # a program ends by Ctrl-C, Ctrl-A is the raw REPL
 SOFT_RESET = b"\x04"
 STOPPED_WITHIN_S, ASK_AGAIN_S, QUIET_S, LOOK_AGAIN_S = 12.0, 2.0, 0.1, 0.01
 BYTE_WITHIN_S = 3.0  # of what the transport waits for byte by byte
-PIECE_BYTES = 1024
+PIECE_BYTES = 1024  # a whole number of AES blocks
+CBC = 2  # cryptolib's number for it
 # Neither Ctrl-C nor a soft reset stops an ESP32's watchdog, but who makes it anew sets its time. So it does not bite
 # who works at the prompt, and it restarts a node whose cable was pulled there.
 WATCHDOG = """
@@ -126,14 +130,24 @@ class Cable:
         rows = [line.partition(" ") for line in self.run(LISTING, 30).splitlines()]
         return {path: int(size) for size, _, path in rows}
 
-    def get(self, path: str) -> bytes:
-        """Return what is in a file."""
-        self.run(f"import binascii\nf = open({path!r}, 'rb')")
-        content = b""
-        ask = f"print(binascii.b2a_base64(f.read({PIECE_BYTES})).decode())"
-        while piece := binascii.a2b_base64(self.run(ask)):
-            content += piece
+    def get(self, path: str, is_secret: bool = False) -> bytes:
+        """Return what is in a file. is_secret: it passes the cable so that whoever logs its console learns nothing."""
+        key, first = secrets.token_bytes(16), secrets.token_bytes(16)  # of AES, block size 16
+        sealed = f"\nimport cryptolib\nseal = cryptolib.aes({key!r}, {CBC}, {first!r}).encrypt" if is_secret else ""
+        self.run(f"import binascii\nf = open({path!r}, 'rb'){sealed}")
+        octets = "seal(b + bytes(-len(b) % 16))" if is_secret else "b"
+        ask = f"b = f.read({PIECE_BYTES})\nprint(len(b), binascii.b2a_base64({octets}).decode() if b else '')"
+        content, size = b"", 0
+        while True:
+            count, _, text = self.run(ask).partition(" ")
+            if count == "0":
+                break
+            size += int(count)
+            content += binascii.a2b_base64(text)
         self.run("f.close()")
+        if is_secret and content:
+            opened = Cipher(AES(key), modes.CBC(first)).decryptor()
+            content = (opened.update(content) + opened.finalize())[:size]
         return content
 
     def put(self, path: str, content: bytes) -> None:
