@@ -12,7 +12,7 @@ import pytest
 
 from bega.devices import with_profile
 from bega_firmware.board import read_board
-from bega_firmware.build import build, frozen_profiles
+from bega_firmware.build import build, frozen_profiles, slot_files
 from bega_firmware.bytecode import without_types
 from bega_firmware.contents import node_devices, sources
 from bega_firmware.edits import edited, instead
@@ -158,8 +158,8 @@ def said_by(devices: list[str]) -> set[str]:
 @pytest.mark.parametrize("device", TRIED)
 def test_lean_driver_reads_its_vectors_as_the_whole_one_does(tmp_path, device):
     """In a node of its own: beside others it may live on what only these use."""
-    for path, content in build(read_board("esp32_devkitc"), [device], ["broker"]).contents.items():
-        place = tmp_path / path.removeprefix("/")
+    for path, content in slot_files(build(read_board("esp32_devkitc"), [device], ["broker"])).items():
+        place = tmp_path / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
     vectors = json.loads((DEVICES / device / "vectors.json").read_text(encoding="utf-8"))["vectors"]

@@ -21,7 +21,7 @@ from bega.clock import wall_ms
 from bega.devices import device_names
 from bega_firmware import bytecode, earlier
 from bega_firmware.board import MIB, VFS_START, Board, board_names, read_board
-from bega_firmware.build import Built, build, frozen_profiles, show_progress
+from bega_firmware.build import Built, build, frozen_profiles, show_progress, slot_files
 from bega_firmware.bytecode import check_head, compile_source, without_types
 from bega_firmware.contents import WAYS, node_devices, node_wires, sources
 from bega_firmware.image import make_image, read_image
@@ -181,8 +181,8 @@ def test_built_image_and_issued_identity_make_a_node_whose_records_arrive_over_m
 
 def test_only_what_micropython_starts_by_name_is_source(air_node):
     sources_left = [path for path in air_node.contents if not path.endswith(".mpy")]
-    assert sources_left == ["/main.py"]
-    assert len(air_node.contents["/main.py"]) < 2048, "it is compiled on the chip at each start: keep it tiny"
+    assert sorted(sources_left) == ["/a/facts.json", "/main.py"]
+    assert len(air_node.contents["/main.py"]) < 1024, "it is compiled on the chip at each start: keep it tiny"
 
 
 def test_bytecode_runs_on_every_chip(air_node):
@@ -216,14 +216,14 @@ def test_what_only_the_type_checker_reads_is_left_out_and_lines_keep_their_numbe
 
 def test_node_carries_what_it_imports_and_no_simulator(air_node):
     paths = set(air_node.contents)
-    assert {"/app.mpy", "/board.mpy", "/lib/bega_protocols/ring.mpy"} <= paths
-    assert "/lib/bega_protocols/devices/pms5003/driver.mpy" in paths
+    assert {"/a/app.mpy", "/a/board.mpy", "/a/lib/bega_protocols/ring.mpy"} <= paths
+    assert "/a/lib/bega_protocols/devices/pms5003/driver.mpy" in paths
     assert not [path for path in paths if path.endswith("/sim.mpy") or "mbus" in path or "bthome" in path]
 
 
 def test_air_node_fits_its_budget(air_node):
     """An air node has the devices of its board file. Who lets a file grow says so in firmware/sizes.toml."""
-    bytecode = {path: len(content) for path, content in air_node.contents.items() if path.endswith(".mpy")}
+    bytecode = {path: len(content) for path, content in slot_files(air_node).items() if path.endswith(".mpy")}
     named = SIZES["files"]
     grown = {
         path: f"{size} of {named.get(path, SIZES['other_files'])}"
@@ -235,7 +235,7 @@ def test_air_node_fits_its_budget(air_node):
 
 
 def test_budget_names_no_file_that_is_gone(air_node):
-    assert not set(SIZES["files"]) - set(air_node.contents)
+    assert not set(SIZES["files"]) - set(slot_files(air_node))
 
 
 def test_every_device_on_a_wire_that_a_node_has_can_be_built():
@@ -246,8 +246,8 @@ def test_every_device_on_a_wire_that_a_node_has_can_be_built():
 
 
 def test_image_carries_the_ways_out_that_were_asked_for(air_node):
-    assert "/broker.mpy" in air_node.contents
-    assert not {"/uplink.mpy", "/beacon.mpy"} & set(air_node.contents)
+    assert "/a/broker.mpy" in air_node.contents
+    assert not {"/a/uplink.mpy", "/a/beacon.mpy"} & set(air_node.contents)
     config = (ROOT / "firmware/node/config.py").read_text(encoding="utf-8")
     assert f"WAYS = {WAYS}".replace("'", '"') in config, "the node's own list of ways"
 
@@ -289,9 +289,9 @@ def said_on_a_node(folder: Path, script: str) -> str:
 
 
 def test_beacon_carries_neither_store_nor_link():
-    targets = build(read_board(AIR), ["sht4x"], ["beacon"]).contents
-    assert "/beacon.mpy" in targets
-    assert not {"/app.mpy", "/lib/bega_protocols/ring.mpy", "/lib/bega_protocols/senml.mpy"} & set(targets)
+    targets = slot_files(build(read_board(AIR), ["sht4x"], ["beacon"]))
+    assert "beacon.mpy" in targets
+    assert not {"app.mpy", "lib/bega_protocols/ring.mpy", "lib/bega_protocols/senml.mpy"} & set(targets)
 
 
 def test_register_maps_come_along_as_json_that_says_the_same():
@@ -324,7 +324,7 @@ def test_folder_with_other_things_in_it_is_left_alone(tmp_path, small):
 def test_second_build_into_the_same_folder_leaves_nothing_of_the_first(tmp_path, small):
     assert small(tmp_path, "--device", "scd41").returncode == 0
     assert small(tmp_path).returncode == 0
-    assert not (tmp_path / "files/lib/bega_protocols/devices/scd41").exists()
+    assert not (tmp_path / "files/a/lib/bega_protocols/devices/scd41").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["contents.json", "files", "names.json", "vfs.bin"]
 
 
@@ -492,11 +492,11 @@ def test_device_that_is_told_of_one_that_is_not_there_is_said():
 
 def test_actions_of_drivers_go_along_only_if_they_are_asked_for(air_node):
     """What a driver has for its actions is code that most nodes never run, and heap on each of them."""
-    assert "/acts.mpy" not in air_node.contents
+    assert "/a/acts.mpy" not in air_node.contents
     drivers = [device["driver"] for device in air_node.board.devices.values()]
     acting = build(air_node.board, drivers, ["broker"], actions=True)
-    assert "/acts.mpy" in acting.contents
-    scd41 = "/lib/bega_protocols/devices/scd41/driver.mpy"
+    assert "/a/acts.mpy" in acting.contents
+    scd41 = "/a/lib/bega_protocols/devices/scd41/driver.mpy"
     assert len(acting.contents[scd41]) > len(air_node.contents[scd41]) + 500
 
 
@@ -528,7 +528,7 @@ def test_micropython_lib_is_taken_from_a_copy(tmp_path, small):
     assert outcome.returncode == 0, outcome.stderr
     facts = json.loads(outcome.stdout)
     assert facts["micropython_lib"] == wanted_packages()
-    assert {"/lib/aioble/__init__.mpy", "/lib/aioble/core.mpy"} <= {entry["path"] for entry in facts["files"]}
+    assert {"/a/lib/aioble/__init__.mpy", "/a/lib/aioble/core.mpy"} <= {entry["path"] for entry in facts["files"]}
 
 
 def test_image_without_micropython_lib_says_so(tmp_path, small):

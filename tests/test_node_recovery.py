@@ -173,7 +173,7 @@ def test_the_last_good_configuration_is_used_where_the_nodes_own_cannot_be_read(
 def test_after_five_crashes_it_is_safe_and_can_be_told_and_restarted(node, commander, tmp_path, eventually):
     broken = tmp_path / "app.py"
     broken.write_text("raise RuntimeError('a defect at each start')\n")
-    node.start("--put", f"{broken}=/app.py", comes_up=False)
+    node.start("--put", f"{broken}=/a/app.py", comes_up=False)
     eventually(lambda: commander.statuses, "it comes up in safe mode", 60)
     status = commander.statuses[-1]
     assert status["safe"] == "5 resets in a row by a defect or the watchdog"

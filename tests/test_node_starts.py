@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     outcome = subprocess.run(
-        [MICROPYTHON, "-X", "heapsize=2m", SCRIPTS / "node_starts.py", ROOT / "firmware/node/main.py"],
+        [MICROPYTHON, "-X", "heapsize=2m", SCRIPTS / "node_starts.py", ROOT / "firmware/node/first.py"],
         env={"MICROPYPATH": f"{SCRIPTS / 'soak'}:{SCRIPTS}:{ROOT}/protocols:{ROOT}/firmware/node:.frozen"},
         capture_output=True,
         text=True,

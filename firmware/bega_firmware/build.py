@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,18 @@ from bega import __version__
 from bega.devices import profile_names
 from bega_firmware.board import VFS_START, Board, board_names, read_board
 from bega_firmware.bytecode import VERSION, compile_source, compiler_version
-from bega_firmware.contents import ACTS, PROFILES, STARTED_BY_NAME, WAYS, node_devices, sources
+from bega_firmware.contents import (
+    ACTS,
+    KEYS,
+    NEVER_UPDATED,
+    PROFILES,
+    SLOT,
+    SLOT_FACTS,
+    STARTED_BY_NAME,
+    WAYS,
+    node_devices,
+    sources,
+)
 from bega_firmware.earlier import key_of, made_before
 from bega_firmware.image import make_image
 from bega_firmware.lean import Lean, lean
@@ -33,6 +45,9 @@ PART = f"{LIST}.part"
 OWN = (LIST, PART, IMAGE, NAMES, FILES)
 # Of a register map the node needs what its driver reads; these are for people.
 DEVICES_WITH_PROFILES = ("modbus_meter",)
+VERSION_FILE, VERSION_LINE = "/starts.py", re.compile(r"^VERSION = .*$", re.MULTILINE)
+VERSION_FORM = re.compile(r"(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
+KEY_BYTES = 384  # the modulus of an RSA key of 3072 bits
 
 Progress = Callable[[int, int], None]  # (files done, files in all)
 
@@ -67,6 +82,17 @@ def add_to(verbs: Any) -> None:
         "--micropython-lib", type=Path, metavar="DIR", help="a copy of micropython-lib, to take its packages from"
     )
     parser.add_argument(
+        "--version", default=__version__, metavar="X.Y.Z", help=f"what it calls itself (default: {__version__})"
+    )
+    parser.add_argument(
+        "--update-key",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="public key of its updates, one or two (default: none, and it takes no updates)",
+    )
+    parser.add_argument(
         "--reuse", type=Path, metavar="DIR", help="keep builds there, and take one of the same sources from there"
     )
     parser.add_argument("--json", action="store_true", help="print the list of contents instead of the table")
@@ -79,14 +105,29 @@ def run(args: argparse.Namespace) -> int:
     require_own(folder)
     progress = show_progress if sys.stderr.isatty() else None
     board, devices, ways = read_board(args.board), args.device or node_devices(), args.way or WAYS
+    keys = b""
+    if args.update_key:
+        from bega.update_keys import moduli
+
+        keys = moduli(args.update_key)
 
     def make(place: Path) -> None:
-        write(build(board, devices, ways, args.micropython_lib, progress, actions=args.actions), place)
+        built = build(
+            board,
+            devices,
+            ways,
+            args.micropython_lib,
+            progress,
+            actions=args.actions,
+            version=args.version,
+            keys=keys,
+        )
+        write(built, place)
 
     if args.reuse is None or args.micropython_lib is not None:
         make(folder)
     else:
-        parts = [*ways, ACTS] if args.actions else ways
+        parts = [*ways, args.version, keys.hex(), *([ACTS] if args.actions else [])]
         made = made_before(args.reuse, key_of(board.key, devices, parts, compiler_version()), make)
         clear(folder)
         shutil.copytree(made, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(LIST))
@@ -104,30 +145,69 @@ def build(
     progress: Progress | None = None,
     *,
     actions: bool = False,
+    version: str = __version__,
+    keys: bytes = b"",
 ) -> Built:
     """Return the file system of a node on `board` with drivers for `devices` and these ways out.
 
-    micropython_lib: a copy of it, to take along what our manifest names; actions: those of the drivers come along.
-    Raises ConfigError.
+    micropython_lib: a copy of it, to take along what our manifest names; actions: those of the drivers come along;
+    keys: by which its next version may be signed, the modulus of one after the other. Raises ConfigError.
     """
     problems = wiring_problems(board)
     if problems:
         raise ConfigError("\n".join([f"{board.path}:", *problems]))
+    if not VERSION_FORM.fullmatch(version):
+        raise ConfigError(f"the version is {version!r}: write it as 1.2.3")
+    if len(keys) % KEY_BYTES:
+        raise ConfigError(f"the keys are {len(keys)} bytes: each of them is {KEY_BYTES}")
     devices = sorted(set(devices))
     theirs = library_files(micropython_lib) if micropython_lib is not None else {}
     found = {source.target: source.path for source in sources(board, devices, ways, actions)} | theirs
-    contents = frozen_profiles() if set(devices) & set(DEVICES_WITH_PROFILES) else {}
-    made = lean({target: path.read_text(encoding="utf-8") for target, path in found.items()}, theirs, contents)
+    texts = {target: path.read_text(encoding="utf-8") for target, path in found.items()}
+    texts[VERSION_FILE] = VERSION_LINE.sub(f'VERSION = "{version}"', texts[VERSION_FILE])
+    in_slot = frozen_profiles() if set(devices) & set(DEVICES_WITH_PROFILES) else {}
+    made = lean(texts, theirs, in_slot)
+    contents = {}
     for done, target in enumerate(sorted(made.texts)):
         if progress is not None:
             progress(done, len(made.texts))
         if target == f"/{STARTED_BY_NAME}":
             contents[target] = made.texts[target].encode()
         else:
-            contents[target.removesuffix(".py") + ".mpy"] = compile_source(made.texts[target], module_name(target))
+            place = contents if target in NEVER_UPDATED else in_slot
+            place[target.removesuffix(".py") + ".mpy"] = compile_source(made.texts[target], module_name(target))
+    if keys:
+        in_slot[KEYS] = keys
+    in_slot[SLOT_FACTS] = slot_facts(board, devices, ways, version, in_slot)
+    contents |= {SLOT + path: content for path, content in in_slot.items()}
     image = make_image(contents, board.vfs_bytes)
     taken = wanted_packages() if micropython_lib is not None else {}
-    return Built(board, devices, contents, image, _facts(board, devices, ways, taken, contents, image), made)
+    facts = {"firmware": version, **_facts(board, devices, ways, taken, contents, image)}
+    return Built(board, devices, contents, image, facts, made)
+
+
+def slot_files(built: Built) -> dict[str, bytes]:
+    """Return what lies in the slot, by its path there ("app.mpy"): what an update brings."""
+    return {
+        path.removeprefix(f"{SLOT}/"): content
+        for path, content in built.contents.items()
+        if path.startswith(f"{SLOT}/")
+    }
+
+
+def slot_facts(
+    board: Board, devices: list[str], ways: Collection[str], version: str, in_slot: Mapping[str, bytes]
+) -> bytes:
+    """Return what the node is told of an application: which it is, and the hash of each of its files."""
+    facts = {
+        "version": version,
+        "hardware": board.key,
+        "mpy": VERSION,
+        "devices": devices,
+        "ways": sorted(ways),
+        "files": {path[1:]: _sha256(in_slot[path]) for path in sorted(in_slot)},
+    }
+    return json.dumps(facts, separators=(",", ":")).encode()
 
 
 def frozen_profiles() -> dict[str, bytes]:
@@ -208,7 +288,6 @@ def _facts(
     image: bytes,
 ) -> dict[str, Any]:
     return {
-        "firmware": __version__,
         "board": board.key,
         "name": board.name,
         "chip": board.chip,

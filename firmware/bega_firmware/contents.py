@@ -19,7 +19,10 @@ ACTS = "acts"  # the module by which drivers' actions are done; without it the b
 NEEDED_FOR = {"meter_bus": {"modbus", "mbus"}, "profiles": {"modbus"}}  # modules, by the drivers' lines that need them
 PROTOCOLS = "bega_protocols"
 STARTED_BY_NAME = "main.py"  # MicroPython runs this file after a reset, and only as source
+NEVER_UPDATED = ("/main.py", "/pick.py")  # they lie outside the slots
 PROFILES = "/lib/profiles"
+SLOT = "/a"  # where a build puts the application; an update puts the next one into /b, and so on by turns
+SLOT_FACTS, KEYS = "/facts.json", "/keys"  # in a slot: what it is, and by whom its next version must be signed
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Source:
     """One file here, and where it goes on the board."""
 
     path: Path
-    target: str  # "/app.py": as source; the build changes the ending of what it compiles
+    target: str  # "/app.py": as source, in its slot; the build changes the ending of what it compiles
 
 
 def node_devices() -> list[str]:

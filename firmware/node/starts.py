@@ -12,7 +12,7 @@ import machine
 
 from bega_protocols.checks import crc32
 
-VERSION = "0.1.0"
+VERSION = "0.1.0"  # the build writes its own in this place
 FOLDER = "/state"  # on flash, of what the node keeps
 CRASHES = 5  # resets by a defect or the watchdog, none of them a minute after its start
 POWERS = 10  # power-ons of that kind: a failing supply, or a hand that asks for safe mode

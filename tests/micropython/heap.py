@@ -1,6 +1,6 @@
 # What each module of a built node takes of the heap, after it was imported and swept; and how many names lie there.
 # Run as: MICROPYPATH=FILES:FILES/lib:tests/micropython/soak:.frozen micropython -X heapsize=400wk heap.py [MODULE ...]
-# where FILES is what `bega node build` wrote.
+# where FILES is the folder a of what `bega node build` wrote.
 import gc
 import sys
 

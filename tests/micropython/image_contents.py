@@ -36,7 +36,7 @@ vfs.umount("/")
 vfs.mount(vfs.VfsLfs2(image), "/")
 found = {path: sha256(path) for path in walk("/")}
 os.chdir("/")
-sys.path[:] = ["", ".frozen", "/lib"]
+sys.path[:] = ["/a", "/a/lib", ".frozen"]  # as main.py does
 for module in sys.argv[3:]:
     __import__(module)
 print(json.dumps({"files": found, "loaded": sys.argv[3:]}))

@@ -1,5 +1,5 @@
-# How a node starts, and what keeps it from coming back: main.py, starts.py, safe.py, choice.py, commands.py and kept.py
-# on MicroPython, with parts that fail. Run as: micropython node_starts.py main.py; prints what was found as JSON.
+# How a node starts, and what keeps it from coming back: first.py, starts.py, safe.py, choice.py, commands.py, kept.py
+# on MicroPython, with parts that fail. Run as: micropython node_starts.py first.py; prints what was found as JSON.
 import asyncio
 import builtins
 import json
@@ -108,7 +108,7 @@ def told_ms(clock_ms):
 
 
 def main_with(why_safe, is_new, text_fails=False):
-    """Run main.py; return what it began, and how it ended."""
+    """Run first.py; return what it began, and how it ended."""
     begun = []
 
     def begin(name, is_failing=False):
@@ -132,7 +132,9 @@ def main_with(why_safe, is_new, text_fails=False):
     sys.modules.update(fakes)
     try:
         with open(sys.argv[1]) as file:
-            exec(file.read(), {})
+            first = {}
+            exec(file.read(), first)
+        first["start"](False)
     except Reset:
         begun.append("reset")
     except ZeroDivisionError:
