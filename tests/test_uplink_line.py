@@ -502,7 +502,12 @@ def test_a_line_that_asks_no_more_starves_the_watchdog(tmp_path):
     spool = SimpleNamespace(heads=heads, set_head=None, has_room=None)
     clocks, health = build.Clocks(lambda: NOW_MS, lambda: 0), Health(lambda: 0)
     ground = SimpleNamespace(
-        recorder=Recorder(config, 1, None, None), health=health, clocks=clocks, spool=spool, nodes=Nodes(lambda: 0)
+        updates=None,
+        recorder=Recorder(config, 1, None, None),
+        health=health,
+        clocks=clocks,
+        spool=spool,
+        nodes=Nodes(lambda: 0),
     )
     part = asyncio.run(build.part(ground, config, "lines.cellar", {}))
     assert [who.name for who in health.watched] == ["air-1"]

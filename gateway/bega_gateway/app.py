@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from bega_gateway.doctor.finding import Finding
     from bega_gateway.feed import Feed
     from bega_gateway.home_assistant.link import Link
+    from bega_gateway.updates.told import OfUpdate
 
 __all__ = ["Clocks", "run"]
 
@@ -154,7 +155,9 @@ class Gateway:
             feed_store = await FeedStore.open(state / "feed.db", thread_of(stack, "feed"), config.feed.keep_hours)
             stack.push_async_callback(feed_store.close)
         recorder = Recorder(config, boot, spool, feed_store)
-        ground = Ground(clocks, boot, spool, feed_store, recorder, Health(clocks.mono_ms), Nodes(clocks.mono_ms))
+        nodes = Nodes(clocks.mono_ms)
+        updates = build.updates(config, state, clocks, nodes)
+        ground = Ground(clocks, boot, spool, feed_store, recorder, Health(clocks.mono_ms), nodes, updates)
         gateway = cls(config, source, ground, notifier)
         gateway._listen(config, state, stack)
         return gateway
@@ -179,7 +182,11 @@ class Gateway:
 
             self._home_assistant = opened(config, config.home_assistant, self._ground, self._parts.alarms)
             self._keep("home assistant", self._home_assistant.run)
-        commands = Control(state, self.reload, self._recording, self._told_status, self._lending)
+        updates = self._ground.updates
+        if updates:
+            self._keep("updates", partial(updates.run, self))
+        updating = updates.asked if updates else None
+        commands = Control(state, self.reload, self._recording, self._told_status, self._lending, updating)
         stack.callback(commands.close)
         self._keep("control", commands.run)
 
@@ -360,7 +367,12 @@ class Gateway:
             uplink=status.of_uplink(self._publisher),
             adapters=status.of_adapters(self.adapters()),
             home_assistant=status.of_home_assistant(self._home_assistant),
+            updates=self.updates(),
         )
+
+    def updates(self) -> list[OfUpdate]:
+        """Return how each rollout of an update to nodes is."""
+        return self._ground.updates.status() if self._ground.updates else []
 
     def _told_status(self) -> bytes:
         return msgspec.json.encode(self.status())

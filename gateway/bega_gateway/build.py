@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bega import mqtt
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bega_gateway.edge.derive import Calculation, ThresholdAlarm
     from bega_gateway.lines.asked import Wire
     from bega_gateway.lines.nodes import NodeRecords
+    from bega_gateway.updates.desk import Updates
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -66,6 +68,7 @@ class Ground:
     recorder: Recorder
     health: Health
     nodes: Nodes
+    updates: Updates | None = None
 
 
 class Line(Protocol):
@@ -117,6 +120,17 @@ def publisher(config: Config, spool: Spool, clocks: Clocks, hear: Hear | None = 
     root = f"city/{config.gateway.city}/{name}/"
     listens_to = (f"{root}cmd/#", hear) if hear else None
     return Publisher(spool, uplink.brokers, connect, f"{root}probe", clocks.mono_ms, listens_to=listens_to)
+
+
+def updates(config: Config, state: Path, clocks: Clocks, nodes: Nodes) -> Updates | None:
+    """Return what hands out updates of nodes, None where the configuration has no [updates]."""
+    if config.updates is None:
+        return None
+    from bega_gateway.updates.desk import opened
+
+    found = opened(config.updates, state, clocks)
+    nodes.told = found.take
+    return found
 
 
 async def part(ground: Ground, config: Config, place: str, states: dict[str, bytes]) -> Part:
@@ -292,6 +306,8 @@ async def _node_line(ground: Ground, config: Config, name: str, line: settings.M
         records=await _node_records(ground, said),
         wall_ms=partial(_trusted_wall_ms, ground.clocks),
         mono_ms=ground.clocks.mono_ms,
+        pieces=ground.updates.piece if ground.updates else None,
+        is_pulling=ground.updates.is_pulling if ground.updates else _nobody,
     )
     for node in nodes:
         heard = _heard(node_line.heard_mono_ms, node)
@@ -316,6 +332,7 @@ async def _uplink_line(ground: Ground, config: Config, name: str, line: settings
         chance=secrets.token_bytes,
         wall_ms=partial(_trusted_wall_ms, ground.clocks),
         mono_ms=ground.clocks.mono_ms,
+        pieces=ground.updates.piece if ground.updates else None,
     )
     for node in nodes:
         heard, damaged = _heard(uplink_line.heard_mono_ms, node), partial(uplink_line.damaged, node)
@@ -347,6 +364,10 @@ async def _node_records(ground: Ground, said: dict[str, Callable[[], str]]) -> N
 def _trusted_wall_ms(clocks: Clocks) -> int | None:
     wall_ms = clocks.wall_ms()
     return wall_ms if wall_ms >= CLOCK_FLOOR_MS else None
+
+
+def _nobody(node: str) -> bool:
+    return False
 
 
 def _heard(heard_mono_ms: dict[str, int], node: str) -> Callable[[], int | None]:

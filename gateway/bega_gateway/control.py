@@ -5,10 +5,12 @@ answers with one line of JSON, {"applied": true, "said": [...]}, when it is done
 {"line": ..., "for_s": ...}, it answers with a recording, line by line as record_file.py has it, or with
 {"refused": "..."}, until the time is over or the client has gone. Upon "status" it answers with one line of JSON, as
 status.py has it. Upon "lend" and a line's name as JSON it answers {"lent": ...} when it has let go of the line, and
-takes it back when the client has gone, or {"refused": "..."}: a line on which somebody is heard is not lent.
+takes it back when the client has gone, or {"refused": "..."}: a line on which somebody is heard is not lent. Upon
+"update" and what is wanted, {"do": "publish", "bytes": ...}, with so many bytes behind the line, it answers
+{"said": [...], "updates": [...]} or {"refused": "..."}.
 
 Only who may enter the state directory can ask, and nothing that can be asked changes what the gateway measures, but
-reading again the file that it runs by.
+reading again the file that it runs by. An update of nodes is signed by whoever made it, not by whoever asks.
 """
 
 from __future__ import annotations
@@ -19,15 +21,18 @@ import json
 import logging
 import os
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from bega.control_socket import NAME, asked, short, unanswered
+from bega.control_socket import NoAnswer as NoAnswer
+from bega.control_socket import NoGateway as NoGateway
+from bega.update_bundle import LARGEST_FILE
 from bega_protocols.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-NAME = "control.sock"
 LONGEST_LINE = 16_000
 LONGEST_TEXT = 4_000_000  # of a recording: its head may hold many register maps
 ASK_WITHIN_S = 5.0
@@ -69,17 +74,10 @@ class Wanted(NamedTuple):
     for_s: float
 
 
-class NoGateway(ConfigError):
-    """No gateway runs with this state: what can be done without one may be done here."""
-
-
-class NoAnswer(ConfigError):
-    """A gateway runs with this state, and what it answers, if anything, is no answer."""
-
-
 Reload = Callable[[Origin | None], Awaitable[Outcome]]
 Recording = Callable[[Wanted, Callable[[], bool]], AsyncGenerator[str, None]]
 Told = Callable[[], bytes]
+Updating = Callable[[dict[str, Any], bytes], Awaitable[dict[str, Any]]]
 Lending = Callable[[str, Callable[[], bool]], AsyncGenerator[str, None]]
 
 
@@ -93,18 +91,21 @@ class Control:
         recording: Recording,
         status: Told = bytes,
         lending: Lending | None = None,
+        updating: Updating | None = None,
     ) -> None:
         """Make the socket, so that it is there before the gateway says that it is ready.
 
         recording(wanted, is_over): gives the texts of a recording until `is_over()`; raises ConfigError
         status(): gives the JSON of how the gateway is doing
         lending(line, is_over): gives a text once it has let go of a line, and takes it back; raises ConfigError
+        updating(question, octets): does what is asked about updates of nodes, and gives the answer; raises ConfigError
         """
         self._state = state
         self._reload = reload
         self._recording = recording
         self._status = status
         self._lending = lending
+        self._updating = updating
         self._failed = False
         self._listener = self._listen()
 
@@ -170,12 +171,26 @@ class Control:
                 await self._pass_on(self._recording(Wanted(**json.loads(checked)), reader.at_eof), writer)
             elif word == b"lend" and self._lending:
                 await self._pass_on(self._lending(str(json.loads(checked)), reader.at_eof), writer)
+            elif word == b"update":
+                await self._update(json.loads(checked), reader, writer)
             elif word == b"status":
                 await _say(writer, self._status().decode())
-        except TypeError:  # not what Origin or Wanted has
+        except (TypeError, AttributeError):  # not what Origin or Wanted has
             return
         except ConfigError as error:
             await _say(writer, json.dumps({"refused": str(error)}))
+
+    async def _update(
+        self, question: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if self._updating is None:
+            raise ConfigError("this gateway takes no updates of nodes: its configuration has no table [updates]")
+        size = question.pop("bytes", 0)
+        if type(size) is not int or not 0 <= size <= LARGEST_FILE:
+            raise ConfigError(f"no bundle has more than {LARGEST_FILE} bytes")
+        async with asyncio.timeout(ASK_WITHIN_S):
+            octets = await reader.readexactly(size)
+        await _say(writer, json.dumps(await self._updating(question, octets)))
 
     async def _pass_on(self, given: AsyncGenerator[str, None], writer: asyncio.StreamWriter) -> None:
         async with contextlib.aclosing(given) as texts:
@@ -195,29 +210,21 @@ def ask_reload(state: Path, checked: Origin) -> Outcome:
 
     Raises ConfigError if none answers.
     """
+    question = b"reload " + json.dumps(checked._asdict()).encode() + b"\n"
     try:
-        return Outcome(**json.loads(_asked(state, b"reload " + json.dumps(checked._asdict()).encode())))
+        return Outcome(**json.loads(asked(state, question, ANSWER_WITHIN_S)))
     except (OSError, ValueError, TypeError) as error:
-        raise _unanswered(state, error) from None
+        raise unanswered(state, error) from None
 
 
 def ask_status(state: Path) -> bytes:
     """Return, as JSON, how the gateway is doing whose state lies in `state`; raises ConfigError if none answers."""
     try:
-        answer = _asked(state, b"status", TELL_WITHIN_S)
+        answer = asked(state, b"status\n", TELL_WITHIN_S)
         json.loads(answer)
     except (OSError, ValueError) as error:
-        raise _unanswered(state, error) from None
+        raise unanswered(state, error) from None
     return answer
-
-
-def _asked(state: Path, question: bytes, within_s: float = ANSWER_WITHIN_S) -> bytes:
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection, _short(state) as folder:
-        connection.settimeout(within_s)
-        connection.connect(f"{folder}/{NAME}")
-        connection.sendall(question + b"\n")
-        with connection.makefile("rb") as answers:
-            return answers.readline()
 
 
 async def ask_recording(state: Path, line: str, for_s: float) -> AsyncGenerator[str, None]:
@@ -226,13 +233,13 @@ async def ask_recording(state: Path, line: str, for_s: float) -> AsyncGenerator[
     Raises NoGateway where none runs, ConfigError if it refuses.
     """
     try:
-        with _short(state) as folder:
+        with short(state) as folder:
             reader, writer = await asyncio.open_unix_connection(f"{folder}/{NAME}", limit=LONGEST_TEXT)
         await _say(writer, f"record {json.dumps(Wanted(line, for_s)._asdict())}")
         head = (await reader.readline()).decode()
         refused = json.loads(head).get("refused")
     except (OSError, ValueError, TypeError) as error:
-        raise _unanswered(state, error) from None
+        raise unanswered(state, error) from None
     if refused:
         writer.close()
         raise ConfigError(str(refused))
@@ -242,13 +249,13 @@ async def ask_recording(state: Path, line: str, for_s: float) -> AsyncGenerator[
 async def ask_to_lend(state: Path, line: str) -> asyncio.StreamWriter:
     """Have the gateway let go of `line` until what is returned is closed; raises ConfigError if it refuses."""
     try:
-        with _short(state) as folder:
+        with short(state) as folder:
             reader, writer = await asyncio.open_unix_connection(f"{folder}/{NAME}")
         await _say(writer, f"lend {json.dumps(line)}")
         async with asyncio.timeout(ANSWER_WITHIN_S):
             answer = json.loads(await reader.readline())
     except (OSError, ValueError) as error:
-        raise _unanswered(state, error) from None
+        raise unanswered(state, error) from None
     if "lent" not in answer:
         writer.transport.abort()
         raise ConfigError(str(answer.get("refused")))
@@ -264,19 +271,10 @@ async def _texts(head: str, reader: asyncio.StreamReader, writer: asyncio.Stream
         writer.transport.abort()  # it is what tells the gateway that we have enough
 
 
-def _unanswered(state: Path, error: Exception) -> ConfigError:
-    """Return what to tell the operator where the gateway did not answer."""
-    if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
-        return NoGateway(f"no gateway runs with the state in {state}; start it, or give --config as it has it")
-    if isinstance(error, PermissionError):
-        return ConfigError(f"{state} may not be entered: run this as root, or as the gateway's user")
-    return NoAnswer(f"the gateway ended without an answer ({error}); see its log")
-
-
 def _listener(state: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
-        with _short(state) as folder:
+        with short(state) as folder:
             (state / NAME).unlink(missing_ok=True)  # left by one that was killed
             listener.bind(f"{folder}/{NAME}")
             (state / NAME).chmod(0o600)
@@ -285,13 +283,3 @@ def _listener(state: Path) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-@contextlib.contextmanager
-def _short(folder: Path) -> Iterator[str]:
-    """Yield another name of `folder`: the name of a socket may have 107 bytes, that of a directory 4,095."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ from bega.outbox.spool import Spool
 from bega_gateway.lines.ble_counters import BleCounters
 from bega_gateway.lines.station import PERSONAL, Station
 from bega_gateway.node_status import OfNode
+from bega_gateway.updates.told import STATES, OfUpdate
 
 ASK_WITHIN_S = 5.0
 LONGEST_HEAD = 8_192  # bytes
@@ -71,6 +72,9 @@ class Seen(Protocol):
     def commanded(self) -> Mapping[tuple[str, str], int] | None:
         """Return how many commands came to what end, a refusal with its kind; None where none are taken."""
 
+    def updates(self) -> Iterable[OfUpdate]:
+        """Return how each rollout of an update to nodes is."""
+
     def heard(self) -> tuple[int, int]:
         """Return how many devices and nodes are heard, and of how many."""
 
@@ -99,6 +103,7 @@ def families(seen: Seen, spool: Spool, publisher: Publisher, mono_ms: Clock) -> 
     yield from _of_adapters(list(seen.adapters()))
     yield from _of_calculations(seen.left_out())
     yield from _of_commands(seen.commanded())
+    yield from _of_updates(list(seen.updates()))
     yield from _of_spool(spool)
     yield from _of_uplink(publisher)
     yield from _of_process()
@@ -245,6 +250,26 @@ def _of_commands(counted: Mapping[tuple[str, str], int] | None) -> Iterator[Fami
     yield Family("bega_gateway_commands_total", "counter", "Commands by what came of them, but for refusals.", ends)
     refused = [({"reason": kind}, count) for (status, kind), count in sorted(counted.items()) if status == "refused"]
     yield Family("bega_gateway_commands_refused_total", "counter", "Commands of which nothing was done.", refused)
+
+
+def _of_updates(updates: list[OfUpdate]) -> Iterator[Family]:
+    """Yield how rollouts are; nothing where there is none."""
+    if not updates:
+        return
+    labels = [{"hardware": update.hardware, "version": update.version} for update in updates]
+    name = "bega_gateway_update"
+    states = [
+        ({**label, "state": state.replace(" ", "_")}, update.counts.get(state, 0))
+        for label, update in zip(labels, updates, strict=True)
+        for state in STATES
+    ]
+    yield Family(f"{name}_nodes", "gauge", "Nodes by what became of the update.", states)
+    stopped = [int(update.is_stopped) for update in updates]
+    for word, meaning, values in (
+        ("stopped", "1 while the rollout has stopped and waits for somebody.", stopped),
+        ("away_nodes", "Nodes that the rollout waits for and that are not heard.", [each.away for each in updates]),
+    ):
+        yield Family(f"{name}_{word}", "gauge", meaning, list(zip(labels, values, strict=True)))
 
 
 def _of_spool(spool: Spool) -> Iterator[Family]:

@@ -18,6 +18,7 @@ from bega_gateway.config.sense import missing_files, sense_problems
 from bega_gateway.config.tables import LINES, Config, Device, Feed, Gateway, Line, Metrics, Node, Page, Uplink
 from bega_gateway.edge.tables import EDGE
 from bega_gateway.home_assistant.table import HomeAssistant
+from bega_gateway.updates.table import Updates
 from bega_protocols.errors import ConfigError
 
 SECTIONS: dict[str, type[Table]] = {
@@ -28,6 +29,7 @@ SECTIONS: dict[str, type[Table]] = {
     "commands": Commands,
     "page": Page,
     "home_assistant": HomeAssistant,
+    "updates": Updates,
 }
 NAMED: dict[str, type[Table]] = {"devices": Device, "nodes": Node, **EDGE}
 
@@ -172,6 +174,7 @@ def _salvaged(whole: Tables, folder: Path) -> tuple[Config, set[str]]:
         home_assistant=(
             taken("home_assistant", whole["home_assistant"], HomeAssistant) if "home_assistant" in whole else None
         ),
+        updates=taken("updates", whole["updates"], Updates) if "updates" in whole else None,
         lines=lines,
         devices={name: _with_profile(device, folder, profiles) for name, device in named["devices"].items()},
         nodes=named["nodes"],

@@ -12,6 +12,7 @@ from typing import Any
 from bega.devices import driver_class, load_driver, wire_of
 from bega.listen import is_this_machine
 from bega.tables import NAME_RULE, Problem, is_address, is_host, is_within, shown
+from bega.update_keys import MOST_KEYS
 from bega_gateway.config.tables import (
     LINES,
     WIRES,
@@ -37,6 +38,7 @@ from bega_gateway.home_assistant import table as home_assistant
 from bega_gateway.home_assistant.table import HomeAssistant
 from bega_gateway.lines import modbus_write
 from bega_gateway.page.password import is_hash
+from bega_gateway.updates.table import Updates
 from bega_protocols.errors import ConfigError
 from bega_protocols.reading import QUANTITIES
 
@@ -72,6 +74,9 @@ def missing_files(config: Config) -> Iterator[Problem]:
         file = getattr(config.commands, key)
         if file is not None and _is_missing(file):
             yield f"commands.{key}", f"there is no file {file}"
+    for index, file in enumerate(config.updates.public_keys if config.updates else ()):
+        if _is_missing(file):
+            yield f"updates.public_keys[{index}]", f"there is no file {file}"
     for name, node in config.nodes.items():
         if node.key_file is not None and _is_missing(node.key_file):
             yield f"nodes.{name}.key_file", f"there is no file {node.key_file}"
@@ -120,6 +125,8 @@ def sense_problems(config: Config, stand_ins: Collection[str] = ()) -> Iterator[
         if name in RESERVED:
             yield f"nodes.{name}", RESERVED_RULE
     yield from _edge_problems(config, stand_ins)
+    if config.updates:
+        yield from _update_problems(config, config.updates, stand_ins)
     if config.home_assistant:
         yield from _home_assistant_problems(config, config.home_assistant, stand_ins)
 
@@ -158,6 +165,14 @@ def _home_assistant_problems(config: Config, table: HomeAssistant, stand_ins: Co
         if not home_assistant.is_known(config, name) and not _is_unclear(config, name, stand_ins):
             why = f"there is no device or node {name!r}; a node's device is written node/device"
             yield f"home_assistant.devices[{index}]", why
+
+
+def _update_problems(config: Config, table: Updates, stand_ins: Collection[str]) -> Iterator[Problem]:
+    if not 1 <= len(table.public_keys) <= MOST_KEYS and not is_within("updates.public_keys", stand_ins):
+        yield "updates.public_keys", "name one or two: the key in use, and the next one"
+    for index, node in enumerate(table.canary):
+        if node not in config.nodes and not is_within(f"nodes.{node}", stand_ins):
+            yield f"updates.canary[{index}]", f"there is no node {node!r}"
 
 
 def _listen_problems(config: Config) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from bega.tables import LARGEST_PORT, Name, Table
 from bega_gateway.commands.table import Commands
 from bega_gateway.edge.tables import Derived, Treated, inputs_of
 from bega_gateway.home_assistant.table import HomeAssistant
+from bega_gateway.updates.table import Updates
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_PORT)]
 YEAR_S = 366 * 86_400
@@ -185,6 +186,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     commands: Commands | None = None
     page: Page | None = None
     home_assistant: HomeAssistant | None = None
+    updates: Updates | None = None
 
     def audience_of(self, source: str, device: str) -> Audience:
         """Return who may see what `device` of `source` says; what the file does not name is the operator's."""

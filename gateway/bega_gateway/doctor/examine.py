@@ -11,7 +11,7 @@ from bega_gateway.doctor import heard, machine, nodes, ports
 from bega_gateway.doctor.certificates import Credentials, of_files
 from bega_gateway.doctor.finding import UPLINK, WARNING, Finding, in_order
 from bega_gateway.doctor.look import Look
-from bega_gateway.doctor.told import of_home_assistant
+from bega_gateway.doctor.told import of_home_assistant, of_updates
 from bega_gateway.status import Status
 
 YOUNG_S = 20.0  # a gateway that was just begun has had no time to connect
@@ -47,7 +47,7 @@ async def findings(
     found += [finding for finding in counted if not _is_explained(config, finding, explained)]
     said = nodes.of_nodes(status) if status else ()
     found += [finding for finding in said if not _is_explained(config, finding, explained)]
-    found += of_home_assistant(status) if status else ()
+    found += [*of_home_assistant(status), *of_updates(status)] if status else ()
     return in_order(found + nearer)
 
 

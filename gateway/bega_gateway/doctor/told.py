@@ -1,4 +1,4 @@
-"""What a gateway that runs says of Home Assistant, which it tells of devices and values. Pure: a status in."""
+"""What a gateway that runs says of Home Assistant and of updates of its nodes. Pure: a status in."""
 
 from __future__ import annotations
 
@@ -36,3 +36,19 @@ def of_home_assistant(status: Status) -> Iterator[Finding]:
             False,
             WARNING,
         )
+
+
+def of_updates(status: Status) -> Iterator[Finding]:
+    """Yield which rollouts wait for somebody. No reading is lost: nodes that failed run what they ran before."""
+    for update in status.updates:
+        if update.is_stopped:
+            counts = ", ".join(f"{count} {state}" for state, count in update.counts.items())
+            yield Finding(
+                "update stopped",
+                f"the update {update.version} for {update.hardware} goes to no further node: {update.why}",
+                "updates",
+                f"of {update.nodes} nodes {counts}",
+                "sudo bega update status names the nodes and why; then publish a higher version, or bega update resume",
+                False,
+                WARNING,
+            )

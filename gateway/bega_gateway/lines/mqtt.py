@@ -14,12 +14,13 @@ from typing import Any
 
 from bega.clock import Clock
 from bega.mqtt import Message, Session, SessionLost
-from bega_gateway.lines.nodes import NodeRecords
+from bega_gateway.lines.nodes import NodeRecords, Pieces
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 TIME_EVERY_S = 60.0
+LARGEST_PIECE = 2_048  # octets of an update in one message: a node reads past a packet of more than 4,096
 
 Connect = Callable[[], AbstractAsyncContextManager[Session]]
 
@@ -35,14 +36,23 @@ class NodeLine:
         records: NodeRecords,
         wall_ms: Callable[[], int | None],
         mono_ms: Clock,
+        pieces: Pieces | None = None,
+        is_pulling: Callable[[str], bool] = lambda node: False,
     ) -> None:
-        """wall_ms gives None while our own clock is not to be trusted."""
+        """wall_ms gives None while our own clock is not to be trusted.
+
+        pieces: gives those of updates; is_pulling(node): whether it may ask for one.
+        """
         self._name = name
         self._nodes = frozenset(nodes)
         self._connect = connect
         self.records = records
         self._wall_ms = wall_ms
         self._mono_ms = mono_ms
+        self._pieces = pieces
+        self._is_pulling = is_pulling
+        self._has_piece: set[str] = set()  # nodes to which one is on its way
+        self._is_refused = False  # what nodes want, and that was said
         self._down = False
         self._session: Session | None = None  # that is served
         self.tries = 0  # to connect, since the start
@@ -76,11 +86,14 @@ class NodeLine:
         with self.records.result(node, id_) as result:
             # Not with the others at the start: a gateway whose access list lacks it must hear its nodes all the same.
             await self._session.subscribe(f"node/{node}/result")
+            if self._pieces and self._is_pulling(node):
+                await self._session.subscribe(f"node/{node}/want")
             await self._session.publish(f"node/{node}/cmd/{verb}", payload)
             return await result
 
     async def _serve(self, session: Session) -> None:
         self._session = session
+        self._has_piece.clear()
         try:
             await self._serve_nodes(session)
         finally:
@@ -98,9 +111,21 @@ class NodeLine:
     async def _subscribe(self, session: Session) -> None:
         for node in sorted(self._nodes):
             await session.subscribe(f"node/{node}/up", f"node/{node}/status")
+        await self._subscribe_wants(session)
         if self._down:
             self._down = False
             log.info("line back line=%s", self._name)
+
+    async def _subscribe_wants(self, session: Session) -> None:
+        """Hear who was in the middle of an update; a broker whose access list lacks it serves records all the same."""
+        try:
+            for node in sorted(self._nodes):
+                if self._pieces and self._is_pulling(node):
+                    await session.subscribe(f"node/{node}/want")
+        except SessionLost as error:
+            if not self._is_refused:
+                log.warning("updates are not heard line=%s error=%s", self._name, error)
+            self._is_refused = True
 
     async def _take(self, session: Session, message: Message, to_acknowledge: asyncio.Queue[str]) -> None:
         node, _, kind = message.topic.removeprefix("node/").partition("/")
@@ -116,6 +141,11 @@ class NodeLine:
             self.records.take_pack(node, message.payload, to_acknowledge.put_nowait)
         elif kind == "result":
             self.records.take_result(node, message.payload)
+        elif kind == "want" and self._pieces and node not in self._has_piece:
+            piece = self._pieces(node, message.payload, LARGEST_PIECE)
+            if piece:
+                self._has_piece.add(node)  # one at a time: a node that asks without end fills no memory here
+                session.send(f"node/{node}/piece", piece, lambda: self._has_piece.discard(node))
 
     async def _acknowledge(self, session: Session, waiting: asyncio.Queue[str]) -> None:
         """Tell nodes what is stored; what came meanwhile goes into one message."""

@@ -25,6 +25,7 @@ MOST_DEVICES = 32
 RAREST_S = 86_400  # no node sends less often (docs/firmware.md, "On a battery"), and none may be forgotten for longer
 LONGEST_WORDS = 200
 LONGEST_WHY = 40
+LONGEST_UPDATE = 120  # characters of why an update was refused
 LONGEST_ERROR = 400  # characters: what the firmware keeps of a traceback
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 STATE = re.compile(r"[a-z ]{1,16}")
@@ -66,10 +67,22 @@ class RingSaid(msgspec.Struct, frozen=True, kw_only=True):
     unstored: int = 0  # records that found no place
 
 
+class UpdateSaid(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node says of an update (docs/updates.md)."""
+
+    version: str
+    state: str  # "loading", "waiting", "trial", "confirmed", "refused", "rolled back"
+    got: int = 0  # octets
+    of: int = 0
+    why: str = ""
+
+
 class Said(msgspec.Struct, frozen=True, kw_only=True):
     """A status, checked."""
 
     firmware: str = ""
+    hardware: str = ""  # the key of its board
+    update: UpdateSaid | None = None
     safe: str = ""  # why it is in safe mode, "" if it is not
     boot: int | None = None
     up_s: int | None = None
@@ -103,6 +116,8 @@ def read(status: dict[str, Any]) -> Said:
     battery = status.get("battery")
     return Said(
         firmware=_words(status.get("firmware"), 32),
+        hardware=_words(status.get("hardware"), 64),
+        update=_update(status.get("update")),
         safe=_words(status.get("safe"), LONGEST_WORDS),
         boot=_whole(status.get("boot")),
         up_s=_whole(status.get("up_s")),
@@ -139,6 +154,7 @@ class Nodes:
         self._known: dict[str, Known] = {}
         self._lost: dict[str, tuple[int, int]] = {}  # node: (records, when the last of them)
         self._logged: dict[str, tuple[str, deque[int]]] = {}  # node: (what was said last, when the last ones were)
+        self.told: Callable[[str, Said], None] = lambda node, said: None  # called with each status
 
     def of(self, node: str) -> Known | None:
         """Return what is known of a node, None if it has said nothing yet."""
@@ -161,6 +177,7 @@ class Nodes:
         _note_start(known, said, now_ms, is_first=before is None)
         known.said, known.said_ms = said, now_ms
         self._log(node, said_name(node), said, now_ms)
+        self.told(node, said)
 
     def dropped(self, node: str, records: int) -> None:
         """Note that records of a node are gone for good."""
@@ -216,6 +233,16 @@ def _devices(rows: dict[str, Any]) -> dict[str, DeviceSaid]:
                 **{key: _whole(row.get(key)) or 0 for key in ("groups", "damaged", "unanswered", "anew", "cut")},
             )
     return found
+
+
+def _update(said: Any) -> UpdateSaid | None:
+    if not isinstance(said, dict):
+        return None
+    version, state = _words(said.get("version"), 16), said.get("state")
+    if not version or not isinstance(state, str) or not STATE.fullmatch(state):
+        return None
+    got, of = _whole(said.get("got")) or 0, _whole(said.get("of")) or 0
+    return UpdateSaid(version=version, state=state, got=got, of=of, why=_words(said.get("why"), LONGEST_UPDATE))
 
 
 def _counts(table: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, int]:

@@ -29,6 +29,7 @@ MOST_BOOTS = 1_000  # of one node; no ring holds records of as many, so whoever 
 
 Store = Callable[[Record, bytes, Head], "asyncio.Future[None]"]
 Acknowledge = Callable[[str], None]
+Pieces = Callable[[str, bytes, int], "bytes | None"]  # (node, what it wants, octets at most): a piece of an update
 
 
 class NodeRecords:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bega.clock import Clock
 from bega.mqtt import SessionLost
-from bega_gateway.lines.nodes import NodeRecords
+from bega_gateway.lines.nodes import NodeRecords, Pieces
 from bega_gateway.lines.uplink_session import Session
 from bega_gateway.lines.wire_serial import SerialWire
 from bega_protocols import senml, uplink
@@ -42,6 +42,8 @@ IDLE_OCTETS = 42  # of a question and its answer with nothing in them, sealed
 TIME_EVERY_MS = 60_000
 SAME_NAME_MS = 60_000  # so long after one board was heard no other may have its name
 MOST_SHAPES = 256
+MESSAGE_HEAD, PIECE_HEAD = 3, 12  # length and kind; hash and offset before the octets of a piece
+LARGEST_PIECE = uplink.room(True) - MESSAGE_HEAD - PIECE_HEAD
 LARGEST_VALUE, LARGEST_EXPONENT = 1 << 63, 18
 
 
@@ -58,10 +60,11 @@ class UplinkLine:
         chance: Callable[[int], bytes],
         wall_ms: Callable[[], int | None],
         mono_ms: Clock,
+        pieces: Pieces | None = None,
     ) -> None:
         """key_of(node): its key, b"" if it has none; raises LineError. chance(n): n octets that nobody can guess.
 
-        wall_ms gives None while our own clock is not to be trusted.
+        wall_ms gives None while our own clock is not to be trusted. pieces: gives those of updates.
         """
         self.records = records
         self.tries = 0
@@ -72,6 +75,7 @@ class UplinkLine:
         self._chance = chance
         self._wall_ms = wall_ms
         self._mono_ms = mono_ms
+        self._pieces = pieces
         self._wire = SerialWire(settings.port, settings.baud, "8N1", mono_ms)
         self._seats = {node: _Seat(node) for node in nodes}
         turn_ms = IDLE_OCTETS * BITS_A_BYTE * 1000 // settings.baud + 10
@@ -245,8 +249,16 @@ class UplinkLine:
             self.records.take_pack(node, pack, self._acknowledge)
         elif kind == uplink.RESULT:
             self.records.take_result(node, payload)
+        elif kind == uplink.WANT:
+            self._give(seat, payload)
         else:
             self.records.refuse(node, f"a message of the kind {kind}")
+
+    def _give(self, seat: _Seat, want: bytes) -> None:
+        """Give a piece that fits one frame, sealed too; where one is lost the node asks again."""
+        piece = self._pieces(seat.node, want, LARGEST_PIECE) if self._pieces else None
+        if piece and seat.session:
+            seat.session.say(uplink.PIECE, piece)
 
     def _acknowledge(self, node: str) -> None:
         seat = self._seats[node]
