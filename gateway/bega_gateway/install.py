@@ -54,7 +54,7 @@ UNBEARABLE = re.compile(r"[\x00-\x1f\x7f]")  # in a path that goes into a unit
 
 def example(name: str = "corner.toml") -> str:
     """Return a commented configuration: with every table, "tags.toml", "edge.toml" or "commands.toml"."""
-    return (_shipped("examples") / name).read_text(encoding="utf-8")
+    return (shipped("examples") / name).read_text(encoding="utf-8")
 
 
 def config_of(root: Path, config: str | None) -> str:
@@ -228,13 +228,13 @@ def _hidden_interpreter() -> str:
 
 
 def _filled(template: str, config: str, state: str) -> str:
-    text = (_shipped("systemd") / template).read_text(encoding="utf-8")
+    text = (shipped("systemd") / template).read_text(encoding="utf-8")
     text = text.replace("{backoff}", BACKOFF if systemd_version() >= BACKOFF_SINCE else "")
     is_usual = Path(state).is_relative_to(STATE)  # StateDirectory= makes it, and lets the gateway write it
-    text = text.replace("{mounts}", "" if is_usual else f"RequiresMountsFor={_quoted(state)}\n")
-    text = text.replace("{writes}", "" if is_usual else f"ReadWritePaths={_quoted(state)}\n")
-    text = text.replace("{owner}", "" if is_usual else f"d {_quoted(state)} 0750 bega bega -\n")
-    return text.replace("{python}", _quoted(sys.executable)).replace("{config}", _quoted(config))
+    text = text.replace("{mounts}", "" if is_usual else f"RequiresMountsFor={quoted(state)}\n")
+    text = text.replace("{writes}", "" if is_usual else f"ReadWritePaths={quoted(state)}\n")
+    text = text.replace("{owner}", "" if is_usual else f"d {quoted(state)} 0750 bega bega -\n")
+    return text.replace("{python}", quoted(sys.executable)).replace("{config}", quoted(config))
 
 
 def systemd_version() -> int:
@@ -246,7 +246,7 @@ def systemd_version() -> int:
     return int(told[1]) if len(told) > 1 and told[1].isdigit() else 0
 
 
-def _quoted(path: str) -> str:
+def quoted(path: str) -> str:
     """Return a path as a unit's command line bears it (systemd.service(5), "Command lines"; specifiers)."""
     path = path.replace("%", "%%").replace("$", "$$")
     if not any(char in path for char in " \t\"'\\;"):
@@ -255,7 +255,7 @@ def _quoted(path: str) -> str:
 
 
 def _unquoted(word: str) -> str:
-    """Return the path that `_quoted` made `word` of."""
+    """Return the path that `quoted` made `word` of."""
     if word.startswith('"'):
         word = re.sub(r"\\(.)", r"\1", word[1:-1])
     return word.replace("$$", "$").replace("%%", "%")
@@ -412,7 +412,7 @@ def _below(root: Path, place: str) -> Path:
     return root / place.lstrip("/")
 
 
-def _shipped(folder: str) -> Path:
+def shipped(folder: str) -> Path:
     """Return where files are that come with the code: in the package when installed from a wheel, else beside it."""
     here = Path(__file__).parent
     return here / folder if (here / folder).is_dir() else here.parent / folder
