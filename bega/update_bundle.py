@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bega.update_keys import EXPONENT, MODULUS_BYTES, key_id
+from bega.update_keys import EXPONENT, MODULUS_BYTES, MOST_KEYS, key_id
 from bega_protocols.errors import ConfigError
 
 MAGIC = b"BEGA-UPDATE-1\n"
@@ -193,7 +193,20 @@ def _check_payload(bundle: Bundle) -> None:
         raise BundleError(f"it has {len(payload) - manifest['size']} bytes more than its manifest says")
     if hashlib.sha256(payload).hexdigest() != manifest["sha256"]:
         raise BundleError("its files are not those that were signed: the hash differs")
-    unpack(payload, manifest["unpacked"])
+    _check_slot(unpack(payload, manifest["unpacked"]), manifest)
+
+
+def _check_slot(files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
+    """Raise BundleError for a slot that would not be what the manifest says, or the node's last."""
+    try:
+        facts = json.loads(files.get("facts.json", b""))
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict) or any(facts.get(key) != manifest[key] for key in ("version", "hardware", "mpy")):
+        raise BundleError("its files are not of the version and board that its manifest names")
+    keys = files.get("keys", b"")
+    if len(keys) not in (MODULUS_BYTES, MOST_KEYS * MODULUS_BYTES):
+        raise BundleError("it brings no public keys: a node with it could never be updated again")
 
 
 def _counted(octets: bytes, at: int) -> tuple[bytes, int]:
