@@ -31,6 +31,8 @@ settings.register_profile("test", deadline=None, suppress_health_check=[HealthCh
 settings.register_profile("nightly", parent=settings.get_profile("test"), max_examples=3000)
 settings.load_profile(os.environ.get("BEGA_PROFILE", "test"))
 
+IS_NIGHT = os.environ.get("BEGA_PROFILE") == "nightly"  # what takes long is whole then (docs/decisions/073)
+
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 MOSQUITTO_CONFIGURATION = """
 listener {port} 127.0.0.1

@@ -31,6 +31,7 @@ from bega_simulators.bench.relay import Relay
 from bega_simulators.bench.stage import Bench
 from bega_simulators.bench.subscriber import Ledger, Session
 from bega_simulators.bench.usage import Meter, cpu_s, percentile
+from tests.conftest import IS_NIGHT
 
 FLOATS = 8
 QUESTION = struct.pack(">BHH", FUNCTION, 0, 2 * FLOATS)
@@ -340,7 +341,10 @@ def test_unknown_scenario_is_answered_with_those_that_are(capsys):
     assert "there is no 'lode'" in capsys.readouterr().err
 
 
-# All of it, with short windows.
+# All of it, with short windows. What the longer scenarios show of the gateway, tests of its own show by day.
+
+at_night = pytest.mark.skipif(not IS_NIGHT, reason="a quarter of a minute of waiting: make nightly PART=engine")
+LONG = ("outages", "dead-unit", "rs485", "ble")
 
 
 @pytest.mark.slow
@@ -358,7 +362,7 @@ def test_bench_runs_the_gateway_as_shipped_and_every_value_is_right(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["outages", "dead-unit", "rs485", "flash", "ble", "edge"])
+@pytest.mark.parametrize("name", ["flash", "edge", *(pytest.param(name, marks=at_night) for name in LONG)])
 def test_scenario_runs_and_nothing_is_lost_or_wrong(name, tmp_path):
     if name == "ble" and shutil.which("dbus-daemon") is None:
         pytest.skip("dbus-daemon is missing: apt-get install dbus")
@@ -372,6 +376,7 @@ def test_scenario_runs_and_nothing_is_lost_or_wrong(name, tmp_path):
 
 
 @pytest.mark.slow
+@at_night
 def test_bench_sees_a_loss(tmp_path):
     """Somebody throws the spool away between a kill and the next start: committed records are gone, and it is said."""
 

@@ -22,6 +22,7 @@ from bega_gateway.commands.order import Refused, canonical, understand
 from bega_gateway.commands.signature import Seal
 from bega_gateway.lines.errand import Done
 from bega_protocols.errors import ConfigError
+from tests.conftest import IS_NIGHT
 
 NOW_S = 1_795_300_000
 ROOT = "city/arad/gw-1/"
@@ -530,7 +531,7 @@ def test_a_full_ledger_takes_no_more(tmp_path, monkeypatch):
     ledger.close()
 
 
-COMMANDS = 10_000
+COMMANDS = 10_000 if IS_NIGHT else 2_000
 REFUSED = {
     "late": ("expired", "too late"),
     "forged": ("refused", "not signed"),
@@ -571,6 +572,8 @@ async def _until_the_power_goes(city: City, messages: list[Message]) -> int:
                 desk.hear(messages[taken])
                 taken += 1
             await asyncio.sleep(0)
+        for _ in range(9):  # the last one has left the queue, and may be refused only now
+            await asyncio.sleep(0)
         running.cancel()
         await asyncio.wait([running])
         if not running.cancelled():
@@ -582,7 +585,7 @@ async def _until_the_power_goes(city: City, messages: list[Message]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_of_ten_thousand_commands_each_allowed_one_is_done_once_over_restarts_at_any_moment(tmp_path, seal, caplog):
+def test_of_thousands_of_commands_each_allowed_one_is_done_once_over_restarts_at_any_moment(tmp_path, seal, caplog):
     caplog.set_level("ERROR", logger="bega_gateway")  # a line for each that is refused
     city, chance, good = City(tmp_path, seal), random.Random(5), []
     messages = [_made(number, chance, good) for number in range(COMMANDS)]
@@ -600,7 +603,7 @@ def test_of_ten_thousand_commands_each_allowed_one_is_done_once_over_restarts_at
     by_id: dict[str, list[dict]] = {}
     for result in city.results:
         by_id.setdefault(result["id"], []).append(result)
-    assert lives > 100
+    assert lives > COMMANDS // 100
     assert len(by_id) == len({json.loads(message.payload)["id"] for message in messages})
     assert max(city.done.values()) == 1
     for id_, results in by_id.items():

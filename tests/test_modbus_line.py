@@ -33,6 +33,7 @@ from bega_protocols.devices.modbus_meter.sim import Sim
 from bega_protocols.errors import ConfigError, LineError
 from bega_simulators.hosts.rs485 import Rs485Segment
 from bega_simulators.hosts.tcp import ModbusTcpServer
+from tests.conftest import IS_NIGHT
 
 SDM630 = with_profile({"profile": "sdm630"})["profile"]
 # Five voltages and currents in one question, 33 bytes on the wire: a bus that has time for several a second.
@@ -181,7 +182,7 @@ def test_bus_that_is_asked_too_much_leaves_polls_out_and_counts_them():
 
 
 def test_dead_meter_is_tried_rarely_and_read_again_when_it_returns(monkeypatch):
-    """The same with real pauses, and with the neighbours counted, is the slow test below."""
+    """The same with real pauses, and with the neighbours counted, is the nightly test below."""
     monkeypatch.setattr("bega_gateway.lines.polling.PAUSES_MS", (100, 200, 400, 650))
     monkeypatch.setattr("bega_gateway.lines.polling.PAUSE_TO_COST", 1)
 
@@ -204,13 +205,14 @@ def test_dead_meter_is_tried_rarely_and_read_again_when_it_returns(monkeypatch):
 
 
 TEN = tuple(range(1, 11))
+at_night = pytest.mark.skipif(not IS_NIGHT, reason="up to a minute and a half of waiting: make nightly PART=engine")
 
 
 async def dead_one_of_ten(settings, every_s, die, live):
     """Real time, real pauses: unit 4 is dead for 40 s, then is read again; the others go on.
 
     They are held against what they gave before, and loosely, since a busy machine costs polls too. The two per cent
-    are held in virtual time (test_modbus_polling.py) and measured by `bega bench dead-unit`.
+    are held in virtual time (test_modbus_polling.py), by day too, and measured by `bega bench dead-unit`.
     """
     alive_s, dead_s = 15, 40
     others = [unit for unit in TEN if unit != 4]
@@ -231,7 +233,7 @@ async def dead_one_of_ten(settings, every_s, die, live):
         await desk.until_right(4, 1, for_s=30)
 
 
-@pytest.mark.slow
+@at_night
 def test_dead_meter_of_ten_on_a_nearly_full_bus_does_not_stop_the_others_and_is_read_again():
     async def main():
         settings = ModbusRtuLine(port=wire.port, baud=19200)
@@ -241,8 +243,8 @@ def test_dead_meter_of_ten_on_a_nearly_full_bus_does_not_stop_the_others_and_is_
         run(main())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("silence_s", [0.0, 0.4] if os.environ.get("BEGA_PROFILE") == "nightly" else [0.4])
+@at_night
+@pytest.mark.parametrize("silence_s", [0.0, 0.4])
 def test_dead_meter_of_ten_behind_a_converter_does_not_stop_the_others_and_is_read_again(silence_s):
     async def main():
         async with tcp_server(TEN) as server:
@@ -312,7 +314,7 @@ def test_answer_that_comes_in_the_time_of_the_next_question_is_not_taken_for_its
         run(main())
 
 
-@pytest.mark.slow
+@at_night
 def test_late_answers_over_two_hundred_questions_are_never_wrong():
     async def main():
         right = await asyncio.gather(*(late_answers(wire, 50) for wire in wires))

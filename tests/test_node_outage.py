@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import IS_NIGHT
+
 MICROPYTHON = Path(sys.executable).with_name("micropython")
 pytestmark = [
     pytest.mark.slow,
@@ -31,7 +33,7 @@ broker = "{broker}"
 line = "nodes"
 """
 EVERY_S = 0.5
-DEVICES = 2
+AWAY_S = 5 if IS_NIGHT else 2
 
 
 @pytest.fixture
@@ -73,10 +75,10 @@ def test_broker_and_gateway_killed_while_the_node_publishes_lose_nothing(
         before = numbers(reader)[-1]
         broker.kill()
         gateway.kill()
-        time.sleep(5)
+        time.sleep(AWAY_S)
         broker.start()
         gateway.start()
-        measured = before + int(5 / EVERY_S)
+        measured = before + int(AWAY_S / EVERY_S)
         eventually(lambda: numbers(reader)[-1] >= measured, "what it measured meanwhile arrives", 60)  # noqa: B023
     found = numbers(reader)
     assert found == list(range(1, found[-1] + 1)), "a record is missing"

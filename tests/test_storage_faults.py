@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from bega_protocols import senml
+from tests.conftest import CountingSensor
 
 CONFIGURATION = """
 [gateway]
 name = "gw-corner"
 city = "timisoara"
-commit_window_s = 0.1
+commit_window_s = {window_s}
 [uplink]
 brokers = ["{broker}"]
 [lines.pms]
@@ -79,9 +80,16 @@ def disk(tmp_path):
 
 
 @pytest.fixture
+def quick_gateway(tmp_path, make_gateway):
+    """One that stores fifty times a second: its journal, which has its room beforehand, is full so much sooner."""
+    with contextlib.closing(CountingSensor(tmp_path, per_s=100)) as sensor:
+        yield make_gateway(CONFIGURATION.format(broker=NOWHERE, port=sensor.port, window_s=0.02))
+
+
+@pytest.fixture
 def gateway(sensor, make_gateway):
     """A gateway without a broker: what it reads is in its spool, or lost."""
-    return make_gateway(CONFIGURATION.format(broker=NOWHERE, port=sensor.port))
+    return make_gateway(CONFIGURATION.format(broker=NOWHERE, port=sensor.port, window_s=0.1))
 
 
 def stored(gateway) -> list[tuple[int, int]]:
@@ -105,7 +113,10 @@ def without_holes(numbers: list[int]) -> bool:
 
 
 @pytest.mark.slow
-def test_full_disk_costs_nothing_while_it_is_full_and_everything_is_stored_when_it_is_not(disk, gateway, eventually):
+def test_full_disk_costs_nothing_while_it_is_full_and_everything_is_stored_when_it_is_not(
+    disk, quick_gateway, eventually
+):
+    gateway = quick_gateway
     gateway.start()
     eventually(lambda: len(stored(gateway)) > 10, "it stores")
     disk.fill()
@@ -139,7 +150,7 @@ def test_disk_that_turns_read_only_costs_nothing_that_was_stored_and_records_wai
     disk, gateway, mosquitto, sensor, make_gateway, make_reader, eventually
 ):
     """What was stored is sent all the same; what is read meanwhile is lost at a power cut, and said."""
-    gateway = make_gateway(CONFIGURATION.format(broker=mosquitto.url, port=sensor.port))
+    gateway = make_gateway(CONFIGURATION.format(broker=mosquitto.url, port=sensor.port, window_s=0.1))
     mosquitto.stop()
     gateway.start()
     eventually(lambda: len(stored(gateway)) > 40, "it stores")
@@ -157,7 +168,7 @@ def test_disk_that_turns_read_only_costs_nothing_that_was_stored_and_records_wai
 def test_disk_that_is_read_only_at_the_start_does_not_prevent_it_and_what_was_stored_is_sent(
     disk, sensor, mosquitto, make_gateway, make_reader, eventually
 ):
-    gateway = make_gateway(CONFIGURATION.format(broker=mosquitto.url, port=sensor.port))
+    gateway = make_gateway(CONFIGURATION.format(broker=mosquitto.url, port=sensor.port, window_s=0.1))
     mosquitto.stop()
     gateway.start()
     first = gateway.boot
@@ -231,7 +242,7 @@ def test_damaged_database_at_the_start_is_salvaged_and_what_was_saved_is_sent(
     octets = bytearray(file.read_bytes())
     octets[8192:12288] = random.Random(3).randbytes(4096)
     file.write_bytes(octets)
-    gateway = make_gateway(CONFIGURATION.format(broker=mosquitto.url, port=sensor.port))
+    gateway = make_gateway(CONFIGURATION.format(broker=mosquitto.url, port=sensor.port, window_s=0.1))
     reader = make_reader(mosquitto.url)
     gateway.start()
     log = gateway.log.read_text()

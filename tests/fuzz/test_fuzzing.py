@@ -1,19 +1,19 @@
-"""No bytes make a parser raise: a minute of coverage-guided fuzzing, shared by all of them, beside hypothesis.
+"""No bytes make a parser raise: a second of coverage-guided fuzzing for each, a minute by night, beside hypothesis.
 
 What crashed stays in found.json ({target: [hex, ...]}) and is tried again by every run.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import IS_NIGHT
 from tests.fuzz.parsers import target, targets
 
-SHARED_S = 1200 if os.environ.get("BEGA_PROFILE") == "nightly" else 60
+SHARED_S = 1200 if IS_NIGHT else 20
 ROOT = Path(__file__).parent.parent.parent
 FOUND = json.loads((Path(__file__).parent / "found.json").read_text())
 EACH_S = max(1, SHARED_S // len(targets()))
