@@ -13,21 +13,19 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bega.update_keys import EXPONENT, MODULUS_BYTES, MOST_KEYS, key_id
-from bega_protocols.errors import ConfigError
+from bega.update_keys import MODULUS_BYTES, MOST_KEYS, key_id
+from bega_protocols import update
+from bega_protocols.errors import ConfigError, WireError
+from bega_protocols.update import LARGEST_MANIFEST, LARGEST_PAYLOAD, LARGEST_UNPACKED, MPY, version_of
 
 MAGIC = b"BEGA-UPDATE-1\n"
 WINDOW_BITS = 10  # of deflate: a node unpacks with 1 kB of memory for it
-MPY = 6
-LARGEST_MANIFEST, LARGEST_PAYLOAD, LARGEST_UNPACKED = 2_048, 262_144, 524_288
 LARGEST_FILE = len(MAGIC) + 2 + LARGEST_MANIFEST + 2 + MODULUS_BYTES + LARGEST_PAYLOAD
 UNSIGNED = "it is not signed: bega update sign"
 VERSION = re.compile(r"(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 HEX_64, HEX_16 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{16}")
 PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-# DigestInfo of SHA-256 (RFC 8017, section 9.2, note 1).
-DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 WORDS = {"hardware": NAME, "version": VERSION, "from": VERSION, "sha256": HEX_64, "key": HEX_16}
 NUMBERS = ("size", "unpacked", "expires", "mpy")
 LISTS = ("devices", "ways")
@@ -98,6 +96,8 @@ def read_manifest(text: bytes, *, is_signed: bool) -> dict[str, Any]:
     for key in wanted:
         if not _is_good(key, manifest[key]):
             raise BundleError(f"its manifest's {key} is none")
+    if is_signed:
+        _as_a_node_reads(text)
     if manifest["mpy"] != MPY:
         raise BundleError(f"it is for bytecode {manifest['mpy']}, and nodes run {MPY}")
     if manifest["size"] > LARGEST_PAYLOAD or manifest["unpacked"] > LARGEST_UNPACKED:
@@ -112,36 +112,16 @@ def manifest_text(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
 
 
-def version_of(text: str) -> tuple[int, ...]:
-    """Return what orders versions."""
-    return tuple(map(int, text.split(".")))
-
-
 def check(bundle: Bundle, keys: Sequence[bytes], now_s: int) -> None:
     """Raise BundleError unless one of `keys` (moduli) signed it and it has not expired."""
     if not bundle.signature:
         raise BundleError(UNSIGNED)
-    named = [key for key in keys if key_id(key) == bundle.manifest["key"]]
-    if not named:
+    if bundle.manifest["key"] not in map(key_id, keys):
         raise BundleError(f"its key {bundle.manifest['key']} is none of ours")
-    if not fits(bundle.signature, bundle.text, named[0]):
-        raise BundleError("its signature does not fit")
+    if why := update.why_unsigned(bundle.text, bundle.signature, bundle.manifest["key"], b"".join(keys)):
+        raise BundleError(why)
     if bundle.manifest["expires"] <= now_s:
         raise BundleError("it has expired: sign it again")
-
-
-def fits(signature: bytes, signed: bytes, modulus: bytes) -> bool:
-    """Return whether `signature` is of `signed`: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2.2), whole block."""
-    number, of = int.from_bytes(signature, "big"), int.from_bytes(modulus, "big")
-    if len(signature) != MODULUS_BYTES or number >= of:
-        return False
-    return pow(number, EXPONENT, of).to_bytes(MODULUS_BYTES, "big") == padded(signed)
-
-
-def padded(signed: bytes) -> bytes:
-    """Return the block that a signature of `signed` is made of (RFC 8017, section 9.2)."""
-    tail = DIGEST_INFO + hashlib.sha256(signed).digest()
-    return b"\0\1" + b"\xff" * (MODULUS_BYTES - 3 - len(tail)) + b"\0" + tail
 
 
 def pack(files: Mapping[str, bytes]) -> tuple[bytes, int]:
@@ -181,6 +161,13 @@ def unpack(payload: bytes, unpacked: int) -> dict[str, bytes]:
     if at + 1 != len(archive):
         raise BundleError("its files are no files of a slot")
     return found
+
+
+def _as_a_node_reads(text: bytes) -> None:
+    try:
+        update.read_manifest(text)
+    except WireError as error:
+        raise BundleError(error.why) from None
 
 
 def _check_payload(bundle: Bundle) -> None:

@@ -17,7 +17,6 @@ from bega.update_bundle import (
     LARGEST_FILE,
     BundleError,
     check,
-    fits,
     manifest_text,
     pack,
     read,
@@ -25,6 +24,7 @@ from bega.update_bundle import (
     write,
 )
 from bega.update_keys import key_id
+from bega_protocols.update import why_unsigned
 
 NOW_S = 1_795_300_000
 BOARD = "esp32_devkitc"
@@ -65,6 +65,10 @@ def bundle(files: dict[str, bytes] | None = None, signer: RSAPrivateKey = KEY, *
     payload, unpacked = pack(slot(changes.get("version", "1.3.0")) if files is None else files)
     text = manifest_text(manifest_of(payload, unpacked, **changes))
     return write(text, signer.sign(text, PKCS1v15(), SHA256()), payload)
+
+
+def fits(signature: bytes, text: bytes, modulus: bytes) -> bool:
+    return why_unsigned(text, signature, key_id(modulus), modulus) == ""
 
 
 def why_not(octets: bytes, now_s: int = NOW_S) -> str:

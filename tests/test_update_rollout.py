@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bega_gateway.lines.node_said import UpdateSaid
 from bega_gateway.updates import told
 from bega_gateway.updates.rollout import ALL, CANARY, IN_HAND, LOST_MS, SETTLED, TENTH, Rollout, begun, taken_up
+from bega_protocols.errors import WireError
 
 OLD, NEW, BOARD = "1.2.3", "1.3.0", "esp32_devkitc"
 MANIFEST: dict[str, Any] = {"hardware": BOARD, "version": NEW, "from": "1.2.0", "sha256": "a" * 64, "expires": 2_000}
@@ -191,7 +192,7 @@ def test_a_node_that_is_new_to_the_gateway_comes_last_and_one_that_is_gone_holds
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"null", b"\xff", b'{"hardware": 1}'])
 def test_a_file_that_holds_no_rollout_is_an_error_and_no_rollout(text):
-    with pytest.raises((msgspec.MsgspecError, ValueError)):
+    with pytest.raises((msgspec.MsgspecError, ValueError, WireError)):
         taken_up(text, 0)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bega import __version__
 from bega.clock import Clock, wall_ms
-from bega.update_bundle import Bundle, check, manifest_text, pack, read, version_of, write
+from bega.update_bundle import Bundle, check, manifest_text, pack, read, write
 from bega.update_keys import BITS, EXPONENT, key_id, moduli, modulus
 from bega_firmware.authority import require_clock
 from bega_firmware.board import board_names, read_board
@@ -21,6 +21,7 @@ from bega_firmware.build import show_progress, slot_files
 from bega_firmware.bytecode import VERSION
 from bega_firmware.contents import WAYS, node_devices
 from bega_protocols.errors import ConfigError
+from bega_protocols.update import version_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey

@@ -262,7 +262,8 @@ class Updates:
             return
         reason = _plain(result.get("reason"))
         is_later = result.get("again") is True or reason.startswith(NOT_YET)
-        rollout.take_answer(node, result.get("done") is True, reason, is_later, self._clocks.mono_ms())
+        is_done = result.get("done") is True or reason == f"version {rollout.version} runs already"
+        rollout.take_answer(node, is_done, reason, is_later, self._clocks.mono_ms())
         self._note(rollout)
 
     def _note(self, rollout: Rollout) -> None:

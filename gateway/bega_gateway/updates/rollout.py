@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from bega.update_bundle import version_of
 from bega_gateway.lines.node_said import UpdateSaid
+from bega_protocols.errors import WireError
+from bega_protocols.update import version_of
 
 State = Literal[
     "waiting", "offered", "loading", "ready", "trial", "confirmed", "failed", "left out", "to go back", "gone back"
@@ -286,7 +287,7 @@ class Rollout(msgspec.Struct, kw_only=True):
             return f"it is a {hardware}"
         try:
             runs = version_of(firmware)
-        except ValueError:
+        except WireError:
             return ""
         if runs > version_of(self.version):
             return f"it runs {firmware}, which is higher"
@@ -338,7 +339,7 @@ def begun(
 
 
 def taken_up(text: bytes, now_ms: int) -> Rollout:
-    """Return a rollout as an earlier gateway wrote it; raises msgspec.MsgspecError, ValueError.
+    """Return a rollout as an earlier gateway wrote it; raises msgspec.MsgspecError, ValueError, WireError.
 
     Times are of the clock that ended with that gateway: each patience begins anew.
     """

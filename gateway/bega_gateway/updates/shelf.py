@@ -15,7 +15,7 @@ import msgspec
 
 from bega.update_bundle import LARGEST_FILE, NAME, Bundle, check, read, write
 from bega_gateway.updates.rollout import Rollout, taken_up
-from bega_protocols.errors import ConfigError
+from bega_protocols.errors import ConfigError, WireError
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Shelf:
                 rollout = taken_up(_octets(file, LARGEST_ROLLOUT), now_ms)
                 if rollout.hardware != file.stem:
                     raise ValueError(f"it is for {rollout.hardware}")
-            except (OSError, ValueError, msgspec.MsgspecError) as error:
+            except (OSError, ValueError, WireError, msgspec.MsgspecError) as error:
                 self._set_aside(file, error)
                 continue
             yield rollout
