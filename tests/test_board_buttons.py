@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 
@@ -105,6 +106,7 @@ def test_an_order_without_an_end_is_hung_up_on():
 
 @needs_micropython
 @pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("BEGA_PROFILE") != "nightly", reason="by night: pyserial's client takes its time")
 def test_esptool_presses_the_buttons_itself_over_rfc2217(bench):
     flashed(bench, main=COUNTS)
     bench.hears("started, cause 2")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 from bega.service import carry_out, command_line
-from bega_firmware import build, interpreters, label, nodes_list
+from bega_firmware import build, flash_command, interpreters, label, nodes_list, ports, provision
 
 # Each a module with `add_to(verbs)` and `run(args)`, in the order of the help.
-VERBS = (build, interpreters, label, nodes_list)
+VERBS = (build, ports, flash_command, interpreters, provision, label, nodes_list)
 
 DESCRIPTION = "Nodes, from their sources to a pole."
 EXAMPLES = """examples:

@@ -2,6 +2,8 @@
 import _flash
 from _board import call, cut, file
 
+_chip = file("flash")  # one for all: a file that is collected takes its descriptor along
+
 
 class Partition(_flash.Partition):
     BOOT, RUNNING = 0, 1
@@ -9,7 +11,7 @@ class Partition(_flash.Partition):
 
     def __init__(self, id, block_size=4096):
         self._info = tuple(id if isinstance(id, list) else call("partition", which=id))
-        super().__init__(file("flash"), self._info[2], self._info[3] // 4096, cut)
+        super().__init__(_chip, self._info[2], self._info[3] // 4096, cut)
 
     @staticmethod
     def find(type=0, subtype=255, label=None):
