@@ -446,7 +446,7 @@ def test_a_line_that_cannot_begin_is_said_costs_no_other_and_is_begun_by_the_nex
         assert subprocess.run(ask, capture_output=True, text=True).returncode == 0
         eventually(lambda: f"{tmp_path}/nothing is not there" in log.read_text(), "now it is begun")
         child.terminate()
-        assert child.wait(5) == 0
+        assert child.wait(20) == 0
 
 
 # ------------------------------------------------------------------ inside a gateway
