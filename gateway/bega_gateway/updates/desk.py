@@ -69,6 +69,7 @@ class Updates:
         self._bundles: dict[str, Bundle] = {bundle.hardware: bundle for bundle in shelf.bundles(keys)}
         self._rollouts: dict[str, Rollout] = {}
         self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()  # two that write one file at a time would take it from each other
         self._unwritten: set[str] = set()
         self._write_after_ms = 0
         self._seen: dict[str, dict[str, str]] = {}  # states of nodes by board, as they were logged
@@ -283,16 +284,18 @@ class Updates:
                 return
 
     async def _keep(self, rollout: Rollout) -> None:
-        text = msgspec.json.encode(rollout)
-        self._unwritten.discard(rollout.hardware)
-        try:
-            await asyncio.to_thread(self._shelf.keep_rollout, rollout.hardware, text)
-        except OSError:
-            self._unwritten.add(rollout.hardware)
-            raise
+        async with self._writing:
+            self._unwritten.discard(rollout.hardware)
+            try:
+                text = msgspec.json.encode(rollout)
+                await asyncio.to_thread(self._shelf.keep_rollout, rollout.hardware, text)
+            except OSError:
+                self._unwritten.add(rollout.hardware)
+                raise
 
     async def _keep_bundle(self, bundle: Bundle) -> None:
-        await asyncio.to_thread(self._shelf.keep_bundle, bundle)
+        async with self._writing:
+            await asyncio.to_thread(self._shelf.keep_bundle, bundle)
         self._bundles[bundle.hardware] = bundle
 
     def _log(self, rollout: Rollout) -> None:
