@@ -6,9 +6,11 @@ import sys
 
 from bega.service import carry_out, command_line
 from bega_firmware import build, flash_command, interpreters, label, nodes_list, ports, provision
+from bega_firmware.proof import command as test
+from bega_firmware.proof import doctor
 
 # Each a module with `add_to(verbs)` and `run(args)`, in the order of the help.
-VERBS = (build, ports, flash_command, interpreters, provision, label, nodes_list)
+VERBS = (build, ports, flash_command, interpreters, provision, test, doctor, label, nodes_list)
 
 DESCRIPTION = "Nodes, from their sources to a pole."
 EXAMPLES = """examples:

@@ -12,6 +12,7 @@ from bega_protocols.errors import ConfigError
 
 OWN, GOOD, NEW = "/config.json", "/config.good", "/config.new"
 STATE = "/state"
+LENT = "/bench/lent"  # there while a bench has borrowed the node (lent.py)
 READ_WITHIN_S = 20.0
 SEGMENT_BYTES = 4096  # of the ring: SEGMENT_BYTES of firmware/node/app.py
 
@@ -76,7 +77,7 @@ class Found:
         return len(fields) > 2 and fields[1] != b"-"
 
 
-READ = (OWN, GOOD, NEW, f"{STATE}/error", f"{STATE}/starts", f"{STATE}/slot")
+READ = (OWN, GOOD, NEW, f"{STATE}/error", f"{STATE}/starts", f"{STATE}/slot", LENT)
 
 
 def read_node(cable: Prompt) -> Found:

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from bega_firmware.proof.found import NEW, Prompt
 
 FOLDER = "/bench"
-LENT = f"{FOLDER}/lent"
 WITHIN_S = 60.0
 RING_SEGMENTS = 4  # of the bench: few, since the node's own stay on the flash
 EVERY_S = 5
