@@ -503,6 +503,7 @@ def test_a_line_that_asks_no_more_starves_the_watchdog(tmp_path):
     clocks, health = build.Clocks(lambda: NOW_MS, lambda: 0), Health(lambda: 0)
     ground = SimpleNamespace(
         updates=None,
+        revocations=None,
         recorder=Recorder(config, 1, None, None),
         health=health,
         clocks=clocks,

@@ -134,6 +134,7 @@ class Gateway:
         self._lines_begun = asyncio.Event()
         self._changing = asyncio.Lock()
         self.boot = ground.boot
+        self.revocations = ground.revocations
         self.feed_address: str | None = None
         self.metrics_address: str | None = None
         self.page_address: str | None = None
@@ -156,8 +157,8 @@ class Gateway:
             stack.push_async_callback(feed_store.close)
         recorder = Recorder(config, boot, spool, feed_store)
         nodes = Nodes(clocks.mono_ms)
-        updates = build.updates(config, state, clocks, nodes)
-        ground = Ground(clocks, boot, spool, feed_store, recorder, Health(clocks.mono_ms), nodes, updates)
+        updates, revocations = build.updates(config, state, clocks, nodes), build.revocations(config, state)
+        ground = Ground(clocks, boot, spool, feed_store, recorder, Health(clocks.mono_ms), nodes, updates, revocations)
         gateway = cls(config, source, ground, notifier)
         gateway._listen(config, state, stack)
         return gateway
@@ -182,8 +183,9 @@ class Gateway:
 
             self._home_assistant = opened(config, config.home_assistant, self._ground, self._parts.alarms)
             self._keep("home assistant", self._home_assistant.run)
-        updates = self._ground.updates
-        if updates:
+        if self.revocations:
+            self._keep("revocation", self.revocations.run)
+        if updates := self._ground.updates:
             self._keep("updates", partial(updates.run, self))
         updating = updates.asked if updates else None
         commands = Control(state, self.reload, self._recording, self._told_status, self._lending, updating)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bega_gateway.edge.derive import Calculation, ThresholdAlarm
     from bega_gateway.lines.asked import Wire
     from bega_gateway.lines.nodes import NodeRecords
+    from bega_gateway.revocation import Revocations
     from bega_gateway.updates.desk import Updates
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -69,6 +70,7 @@ class Ground:
     health: Health
     nodes: Nodes
     updates: Updates | None = None
+    revocations: Revocations | None = None
 
 
 class Line(Protocol):
@@ -120,6 +122,15 @@ def publisher(config: Config, spool: Spool, clocks: Clocks, hear: Hear | None = 
     root = f"city/{config.gateway.city}/{name}/"
     listens_to = (f"{root}cmd/#", hear) if hear else None
     return Publisher(spool, uplink.brokers, connect, f"{root}probe", clocks.mono_ms, listens_to=listens_to)
+
+
+def revocations(config: Config, state: Path) -> Revocations | None:
+    """Return what knows who is revoked, None where the configuration has no [revocation]."""
+    if config.revocation is None:
+        return None
+    from bega_gateway.revocation import Revocations  # cryptography costs memory
+
+    return Revocations(config.revocation, state)
 
 
 def updates(config: Config, state: Path, clocks: Clocks, nodes: Nodes) -> Updates | None:
@@ -358,6 +369,7 @@ async def _node_records(ground: Ground, said: dict[str, Callable[[], str]]) -> N
         has_room=spool.has_room,
         said_name=lambda node: said[node](),
         said=ground.nodes,
+        is_barred=ground.revocations.is_barred if ground.revocations else _nobody,
     )
 
 

@@ -16,7 +16,7 @@ from bega_gateway.edge.tables import AirIndex, Derived, Means, Treated, inputs_o
 # What is put to use without a new start; all else of [gateway], and these tables, are bound at the start.
 LIVE_KEYS = ("commit_window_s", "spool_quota_mb", "time_zone")
 LOOKED_UP = ("audience", "label", "storage_class")  # for each record, by feed and recorder
-BOUND_TABLES = ("uplink", "feed", "metrics", "commands", "page", "home_assistant", "updates")
+BOUND_TABLES = ("uplink", "feed", "metrics", "commands", "page", "home_assistant", "updates", "revocation")
 LIVE_OF_BOUND = {"home_assistant": ("audiences", "devices")}  # but for these keys of theirs
 
 

@@ -21,6 +21,7 @@ from bega_protocols.errors import ConfigError
 if TYPE_CHECKING:
     from bega_gateway.config import Config, Device
     from bega_gateway.lines.station import Station
+    from bega_gateway.revocation import Revocations
 
 HALF_BLINK_S = 0.25
 LARGEST_TO_NODE = 4_092  # bytes, topic and payload: firmware/node/mqtt.py reads past a larger packet, without a word
@@ -29,6 +30,8 @@ READ_WITHIN_S = 150.0  # a device that was silent is tried every two minutes
 
 class Gateway(Protocol):
     """What commands need of it."""
+
+    revocations: Revocations | None  # what knows who is revoked
 
     def config(self) -> Config:
         """Return the configuration that it runs by now."""
@@ -61,6 +64,7 @@ class Acts:
             orders.RestartLine: self._restart_line,
             orders.ConfigureNode: self._configure_node,
             orders.RestartNode: self._restart_node,
+            orders.Revoke: self._revoke,
             orders.Status: self._status,
         }
 
@@ -168,6 +172,28 @@ class Acts:
                 return Ended(Done(False, "the node did not answer"))
             except SessionLost:
                 return Ended(Done(False, "the way to the node is down, or does not let us command"))
+
+        return work
+
+    def _revoke(self, order: Order, keys: orders.Revoke) -> Work:
+        revocations = self._gateway.revocations
+        if revocations is None:
+            raise Refused("this gateway has no [revocation]")
+        try:
+            found = revocations.understood(keys.list.encode(), "the list")
+        except ConfigError as error:
+            raise Refused(str(error)) from None
+
+        async def work() -> Ended:
+            facts = {"number": found.number, "revoked": len(found.entries)}
+            try:
+                has_broker = await revocations.take(found)
+            except ConfigError as error:
+                return Ended(Done(False, f"it holds until the next start: {error}"), facts)
+            why = (
+                "" if has_broker else "the gateway goes by it, its broker does not yet: see bega-broker-revoke.service"
+            )
+            return Ended(Done(has_broker, why), facts)
 
         return work
 

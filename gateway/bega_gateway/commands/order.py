@@ -75,6 +75,12 @@ class RestartNode(Verb, frozen=True, kw_only=True):
     node: Named
 
 
+class Revoke(Verb, frozen=True, kw_only=True):
+    """Go by a newer list of revoked certificates: signed by the authority itself, so that who sends it matters less."""
+
+    list: str
+
+
 class Status(Verb, frozen=True, kw_only=True):
     """Say how the gateway is."""
 
@@ -87,6 +93,7 @@ VERBS: dict[str, type[Verb]] = {
     "restart_line": RestartLine,
     "configure_node": ConfigureNode,
     "restart_node": RestartNode,
+    "revoke": Revoke,
     "status": Status,
 }
 
@@ -116,8 +123,11 @@ class Order(NamedTuple):
     ledger: str = ""  # the one that it names
 
     def said(self) -> str:
-        """Return what it asks for, for the audit trail: without a node's configuration, which may hold a key."""
-        keys = {key: value for key, value in msgspec.to_builtins(self.keys).items() if key != "configuration"}
+        """Return what it asks for, for the audit trail: without a node's configuration, which may hold a key.
+
+        A list of revoked certificates is left out as well, for its size.
+        """
+        keys = {k: value for k, value in msgspec.to_builtins(self.keys).items() if k not in ("configuration", "list")}
         return json.dumps(keys, sort_keys=True)
 
 

@@ -303,6 +303,8 @@ def _add_asked(parser: argparse.ArgumentParser) -> None:
     configure.add_argument("configuration", type=Path, metavar="FILE", help="a JSON object")
     anew = verbs.add_parser("restart_node", help="have a node start anew, out of its safe mode too")
     anew.add_argument("node")
+    revoke = verbs.add_parser("revoke", help="have it go by a newer list of revoked certificates")
+    revoke.add_argument("list", type=Path, metavar="FILE", help="as `bega ca revoke` wrote it")
     verbs.add_parser("status", help="a few figures of the gateway")
 
 
@@ -312,6 +314,8 @@ def _keys(args: argparse.Namespace) -> dict[str, Any]:
     keys = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     if args.asked == "write":
         keys["value"] = _value(args.value)
+    if args.asked == "revoke":
+        keys["list"] = _text_of(args.list)
     if args.asked == "configure_node":
         keys["configuration"] = _configuration(args.configuration)
     return keys
@@ -329,6 +333,13 @@ def _configuration(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii")
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: {error}") from None
 
 

@@ -15,7 +15,19 @@ from bega.settings import merge
 from bega.tables import NAME_RULE, Name, Problem, Table, Tables, is_within, salvage, shown, table_problems
 from bega_gateway.commands.table import Commands
 from bega_gateway.config.sense import missing_files, sense_problems
-from bega_gateway.config.tables import LINES, Config, Device, Feed, Gateway, Line, Metrics, Node, Page, Uplink
+from bega_gateway.config.tables import (
+    LINES,
+    Config,
+    Device,
+    Feed,
+    Gateway,
+    Line,
+    Metrics,
+    Node,
+    Page,
+    Revocation,
+    Uplink,
+)
 from bega_gateway.edge.tables import EDGE
 from bega_gateway.home_assistant.table import HomeAssistant
 from bega_gateway.updates.table import Updates
@@ -30,6 +42,7 @@ SECTIONS: dict[str, type[Table]] = {
     "page": Page,
     "home_assistant": HomeAssistant,
     "updates": Updates,
+    "revocation": Revocation,
 }
 NAMED: dict[str, type[Table]] = {"devices": Device, "nodes": Node, **EDGE}
 
@@ -175,6 +188,7 @@ def _salvaged(whole: Tables, folder: Path) -> tuple[Config, set[str]]:
             taken("home_assistant", whole["home_assistant"], HomeAssistant) if "home_assistant" in whole else None
         ),
         updates=taken("updates", whole["updates"], Updates) if "updates" in whole else None,
+        revocation=taken("revocation", whole["revocation"], Revocation) if "revocation" in whole else None,
         lines=lines,
         devices={name: _with_profile(device, folder, profiles) for name, device in named["devices"].items()},
         nodes=named["nodes"],

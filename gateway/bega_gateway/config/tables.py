@@ -40,6 +40,13 @@ class Uplink(Table, frozen=True, kw_only=True):
     key_file: str | None = None
 
 
+class Revocation(Table, frozen=True, kw_only=True):
+    """Whose certificates are no longer good. Without this table no list of them is taken."""
+
+    ca_file: str  # the authority that signs the list: its root, as `bega ca issue` gives it to a gateway
+    broker_list: str | None = None  # the list of the broker on this machine: /etc/mosquitto/bega/revoked.pem
+
+
 class Feed(Table, frozen=True, kw_only=True):
     """The public feed over HTTP: only what has the audience `public`."""
 
@@ -187,6 +194,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     page: Page | None = None
     home_assistant: HomeAssistant | None = None
     updates: Updates | None = None
+    revocation: Revocation | None = None
 
     def audience_of(self, source: str, device: str) -> Audience:
         """Return who may see what `device` of `source` says; what the file does not name is the operator's."""

@@ -132,6 +132,8 @@ class NodeLine:
         if node not in self._nodes:  # the broker keeps a subscription that an earlier configuration asked for
             self.records.refused += 1
             return
+        if self.records.bars(node):
+            return
         self.heard_mono_ms[node] = self._mono_ms()
         if kind == "status":
             self.records.take_status(node, message.payload)

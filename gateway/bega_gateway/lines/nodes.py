@@ -43,12 +43,13 @@ class NodeRecords:
         has_room: Callable[[], bool] = lambda: True,
         said_name: Callable[[str], str] = str,
         said: Nodes | None = None,
+        is_barred: Callable[[str], bool] = lambda node: False,
     ) -> None:
         """store(record, pack, head) commits a record with its head; skip_to(head) commits a head alone.
 
         heads: {(node, boot): seq} as the spool has them. What store was given it commits sooner or later; has_room()
         tells whether it should be given more. said_name(node): its name for the log, where no household may be.
-        said: takes what each node says of itself.
+        said: takes what each node says of itself. is_barred(node): tells whether it was revoked.
         """
         self.refused = 0  # messages that were no record of their sender, or out of order
         self._store = store
@@ -60,6 +61,7 @@ class NodeRecords:
         self._has_room = has_room
         self._said_name = said_name
         self._said = said
+        self._is_barred = is_barred
         self._skipped: dict[tuple[str, int, int], int] = {}  # (node, boot, stored up to here): is then had up to this
         self._dropped: dict[str, list[tuple[int, int, int]]] = {}  # as each node's last status says
         self._complained: set[str] = set()  # nodes whose nonsense was said, until they make sense again
@@ -152,6 +154,13 @@ class NodeRecords:
         """Return the acknowledgement of `node`: up to where each boot that it speaks of is stored."""
         boots = sorted(self._spoken_of.get(node, ()))
         return [(boot, self._stored[node, boot]) for boot in boots if self._stored.get((node, boot))]
+
+    def bars(self, node: str) -> bool:
+        """Return whether nothing of `node` is to be taken; what came is refused then."""
+        if not self._is_barred(node):
+            return False
+        self.refuse(node, "its certificate was revoked")
+        return True
 
     def refuse(self, node: str, what: str) -> None:
         """Count what makes no sense, and say the first of it."""

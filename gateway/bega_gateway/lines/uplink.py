@@ -235,6 +235,8 @@ class UplinkLine:
 
     def _take(self, seat: _Seat, kind: int, payload: bytes) -> None:
         node = seat.node
+        if self.records.bars(node):
+            return
         if kind == uplink.STATUS:
             self.records.take_status(node, payload)
             seat.is_to_acknowledge = seat.is_to_be_told_time = True
