@@ -174,6 +174,20 @@ def test_the_same_version_with_other_files_is_refused_and_the_same_bundle_taken_
         with_gateway(updates, gateway, lambda: updates.asked({"do": "publish"}, other))
 
 
+def test_what_was_rolled_back_by_hand_is_not_published_again(tmp_path):
+    gateway = GatewayDouble("air-1")
+    updates = published(tmp_path / "updates", gateway)
+    said = {"version": VERSION, "state": "confirmed"}
+    updates.take("air-1", read_status({"firmware": VERSION, "update": said}))
+    gateway.told.clear()
+    with_gateway(updates, gateway, lambda: updates.asked({"do": "rollback"}, b""))
+    ((node, verb, asked),) = gateway.told
+    assert (node, verb, asked["version"]) == ("air-1", "rollback", VERSION), "it says what is to be left"
+    for question in ({"do": "publish"}, {"do": "resume"}):
+        with pytest.raises(ConfigError, match="was rolled back: give what mends it a higher version"):
+            with_gateway(updates, gateway, lambda question=question: updates.asked(question, bundle()))
+
+
 @pytest.mark.parametrize(
     "question",
     [{}, {"do": "burn"}, {"do": "stop"}, {"do": "publish", "x": 1}, {"do": "publish", "at_once": 0}, {"do": None}],
@@ -267,7 +281,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("made")
     (folder / "update.key.pub").write_bytes(public_pem())
-    (folder / "new.bega").write_bytes(bundle(slot(filling=40_000), expires=wall_ms() // 1000 + 86_400))
+    (folder / "new.bega").write_bytes(bundle(slot(filling=16_000), expires=wall_ms() // 1000 + 86_400))
     return folder
 
 
@@ -275,18 +289,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_gateway_updates_its_nodes_ring_by_ring_over_a_power_cut_and_lost_messages(
     tmp_path, mosquitto, make_gateway, eventually, made
 ):
-    names = [f"air-{number:02}" for number in range(30)]
+    names = [f"air-{number:02}" for number in range(20)]
     tables = "\n".join(f'[nodes.{name}]\nline = "nodes"' for name in names)
     gateway = make_gateway(CONFIGURATION.format(broker=mosquitto.url, key=made / "update.key.pub", nodes=tables))
-    nodes = [NodeByTheBook(name, PUBLIC, crashes=name in ("air-07", "air-21")) for name in names]
+    nodes = [NodeByTheBook(name, PUBLIC, crashes=name in ("air-07", "air-13")) for name in names]
     nodes[5].hardware = "esp32_c3"
     fleet = Fleet(mosquitto.url, nodes, lost=0.05)
     where = ("--state", gateway.state)
     try:
         gateway.start()
-        told = bega("update", "publish", made / "new.bega", *where, "--failures-percent", 5)
+        told = bega("update", "publish", made / "new.bega", *where, "--failures-percent", 7)
         assert told.returncode == 0, told.stderr
-        assert told.stdout == "1.3.0 for esp32_devkitc goes to 30 nodes, first to air-03\n"
+        assert told.stdout == "1.3.0 for esp32_devkitc goes to 20 nodes, first to air-03\n"
         eventually(lambda: nodes[3].firmware == VERSION, "the canary runs it", 30)
         gateway.kill()
         os.sync()
@@ -298,17 +312,15 @@ def test_a_gateway_updates_its_nodes_ring_by_ring_over_a_power_cut_and_lost_mess
         assert bega("update", "resume", *where, "--failures-percent", 50).returncode == 0
         eventually(lambda: "update over" in gateway.log.read_text(), "all have it, or have refused it", 60)
         (update,) = json.loads(bega("update", "status", "--json", *where).stdout)
-        assert update["counts"] == {"confirmed": 27, "failed": 2, "left out": 1}
+        assert update["counts"] == {"confirmed": 17, "failed": 2, "left out": 1}
         assert update["of_nodes"]["air-05"]["why"] == "it is a esp32_c3"
-        assert {node.name for node in nodes if node.firmware != VERSION} == {"air-05", "air-07", "air-21"}
+        assert {node.name for node in nodes if node.firmware != VERSION} == {"air-05", "air-07", "air-13"}
         assert max(node.trials for node in nodes) == 1, "what a node refused it is not offered again"
-        assert nodes[3].files["app.mpy"] == slot(filling=40_000)["app.mpy"]
+        assert nodes[3].files["app.mpy"] == slot(filling=16_000)["app.mpy"]
         back = bega("update", "rollback", *where)
-        assert back.stdout == "27 nodes go back from 1.3.0; it is offered to nobody any more\n"
+        assert back.stdout == "17 nodes go back from 1.3.0; it is offered to nobody any more\n"
         eventually(lambda: all(node.firmware != VERSION for node in nodes), "all are back", 30)
         eventually(lambda: bega("update", "status", *where).returncode == 0, "nobody need decide anything")
-        again = bega("update", "publish", made / "new.bega", *where)
-        assert again.returncode == 1 and "was rolled back: give what mends it a higher version" in again.stderr
     finally:
         fleet.close()
 

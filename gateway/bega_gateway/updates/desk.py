@@ -309,11 +309,14 @@ class Updates:
                 why = seat.why if name == node else ""
                 level = logging.WARNING if seat.state == "failed" else logging.INFO
                 log.log(level, "update %s node=%s version=%s why=%s", seat.state, name, rollout.version, why or "-")
-        now = rollout.stopped, rollout.ring
+        now = rollout.stopped, (len(RINGS) if rollout.is_over else 0) if rollout.is_going_back else rollout.ring
         if now == self._said.get(rollout.hardware, ("", 0)):
             return
         before, self._said[rollout.hardware] = self._said.get(rollout.hardware, ("", 0)), now
-        if now[0] != before[0] and now[0]:
+        if rollout.is_going_back:
+            state = "gone back" if rollout.is_over else "goes back"
+            log.info("update %s version=%s hardware=%s", state, rollout.version, rollout.hardware)
+        elif now[0] != before[0] and now[0]:
             log.warning("update stopped version=%s hardware=%s why=%s", rollout.version, rollout.hardware, now[0])
         elif rollout.is_over:
             log.info("update over version=%s hardware=%s", rollout.version, rollout.hardware)
