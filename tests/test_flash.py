@@ -6,11 +6,13 @@ import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ from littlefs import LittleFSError
 
 from bega.__main__ import main
 from bega_firmware import flash as flash_module
-from bega_firmware import loader
+from bega_firmware import flash_files, loader, ports
 from bega_firmware.board import MIB, VFS_START
 from bega_firmware.flash import flash, read_build, require_fits
 from bega_firmware.flash_command import Lines, board_for
@@ -29,12 +31,13 @@ from bega_firmware.loader import Chip, Way
 from bega_firmware.ports import chosen_ports, has_lines, require_free, usb_ports
 from bega_protocols.errors import ConfigError
 from bega_simulators.board.flash import FLASH_BYTES
+from bega_simulators.board.slip import framed
 from tests.made_interpreter import interpreter
 from tests.test_board_serial import Bench, needs_micropython
 
 PROGRAM = b"print('the build', 'runs')\n"
 # What cannot be compressed takes several of esptool's blocks: there is a middle to be cut in.
-FILES = {"/main.py": PROGRAM, "/a/app.mpy": random.Random(1).randbytes(100_000), "/a/lib/x.mpy": b"x" * 5000}
+FILES = {"/main.py": PROGRAM, "/a/app.mpy": random.Random(1).randbytes(60_000), "/a/lib/x.mpy": b"x" * 5000}
 BOARD = Chip("esp32", "24:0a:c4:00:00:04", 4)
 CUTS = range(1, 100, 7) if os.environ.get("BEGA_PROFILE") == "nightly" else (40,)
 BOARDS = 10 if os.environ.get("BEGA_PROFILE") == "nightly" else 2
@@ -129,6 +132,13 @@ def test_only_a_pseudo_terminal_and_a_socket_lack_the_lines():
     assert has_lines("rfc2217://pole:4000")
     assert not has_lines("/dev/pts/4")
     assert not has_lines("socket://127.0.0.1:4000")
+
+
+@given(word=st.integers(0, 2**32 - 1) | st.sampled_from([0xC0DBC0DB, 0xDBDBDBDB]), status=st.sampled_from([2, 4]))
+def test_any_word_of_a_chip_is_read(word, status):
+    answer = framed(struct.pack("<BBHI", 1, 0x0A, status, word) + bytes(status))
+    found = ports.READ_ANSWER.search(b"noise\xc0" + answer)
+    assert found and ports.word_of(found) == word
 
 
 FOUR = """esptool.py v4.8.1
@@ -233,6 +243,30 @@ def test_the_file_system_is_as_large_as_the_flash_or_the_interpreter_says(tmp_pa
         image_for(tmp_path, build, BOARD, interpreter(vfs=(VFS_START, 8192)))
 
 
+class Prompt:
+    """A board that answers so when it is asked what it is."""
+
+    port = "P"
+
+    def __init__(self, *rows: str) -> None:
+        self._rows = rows
+
+    def run(self, source: str) -> str:
+        return "\n".join(self._rows) + "\n"
+
+
+def test_a_board_at_its_prompt_says_what_it_is():
+    ask: Any = flash_files._ask
+    end = str(4 * MIB)
+    chip = ask(Prompt("", "Generic ESP32C3 module with ESP32C3", "1 28 0", "84f703010203", end))
+    assert chip == (Chip("esp32c3", "84:f7:03:01:02:03", 4), False)
+    assert ask(Prompt("a virtual one", "linux", "1 28 0", "240ac4000004", end))[1]
+    with pytest.raises(ConfigError, match=r"MicroPython 1\.22\.2, too old"):
+        ask(Prompt("", "Generic ESP32 module with ESP32", "1 22 2", "240ac4000004", end))
+    with pytest.raises(ConfigError, match="is no ESP32"):
+        ask(Prompt("what", "is this"))
+
+
 class Screen(io.StringIO):
     """A terminal."""
 
@@ -296,7 +330,7 @@ def test_a_blank_virtual_board_gets_the_file_system_alone_and_runs_it(bench, bui
     bench.hears("the build runs")
     assert has_build(bench)
     assert bench.flash.read_bytes()[:VFS_START] == b"\xff" * VFS_START
-    assert bench.mpremote("fs", "rm", ":/a/app.mpy") is not None
+    assert bench.mpremote("fs", "rm", ":/a/lib/x.mpy") is not None
     bench.mpremote("exec", "open('/a/stale.mpy', 'w').close(); open('/config.json', 'w').close()")
     assert main(["node", "flash", "--port", port, "--build", str(build), "--json"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -315,7 +349,7 @@ def test_interpreter_and_file_system_are_written_in_one_pass_and_over_the_networ
     image = tmp_path / "ESP32_GENERIC.bin"
     image.write_bytes(interpreter())
     assert main(["node", "interpreter", "add", str(image)]) == 0
-    monkeypatch.setattr(flash_module, "_is_virtual", lambda way, board, place: False)
+    monkeypatch.setattr(flash_module, "_is_virtual", lambda way, board: False)
     bench.flash.write_bytes(b"\xff" * VFS_START + make_image({"/main.py": b"print('old')"}, 2 * MIB))
     bench.start("--as-is")
     bench.order(reset=True)
@@ -374,6 +408,7 @@ def test_several_boards_are_flashed_at_once_and_one_that_fails_stops_no_other(tm
         assert main(["node", "flash", *ports, "--port", "/dev/ttyUSB77", "--build", str(build)]) == 1
         print(f"{BOARDS} boards in {time.monotonic() - began:.1f} s")
         said = capsys.readouterr()
+        print(said.out, said.err)
         assert said.out.count("read back by hash") == BOARDS
         assert "/dev/ttyUSB77: there is no port" in said.err
         assert all(has_build(board) for board in boards)

@@ -21,14 +21,17 @@ from bega_firmware.flash_files import board_at_prompt, put_files
 from bega_firmware.image import make_image, read_image
 from bega_firmware.interpreter_image import Interpreter
 from bega_firmware.interpreters import kept_for, trusted
-from bega_firmware.loader import FAST_BAUD, SAFE_BAUD, Chip, Progress, Way, ask, memory, start, verify, write
+from bega_firmware.loader import FAST_BAUD, SAFE_BAUD, Chip, Progress, Way, ask, start, verify, write
 from bega_firmware.network_port import in_rom
-from bega_firmware.ports import has_lines, require_free, rom_answers
+from bega_firmware.ports import has_lines, require_free, rom_answers, rom_word
 from bega_protocols.errors import ConfigError
 
 IMAGE, LIST, FILES = "vfs.bin", "contents.json", "files"
 # The last two words of an ESP32's eFuse block 3, its user's, zeros from the factory: docs/virtual-board.md.
-STATEMENT_AT, STATEMENT = 0x3FF5A090, b"BEGA-SIM"
+STATEMENT = {
+    0x3FF5A090: int.from_bytes(b"BEGA", "little"),
+    0x3FF5A094: int.from_bytes(b"-SIM", "little"),
+}
 ROM, PROMPT = "rom", "prompt"
 
 
@@ -81,7 +84,7 @@ def flash(
     with _reached(port) as way, tempfile.TemporaryDirectory(prefix="bega-flash-") as place:
         board = ask(way)
         require_fits(port, build, board)
-        is_virtual = _is_virtual(way, board, Path(place))
+        is_virtual = _is_virtual(way, board)
         if is_virtual:
             chosen = None
         elif chosen is None:
@@ -156,11 +159,11 @@ def _reached(port: str) -> Iterator[Way]:
         yield Way(port, port, has_lines(port), FAST_BAUD if has_lines(port) else SAFE_BAUD)
 
 
-def _is_virtual(way: Way, board: Chip, place: Path) -> bool:
+def _is_virtual(way: Way, board: Chip) -> bool:
     """Return whether the board says that it brings its interpreter. No virtual one is on USB: a chip is not asked."""
     if way.has_lines or board.chip != "esp32":
         return False
-    return memory(way, STATEMENT_AT, len(STATEMENT), place / "statement") == STATEMENT
+    return [rom_word(way.opened, address) for address in STATEMENT] == list(STATEMENT.values())
 
 
 def _parts(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bega_firmware.cable import Cable, CableError
+from bega_firmware.interpreter_image import OLDEST
 from bega_firmware.loader import Chip, Progress
 from bega_protocols.errors import ConfigError
 
@@ -16,6 +17,7 @@ QUESTION = """
 import sys, machine, binascii, esp32
 print(getattr(esp32, "VIRTUAL_BOARD", ""))
 print(getattr(sys.implementation, "_machine", ""))
+print(*sys.implementation.version[:3])
 print(binascii.hexlify(machine.unique_id()).decode())
 place = esp32.Partition.find(esp32.Partition.TYPE_DATA, label="vfs")[0].info()
 print(place[2] + place[3])
@@ -90,10 +92,16 @@ def _is_of_a_build(path: str, tops: set[str]) -> bool:
 def _ask(cable: Cable) -> tuple[Chip, bool]:
     rows = cable.run(QUESTION).splitlines()
     try:
-        statement, machine, mac, end = rows
+        statement, machine, release, mac, end = rows
+        version = tuple(map(int, release.split()))
         octets = bytes.fromhex(mac).hex(":")
         size = int(end) >> 20
     except ValueError:
         raise ConfigError(f"what answers at {cable.port} is no ESP32 with MicroPython: flash it by its ROM") from None
+    if version < OLDEST:
+        raise ConfigError(
+            f"the interpreter on the board at {cable.port} is MicroPython {'.'.join(release.split())}, too old: its ROM"
+            " takes a newer one, over a port with DTR and RTS (USB)"
+        )
     chip = VIRTUAL_CHIP if statement else machine.rpartition(" ")[2].lower().replace("-", "")
     return Chip(chip, octets, size), bool(statement)

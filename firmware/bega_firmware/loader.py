@@ -116,12 +116,6 @@ def verify(way: Way, parts: Sequence[tuple[int, Path]]) -> None:
         raise ConfigError(f"what lies in the flash at {way.port} is not what was written: try again ({_last(text)})")
 
 
-def memory(way: Way, address: int, size: int, place: Path) -> bytes:
-    """Return what the chip's memory holds; place: a file for it. Raises ConfigError."""
-    esptool(way, "dump-mem", hex(address), str(size), str(place))
-    return place.read_bytes()
-
-
 def start(way: Way) -> None:
     """Leave the ROM for the program, where no line of the port can: what esptool says of RTS is of no matter."""
     esptool(way, "run", after="hard-reset")
