@@ -125,6 +125,17 @@ def test_who_cannot_take_it_yet_is_asked_again_after_a_pause():
     assert offered(rollout, 59_000) == [] and offered(rollout, 61_000) == [node]
 
 
+def test_who_was_cut_off_while_it_loaded_has_not_failed_and_is_offered_it_again():
+    rollout = rollout_of(1)
+    (node,) = offered(rollout)
+    rollout.take_answer(node, True, "", False, 0)
+    rollout.take_status(node, OLD, BOARD, said("refused", "it is cut off: 512 of 9000 bytes came"), 0, 0)
+    assert not rollout.stopped and offered(rollout, 61_000) == [node]
+    rollout.take_answer(node, True, "", False, 61_000)
+    rollout.take_status(node, OLD, BOARD, said("refused", "the hash differs"), 0, 62_000)
+    assert rollout.seats[node].state == "failed"
+
+
 def test_who_does_not_answer_is_asked_again_and_who_is_away_is_waited_for():
     rollout = rollout_of(1)
     assert rollout.due(0, NOW_S, lambda node: None) == [], "never heard"

@@ -43,7 +43,13 @@ LONGEST_REASON = 160
 EXPIRES_IN_S = 300  # of a command; by then it was asked again under another number
 MOST_AT_ONCE = 1_000
 # What a node says for want of time or room, before it has looked at the command: asked again it may say yes.
-NOT_YET = ("the node does not know the time", "expired", "it cannot be written down", "begun before a restart")
+NOT_YET = (
+    "the node does not know the time",
+    "expired",
+    "it cannot be written down",
+    "begun before a restart",
+    "no room",
+)
 
 
 class Gateway(Protocol):
@@ -262,7 +268,7 @@ class Updates:
         except (TimeoutError, SessionLost):
             return
         reason = _plain(result.get("reason"))
-        is_later = result.get("again") is True or reason.startswith(NOT_YET)
+        is_later = result.get("again") is True or reason.startswith(NOT_YET) or "ask again" in reason
         is_done = result.get("done") is True or reason == f"version {rollout.version} runs already"
         rollout.take_answer(node, is_done, reason, is_later, self._clocks.mono_ms())
         self._note(rollout)

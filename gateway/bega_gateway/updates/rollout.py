@@ -33,6 +33,7 @@ LOST_MS = 3_600_000  # and one that was to start with the new version, and is si
 MOST_RELAPSES = 3
 NEVER_MS = 1 << 60
 BY_HAND = "by hand"
+CUT_OFF = "it is cut off"  # firmware/node/pull.py: nobody gave it any more
 EXPIRED = "the bundle has expired: sign it again and publish it"
 NO_BUNDLE = "its bundle is gone or damaged: publish it again"
 
@@ -252,9 +253,12 @@ class Rollout(msgspec.Struct, kw_only=True):
             _move(seat, "ready", now_ms)
         elif said == "trial":
             _move(seat, "trial", now_ms)
+        elif said == "refused" and update.why.startswith(CUT_OFF):
+            _move(seat, "waiting", now_ms, update.why)  # we were away, or had stopped: no fault of the version
+            seat.pause_until_ms = now_ms + PAUSE_MS
         elif said in ("refused", "rolled back"):
             why = update.why or said
-            if seat.was_taken or seat.state == "offered":
+            if seat.was_taken:
                 _move(seat, "failed", now_ms, why)
             else:
                 _move(seat, "left out", now_ms, f"it had this version before: {why}")
