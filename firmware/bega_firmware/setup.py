@@ -1,0 +1,177 @@
+"""`bega node setup`: from a blank board to a node that is proved, labelled and written down, in one go.
+
+Each step is another verb's own work (build, flash, provision, test, label), done by the same functions. What was done
+is not done again: the same command after a pulled plug goes on where the first one ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bega.clock import mono_s, wall_ms
+from bega_firmware import book
+from bega_firmware.board import board_names
+from bega_firmware.data_folder import data_folder
+from bega_firmware.outcome import Outcome, all_well, lines
+from bega_firmware.proof.command import Table
+from bega_firmware.report import Report, facts, write
+from bega_firmware.setup_plan import KINDS, UPLINKS
+from bega_firmware.setup_steps import STEPS, Job
+from bega_protocols.errors import ConfigError
+
+PURPOSE = "build, flash, provision, test, label and report: a blank board becomes a node, in one go"
+EXAMPLES = """examples:
+  bega node setup --port /dev/ttyUSB0 --site timisoara --kind air --uplink wifi
+  bega node setup --port /dev/ttyUSB0 --site cellar --kind meter --uplink serial --id heat-2 --device heat
+  bega node setup --port rfc2217://127.0.0.1:4000 --site timisoara --kind air --uplink wifi --bench --json
+
+Run it again after a pulled plug: it goes on, and the board keeps the identity that was begun. --bench proves the node
+on this table, by a broker and a gateway on this machine; `bega node test --on-site` is the second half, at the pole."""
+REPORTS, BUILDS = "reports", "builds"
+
+
+def add_to(verbs: Any) -> None:
+    """Add the verb to `bega node`."""
+    parser = verbs.add_parser(
+        "setup",
+        help=PURPOSE,
+        description=PURPOSE,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", required=True, metavar="P", help="/dev/ttyUSB0, socket:// or rfc2217://HOST:PORT")
+    parser.add_argument("--site", required=True, metavar="S", help="a site of `bega site new`, or a path to its .toml")
+    parser.add_argument("--kind", required=True, choices=tuple(KINDS), help="what the node is for")
+    parser.add_argument("--uplink", required=True, choices=tuple(UPLINKS), help="its way out")
+    parser.add_argument("--id", metavar="ID", help="its name (default: the one it has, else a new one)")
+    parser.add_argument("--board", choices=board_names(), metavar="BOARD", help="its board file (default: by its chip)")
+    parser.add_argument(
+        "--device", action="append", default=[], metavar="NAME", help="a device of the board file (default: the kind's)"
+    )
+    parser.add_argument(
+        "--firmware", type=Path, metavar="IMAGE", help="the interpreter's image (default: the one in the data folder)"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--bench", action="store_true", help="prove it by a broker and a gateway on this machine")
+    where.add_argument("--on-site", action="store_true", help="prove it against the site's own gateway (default)")
+    parser.add_argument("--host", default="", metavar="ADDRESS", help="--bench: this machine, as the node reaches it")
+    parser.add_argument(
+        "--uplink-port", default="", metavar="PORT", help="--bench: of this machine, on the node's serial line"
+    )
+    parser.add_argument("--support-until", default="", metavar="YYYY-MM", help="as of `bega node label`")
+    parser.add_argument("--reuse", type=Path, metavar="DIR", help="where builds are kept (default: in the data folder)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where report and label go (default: reports/ID there)")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
+    parser.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Set up one board; say each step as it ends; 1 if one went wrong."""
+    began_s = mono_s()
+    folder = data_folder()
+    told = _Told(quiet=args.json)
+    job = Job(
+        port=args.port,
+        asked_site=args.site,
+        kind=args.kind,
+        uplink=args.uplink,
+        is_bench=args.bench,
+        asked_id=args.id or "",
+        asked_board=args.board or "",
+        asked_devices=tuple(args.device),
+        image=args.firmware,
+        table=Table(host=args.host, uplink_port=args.uplink_port),
+        support_until=args.support_until,
+        folder=folder,
+        builds=args.reuse or folder / BUILDS,
+        out=args.out,
+        tell=told.say,
+        progress=told.progress,
+    )
+    carry_out(job, told.begin)
+    place = job.out or folder / REPORTS / (job.node or "without-id")
+    report = job.report(wall_ms(), mono_s() - began_s)
+    written = write(report, place, job.secrets())
+    _note(job, report)
+    if args.json:
+        print(json.dumps(facts(report) | {"report": str(written)}, ensure_ascii=False))
+    else:
+        told.end(report, written)
+    return 0 if report.is_well else 1
+
+
+def carry_out(job: Job, begin: Callable[[int, int, str], None]) -> None:
+    """Do every step until one goes wrong; begin(number, of, name) is told of each."""
+    for number, (name, step) in enumerate(STEPS, start=1):
+        begin(number, len(STEPS), name)
+        began_s = mono_s()
+        try:
+            step(job)
+        except ConfigError as error:
+            job.add(Outcome(name, False, str(error), took_s=mono_s() - began_s))
+        except OSError as error:
+            words = f"{error.filename or 'the disk'}: {error.strerror}"
+            job.add(Outcome(name, False, words, "Make room, or see who may write there.", mono_s() - began_s))
+        if not all_well(job.outcomes):
+            return
+
+
+def _note(job: Job, report: Report) -> None:
+    """Note in the bench book how the node was proved; what is wrong with the book is said and stops nobody."""
+    said = []
+    for what, outcome in job.milestones(report):
+        said.append(
+            book.note(
+                job.folder,
+                what,
+                outcome.passed,
+                outcome.words,
+                node=job.node,
+                site=job.site_name,
+                port=job.port,
+                board=job.board.key if job.board else "",
+                chip=report.chip,
+                mac=report.mac,
+                firmware=report.firmware,
+                interpreter=report.interpreter,
+            )
+        )
+    for complaint in dict.fromkeys(filter(None, said)):
+        print(f"bega node setup: {complaint}", file=sys.stderr)
+
+
+class _Told:
+    """What the technician sees: each step's name while it is done, each outcome when it is there."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._draws = not quiet and sys.stderr.isatty()
+        self._doing = ""
+
+    def begin(self, number: int, of: int, name: str) -> None:
+        self._doing = f"{number}/{of} {name}"
+        self._draw(f"{self._doing} ...")
+
+    def progress(self, done: int, whole: int) -> None:
+        percent = 100 * done // max(1, whole)
+        self._draw(f"{self._doing} [{'#' * (percent // 5):20}] {percent} %")
+
+    def say(self, outcome: Outcome) -> None:
+        self._draw("")
+        if not self._quiet:
+            print("\n".join(lines(outcome)), flush=True)
+        if self._doing:
+            self._draw(f"{self._doing} ...")
+
+    def end(self, report: Report, written: Path) -> None:
+        self._draw("")
+        print("\n".join(["", report.verdict, *report.notes, f"report: {written}"]))
+
+    def _draw(self, text: str) -> None:
+        if self._draws:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,255 @@
+"""The steps of a setup, each the work of another verb, on one board."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bega import __version__
+from bega.clock import mono_s
+from bega_firmware import bench_site, book
+from bega_firmware.board import Board, read_board
+from bega_firmware.build import build, write
+from bega_firmware.bytecode import compiler_version
+from bega_firmware.ca_folder import IDENTITIES, CaFolder
+from bega_firmware.cable import Cable, CableError
+from bega_firmware.earlier import key_of, made_before
+from bega_firmware.flash import PROMPT, FlashedBoard, board_at, flash
+from bega_firmware.label import make_label, support_month
+from bega_firmware.loader import Chip
+from bega_firmware.outcome import Outcome
+from bega_firmware.proof import command as proof
+from bega_firmware.proof.command import Table, test
+from bega_firmware.provision import Provisioned, Wish, provision
+from bega_firmware.report import BENCH, ON_SITE, Report
+from bega_firmware.setup_plan import UPLINKS, board_for, devices_of, drivers_of, new_id, remember_id, remembered_id
+from bega_firmware.site import Site, read_site, site_path
+from bega_protocols.errors import ConfigError
+
+BUILD_LOCK = "build.lock"
+METER_BUS = "meters"  # of the meter carrier: where a bench's serial line is
+
+
+@dataclass
+class Job:
+    """One setup: what was asked for, and what came of it so far."""
+
+    port: str
+    asked_site: str
+    kind: str
+    uplink: str
+    is_bench: bool
+    asked_id: str
+    asked_board: str
+    asked_devices: tuple[str, ...]
+    image: Path | None
+    table: Table  # what a bench has beside the node
+    support_until: str
+    folder: Path  # the user's data folder
+    builds: Path
+    out: Path | None
+    tell: Callable[[Outcome], None]
+    progress: Callable[[int, int], None]
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    details: list[tuple[str, str]] = field(default_factory=list)
+    site: Site | None = None
+    chip: Chip | None = None
+    board: Board | None = None
+    devices: list[str] = field(default_factory=list)
+    build: Path | None = None
+    flashed: FlashedBoard | None = None
+    node: str = ""
+    provisioned: Provisioned | None = None
+    proved: str = ""
+    label: Path | None = None
+
+    def add(self, outcome: Outcome) -> None:
+        """Note an outcome, and tell it."""
+        self.outcomes.append(outcome)
+        self.tell(outcome)
+
+    @property
+    def site_name(self) -> str:
+        """The site's name, '' as long as it was not found."""
+        return self.site.name if self.site else ""
+
+    def secrets(self) -> list[str]:
+        """Return what must not stand in a report."""
+        if self.site is None or self.site.wifi is None or not self.site.secrets_path.exists():
+            return []
+        return [self.site.wifi_key()]
+
+    def report(self, at_ms: int, took_s: float) -> Report:
+        """Return what is to be told of it."""
+        return Report(
+            kind="setup",
+            at_ms=at_ms,
+            outcomes=tuple(self.outcomes),
+            node=self.node,
+            site=self.site_name,
+            proved=self.proved,
+            board=self.board.name if self.board else "",
+            chip=self.chip.chip if self.chip else "",
+            mac=self.chip.mac if self.chip else "",
+            port=book.port_name(self.port),
+            firmware=__version__ if self.build else "",
+            interpreter=_interpreter(self.flashed),
+            support_until=support_month(self.support_until) if self.label else "",
+            took_s=took_s,
+            notes=tuple(self.notes),
+            label=self.label.read_bytes() if self.label else b"",
+            details=tuple(self.details),
+        )
+
+    def milestones(self, report: Report) -> Iterator[tuple[str, Outcome]]:
+        """Yield what the bench book is to know, by its words for it; provision notes itself."""
+        for outcome in self.outcomes:
+            if outcome.step == "flash":
+                yield book.FLASHED, outcome
+        if self.provisioned is not None:
+            wrong = [outcome for outcome in self.outcomes if outcome.passed is False]
+            if wrong or self.proved:
+                words = f"{wrong[0].step}: {wrong[0].words}" if wrong else f"proved {self.proved}"
+                yield book.TESTED, Outcome("test", not wrong, words)
+        if self.label is not None:
+            yield book.LABELLED, Outcome("label", True, str(self.label))
+
+
+def find(job: Job) -> None:
+    """See which site and which board it is."""
+    began_s = mono_s()
+    support_month(job.support_until)  # what cannot be is said now, and not after all the work
+    job.site = _site(job)
+    job.chip = board_at(job.port)
+    job.board = read_board(job.asked_board) if job.asked_board else board_for(job.kind, job.chip.chip)
+    job.devices = devices_of(job.kind, job.board, job.asked_devices)
+    words = f"{job.chip.chip}, {job.chip.flash_mb} MB, MAC {job.chip.mac}: taken for {job.board.name}"
+    job.add(Outcome("find", True, words, took_s=mono_s() - began_s))
+
+
+def make(job: Job) -> None:
+    """Build its firmware, or take the build of the same sources that is kept."""
+    began_s = mono_s()
+    assert job.board is not None
+    board, drivers, ways = job.board, drivers_of(job.board, job.devices), [UPLINKS[job.uplink]]
+    is_new = False
+
+    def into(place: Path) -> None:
+        nonlocal is_new
+        is_new = True
+        write(build(board, drivers, ways, progress=job.progress), place)
+
+    key = key_of(board.key, drivers, ways, compiler_version())
+    job.builds.mkdir(parents=True, exist_ok=True)
+    with (job.folder / f"{BUILD_LOCK}-{board.key}").open("w") as lock:  # ten setups begin at once, and want the same
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        job.build = made_before(job.builds, key, into)
+    words = f"firmware {__version__} with {', '.join(drivers)}, way out {job.uplink}"
+    job.add(Outcome("build", True, words + ("" if is_new else ", kept from before"), took_s=mono_s() - began_s))
+
+
+def put(job: Job) -> None:
+    """Have the build on the board. A board that was begun here keeps its identity: only files change."""
+    began_s = mono_s()
+    assert job.build is not None and job.chip is not None
+
+    def progress(what: str, done: int, whole: int) -> None:
+        job.progress(done, whole)
+
+    job.flashed = _by_prompt(job, progress) or flash(job.port, job.build, job.image, progress)
+    what = _interpreter(job.flashed) or "no interpreter"
+    if job.flashed.is_virtual:
+        what = "file system alone, since a virtual board brings its interpreter"
+    way = "over its prompt, what it stored is kept" if job.flashed.by == PROMPT else "written and read back by hash"
+    job.add(Outcome("flash", True, f"{what}; {way}", took_s=mono_s() - began_s))
+
+
+def give(job: Job) -> None:
+    """Give it identity, settings and time."""
+    assert job.site is not None and job.chip is not None
+    job.node = job.asked_id or remembered_id(job.folder, job.chip.mac, job.site.name, _events(job)) or _own_id(job)
+    remember_id(job.folder, job.chip.mac, job.site.name, job.node)
+    wish = Wish(node=job.node, way=job.uplink, devices=tuple(job.devices), board=job.board.key if job.board else None)
+    with Cable(job.port) as cable:
+        job.provisioned = provision(cable, job.site, wish, job.add)
+    if job.provisioned.table:
+        job.details.append((f"For the configuration of {job.site.gateway}", job.provisioned.table))
+
+
+def prove(job: Job) -> None:
+    """Read its sensors, and see one record of it at a gateway."""
+    job.proved = BENCH if job.is_bench else ON_SITE
+    test(job.port, job.site, proof.BENCH if job.is_bench else proof.ON_SITE, job.add, job.table)
+
+
+def mark(job: Job) -> None:
+    """Draw its label."""
+    began_s = mono_s()
+    assert job.site is not None and job.board is not None
+    folder = job.out or job.folder / "reports" / job.node
+    made = make_label(
+        folder,
+        job.node,
+        firmware=__version__,
+        site=job.site.name,
+        board=job.board.name,
+        support_until=job.support_until,
+    )
+    job.label = Path(made["files"][0])
+    words = ", ".join(Path(name).name for name in made["files"])
+    job.add(Outcome("label", True, "; ".join([words, *made["complaints"]]), took_s=mono_s() - began_s))
+
+
+STEPS = (("find", find), ("build", make), ("flash", put), ("provision", give), ("test", prove), ("label", mark))
+
+
+def _site(job: Job) -> Site:
+    """Return the site asked for, on a bench without it the bench's own."""
+    if not job.is_bench or site_path(job.asked_site).exists():
+        return read_site(job.asked_site)
+    job.notes.append(bench_site.SAYS.format(asked=job.asked_site))
+    site = bench_site.bench_site()
+    if job.kind == "meter" and site.uplink is not None:
+        return dataclasses.replace(site, uplink=type(site.uplink)(bus=METER_BUS))
+    return site
+
+
+def _by_prompt(job: Job, progress: Callable[[str, int, int], None]) -> FlashedBoard | None:
+    """Return what came of putting files alone on a board that was begun here; None: it is not such a board."""
+    assert job.build is not None and job.chip is not None and job.site is not None
+    if not remembered_id(job.folder, job.chip.mac, job.site.name, _events(job)):
+        return None
+    try:
+        return flash(job.port, job.build, job.image, progress, by=PROMPT)
+    except CableError:
+        return None  # nobody at the prompt: its flash was never finished
+
+
+def _events(job: Job) -> list[book.Event]:
+    try:
+        return book.read(job.folder)[0]
+    except ConfigError:
+        return []
+
+
+def _own_id(job: Job) -> str:
+    """Return a new id, that neither the authority nor this bench has given out."""
+    assert job.site is not None
+    authority = CaFolder(job.site.ca) if job.site.ca is not None else None
+    known = {event.node for event in _events(job)}
+
+    def is_taken(name: str) -> bool:
+        if authority is None:
+            return name in known
+        return name in known or bool(authority.issued(name)) or (authority.folder / IDENTITIES / name).exists()
+
+    return new_id(job.kind, is_taken)
+
+
+def _interpreter(flashed: FlashedBoard | None) -> str:
+    return flashed.interpreter if flashed else ""
