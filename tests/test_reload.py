@@ -435,12 +435,16 @@ def test_a_line_that_cannot_begin_is_said_costs_no_other_and_is_begun_by_the_nex
     file.write_text(text)
     place = ["--config", str(file), "--set", f"gateway.state_dir={state}"]
     ask = [sys.executable, "-m", "bega", "gateway", "reload", *place]
-    command = [sys.executable, "-c", STUMBLING, "gateway", "run", *place]
-    with log.open("wb") as said, subprocess.Popen(command, stderr=said) as child:
-        eventually(lambda: (state / "spool.db").exists() and len(frames(state)) > 5, "frames are stored")
+    ready = tmp_path / "ready"  # the spool's file is there before its tables are
+    command = [sys.executable, "-c", STUMBLING, "gateway", "run", *place, "--ready-file", ready]
+    with log.open("wb") as said, contextlib.ExitStack() as stack:
+        child = subprocess.Popen(command, stderr=said)
+        stack.callback(child.wait)
+        stack.callback(child.kill)  # or a test that fails would wait for it
+        eventually(lambda: ready.exists() and len(frames(state)) > 5, "frames are stored")
         file.write_text(text.replace("/none", "/nothing"))
         told = subprocess.run(ask, capture_output=True, text=True)
-        assert told.returncode == 1 and "failed, see the log place=lines.second" in told.stderr
+        assert told.returncode == 1 and "failed, see the log place=lines.second" in told.stderr, told.stderr
         before = len(frames(state))
         eventually(lambda: len(frames(state)) > before + 5, "the other line goes on")
         assert subprocess.run(ask, capture_output=True, text=True).returncode == 0
