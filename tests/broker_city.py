@@ -36,7 +36,7 @@ GATEWAY_TOML = """
 [gateway]
 name = "gw-1"
 city = "arad"
-state_dir = "{folder}/state"
+state_dir = "{state}"
 
 [uplink]
 brokers = ["mqtts://localhost:{local}"]
@@ -113,7 +113,7 @@ class CityBroker:
         (self.etc / "bega/access.own").write_text("user watcher-1\ntopic read #\n")
         self.config = folder / "gateway.toml"
         own = city.ca / "identities/gw-1"
-        self.config.write_text(GATEWAY_TOML.format(folder=folder, local=self.local_port, own=own))
+        self.config.write_text(GATEWAY_TOML.format(state=folder.parent / "gateway", local=self.local_port, own=own))
         assert self.configure(*(arguments or ("--gateway", "gw-1"))) == 0
         self.child: subprocess.Popen[bytes] | None = None
 

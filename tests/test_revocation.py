@@ -259,7 +259,7 @@ def broker(city, tmp_path) -> Iterator[CityBroker]:
     one = CityBroker(city, tmp_path / "broker")
     rules = "user desk-1\ntopic write city/arad/+/cmd/#\ntopic read city/arad/#\ntopic node/#\n"
     (one.etc / "bega/access.own").write_text(rules)
-    assert one.configure("--gateway", "gw-1", "--state", tmp_path / "gateway") == 0
+    assert one.configure("--gateway", "gw-1") == 0
     ca_file, listed = city.of("gw-1")[0].with_name("ca.pem"), one.etc / "bega/revoked.pem"
     table = f'[revocation]\nca_file = "{ca_file}"\nbroker_list = "{listed}"\n'
     one.config.write_text(one.config.read_text() + f"[commands]\n{table}")

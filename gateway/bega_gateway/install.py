@@ -90,7 +90,7 @@ def uninstall(root: Path, config: str, purge: bool, dry_run: bool) -> list[str]:
 
 
 def _install(root: Path, config: str, dry_run: bool) -> list[str]:
-    state = _state_dir(_below(root, config))
+    state = state_dir_of(_below(root, config))
     _require_service(root, config, state, dry_run)
     texts = {made.place: _filled(made.template, config, state) for made in FILES}
     strangers = [place for place in texts if _is_strange(_below(root, place))]
@@ -211,7 +211,7 @@ def _is_below(root: Path, name: object) -> bool:
     return isinstance(name, str) and Path(name).is_relative_to(root)
 
 
-def _state_dir(file: Path) -> str:
+def state_dir_of(file: Path) -> str:
     """Return `gateway.state_dir` of a configuration; the usual one where the file is missing, damaged, or says none."""
     try:
         gateway = tomllib.loads(file.read_text(encoding="utf-8")).get("gateway", {})

@@ -16,7 +16,7 @@ from bega_gateway.broker.configuration import CITY, GATEWAY, Members, Ports
 from bega_gateway.broker.identity import AUTHORITIES, LIST, Identity, read_identity, with_what_is_there
 from bega_gateway.broker.place import contradictions, is_foreign, put, sealed
 from bega_gateway.broker.revoke import FOLDER, OURS, add_revoke
-from bega_gateway.install import STATE, config_of, quoted, shipped
+from bega_gateway.install import config_of, quoted, shipped, state_dir_of
 from bega_protocols.errors import ConfigError
 from bega_protocols.senml import is_name
 
@@ -89,8 +89,9 @@ def _files(args: argparse.Namespace, members: Members, identity: Identity) -> Fi
 def _unit(args: argparse.Namespace, name: str) -> str:
     """Return a unit that brings to the broker the list that the gateway was sent."""
     text = (shipped("systemd") / name).read_text(encoding="utf-8")
-    config = args.config or config_of(Path("/"), None)
-    words = {"python": quoted(sys.executable), "config": quoted(str(config)), "list": quoted(f"{args.state}/{LIST}")}
+    config = args.config or Path(config_of(Path("/"), None))
+    state = args.state or state_dir_of(config)
+    words = {"python": quoted(sys.executable), "config": quoted(str(config)), "list": quoted(f"{state}/{LIST}")}
     for key, word in words.items():
         text = text.replace(f"{{{key}}}", word)
     return text
@@ -165,7 +166,7 @@ def _add_configure(verbs: Verbs) -> None:
     parser.add_argument("--folder", type=Path, default=Path(FOLDER), metavar="DIR", help=f"mosquitto's ({FOLDER})")
     parser.add_argument("--units", type=Path, default=Path(UNIT_FOLDER), metavar="DIR", help=f"({UNIT_FOLDER})")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the gateway's configuration, for the unit")
-    parser.add_argument("--state", default=STATE, metavar="DIR", help=f"the gateway's state ({STATE}), for the unit")
+    parser.add_argument("--state", metavar="DIR", help="the gateway's state, for the unit (as its file says)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be written, and do nothing")
     parser.add_argument("--replace", action="store_true", help="write anew what somebody else wrote or changed")
     parser.add_argument("--keep-others", action="store_true", help="leave other ways into the broker as they are")

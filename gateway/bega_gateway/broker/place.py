@@ -7,6 +7,7 @@ import hashlib
 import os
 import pwd
 import re
+import secrets
 import stat
 from pathlib import Path
 
@@ -65,8 +66,7 @@ def put(path: Path, content: bytes, mode: int) -> str:
             return f"same     {path}"
         was_there = path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.unlink(missing_ok=True)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)  # whatever the umask
@@ -78,6 +78,8 @@ def put(path: Path, content: bytes, mode: int) -> str:
         part.replace(path)
         _sync(path.parent)
     except OSError as error:
+        with contextlib.suppress(OSError, UnboundLocalError):
+            part.unlink(missing_ok=True)
         raise ConfigError(f"{path} cannot be written: {error.strerror}; are you root?") from None
     return f"{'replaced' if was_there else 'wrote   '} {path}"
 

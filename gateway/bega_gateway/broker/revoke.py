@@ -96,11 +96,12 @@ def place_list(folder: Path, crl: Path) -> tuple[RevocationList, list[str]]:
     old = understood(place.read_bytes(), trusted, str(place)) if place.exists() else None
     if old and new.number < old.number:
         raise ConfigError(f"{crl}: is list {new.number}, and list {old.number} is here already: fetch the newest")
+    # First: whose issuing key mosquitto knows without having its list, is refused.
+    put(place, new.pem, 0o644)
     unknown = [certificate for certificate in new.issuing if certificate not in trusted]
     if unknown:  # a new issuing key, which the root vouches for: what it signs is let in from now on
         texts = [certificate.public_bytes(Encoding.PEM) for certificate in unknown]
         put(authorities, read(authorities).rstrip(b"\n") + b"\n" + b"".join(texts), 0o644)
-    put(place, new.pem, 0o644)
     is_same = old is not None and new.number == old.number
     return new, new.revoked_since(None if is_same else old)
 
