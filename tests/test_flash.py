@@ -38,9 +38,13 @@ from tests.test_board_serial import Bench, needs_micropython
 PROGRAM = b"print('the build', 'runs')\n"
 # What cannot be compressed takes several of esptool's blocks: there is a middle to be cut in.
 FILES = {"/main.py": PROGRAM, "/a/app.mpy": random.Random(1).randbytes(60_000), "/a/lib/x.mpy": b"x" * 5000}
+FILES["/a/facts.json"] = b"{}"
 BOARD = Chip("esp32", "24:0a:c4:00:00:04", 4)
-CUTS = range(1, 100, 7) if os.environ.get("BEGA_PROFILE") == "nightly" else (40,)
-BOARDS = 10 if os.environ.get("BEGA_PROFILE") == "nightly" else 2
+IS_NIGHT = os.environ.get("BEGA_PROFILE") == "nightly"
+CUTS = range(1, 100, 7) if IS_NIGHT else (40,)
+BOARDS = 10
+
+by_night = pytest.mark.skipif(not IS_NIGHT, reason="by night: ten boards, or what the pulled plug shows by day")
 
 
 def silent(step: str, done: int, whole: int) -> None:
@@ -267,6 +271,46 @@ def test_a_board_at_its_prompt_says_what_it_is():
         ask(Prompt("what", "is this"))
 
 
+class Files:
+    """A board's files, at the other end of a cable that breaks after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.files: dict[str, bytes] = {"/a/app.mpy": b"old", "/a/facts.json": b"old", "/main.py": PROGRAM}
+        self.steps = steps
+
+    def listing(self) -> dict[str, int]:
+        return {path: len(content) for path, content in self.files.items()}
+
+    def hash_of(self, path: str) -> str:
+        return hashlib.sha256(self.files[path]).hexdigest()
+
+    def remove(self, *paths: str) -> None:
+        for path in paths:
+            if self._goes_on():
+                self.files.pop(path, None)
+
+    def put(self, path: str, content: bytes) -> None:
+        if self._goes_on():
+            self.files[path] = content
+
+    def _goes_on(self) -> bool:
+        self.steps -= 1
+        return self.steps >= 0
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_slot_that_is_half_new_never_counts_as_whole(steps):
+    board: Any = Files(steps)
+    flash_files._bring(board, FILES, silent)
+    slot = {path: content for path, content in board.files.items() if path.startswith("/a/")}
+    old = {"/a/app.mpy": b"old", "/a/facts.json": b"old"}
+    new = {path: content for path, content in FILES.items() if path.startswith("/a/")}
+    assert "/a/facts.json" not in slot or slot in (old, new)
+    board.steps = 100
+    flash_files._bring(board, FILES, silent)
+    assert board.files == FILES
+
+
 class Screen(io.StringIO):
     """A terminal."""
 
@@ -331,13 +375,18 @@ def test_a_blank_virtual_board_gets_the_file_system_alone_and_runs_it(bench, bui
     assert has_build(bench)
     assert bench.flash.read_bytes()[:VFS_START] == b"\xff" * VFS_START
     assert bench.mpremote("fs", "rm", ":/a/lib/x.mpy") is not None
-    bench.mpremote("exec", "open('/a/stale.mpy', 'w').close(); open('/config.json', 'w').close()")
+    bench.mpremote(
+        "exec",
+        "open('/a/stale.mpy', 'w').close(); open('/config.json', 'w').close();"
+        " import os; os.mkdir('/state'); open('/state/slot', 'w').close()",
+    )
     assert main(["node", "flash", "--port", port, "--build", str(build), "--json"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (told["by"], told["is_virtual"], told["passed"]) == ("prompt", True, True), "no line leads into its ROM"
     assert has_build(bench)
     files = read_image(bench.flash.read_bytes()[VFS_START:])
     assert "/a/stale.mpy" not in files and "/config.json" in files
+    assert "/state/slot" not in files, "or an earlier version would still be chosen"
     other = made_build(build.parent / "other", chip="esp32c3")
     assert main(["node", "flash", "--port", port, "--build", str(other)]) == 1
     assert "has an esp32, and this build is for" in capsys.readouterr().err
@@ -387,6 +436,7 @@ def test_a_second_run_finishes_what_a_pulled_plug_left(tmp_path, build, percent)
 
 @needs_micropython
 @pytest.mark.slow
+@by_night
 def test_a_file_system_that_does_not_mount_is_made_anew_by_the_prompt(bench, build):
     bench.flash.write_bytes(b"\xff" * VFS_START + b"\x5a" * (FLASH_BYTES - VFS_START))
     bench.start("--as-is")
@@ -398,6 +448,7 @@ def test_a_file_system_that_does_not_mount_is_made_anew_by_the_prompt(bench, bui
 
 @needs_micropython
 @pytest.mark.slow
+@by_night
 def test_several_boards_are_flashed_at_once_and_one_that_fails_stops_no_other(tmp_path, build, capsys):
     boards = [Bench(tmp_path, f"board-{number}") for number in range(BOARDS)]
     try:

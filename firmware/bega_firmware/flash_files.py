@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bega_firmware.cable import Cable, CableError
+from bega_firmware.contents import SLOT_FACTS
 from bega_firmware.interpreter_image import OLDEST
 from bega_firmware.loader import Chip, Progress
 from bega_protocols.errors import ConfigError
 
 STARTED = "/main.py"  # put last: what starts by itself finds the rest there
+# docs/decisions/063: a slot with its facts is whole; without a choice the first whole one is taken.
+CHOICE = "/state/slot"
 # In one line each: what a board is. Only an ESP32 has esp32.Partition, only a virtual one VIRTUAL_BOARD.
 QUESTION = """
 import sys, machine, binascii, esp32
@@ -66,21 +69,27 @@ def put_files(
 
 
 def _bring(cable: Cable, files: Mapping[str, bytes], progress: Progress) -> int:
+    """Bring them; return how many were not there. A slot counts as whole by its facts: first away, last back."""
     there = cable.listing()
-    whole, done, written = sum(map(len, files.values())), 0, 0
+    missing = {path for path in files if not _is_there(cable, there, path, files[path])}
+    if missing:
+        missing |= {path for path in files if path.endswith(SLOT_FACTS)}
     tops = {path.split("/")[1] for path in files if path.count("/") > 1}
-    stale = [path for path in there if path not in files and _is_of_a_build(path, tops)]
-    if stale:
-        cable.remove(*stale)
-    for path in sorted(files, key=lambda path: (path == STARTED, path)):
+    stale = {path for path in there if path not in files and _is_of_a_build(path, tops)}
+    away = sorted((missing | stale) & set(there), key=lambda path: not path.endswith(SLOT_FACTS))
+    cable.remove(CHOICE, *[path for path in away if path in stale or path.endswith(SLOT_FACTS)])
+    whole = sum(map(len, files.values()))
+    done = whole - sum(len(files[path]) for path in missing)
+    for path in sorted(missing, key=lambda path: (path == STARTED, path.endswith(SLOT_FACTS), path)):
         progress("writing", done, whole)
-        content = files[path]
-        if there.get(path) != len(content) or cable.hash_of(path) != hashlib.sha256(content).hexdigest():
-            cable.put(path, content)
-            written += 1
-        done += len(content)
+        cable.put(path, files[path])
+        done += len(files[path])
     progress("writing", whole, whole)
-    return written
+    return len(missing)
+
+
+def _is_there(cable: Cable, there: Mapping[str, int], path: str, content: bytes) -> bool:
+    return there.get(path) == len(content) and cable.hash_of(path) == hashlib.sha256(content).hexdigest()
 
 
 def _is_of_a_build(path: str, tops: set[str]) -> bool:
