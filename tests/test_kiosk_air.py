@@ -11,18 +11,20 @@ from hypothesis import strategies as st
 from bega.look.panels import PANELS
 from bega_gateway.edge.air_index import BANDS_UGM3, NEEDED_MINUTES
 from bega_kiosk.air import ENOUGH_MINUTES, PM2_5_UPPER_UGM3, air_now
-from bega_kiosk.config import Air
-from bega_kiosk.pages.air import day, draw_air, reasons, sentence
-from bega_kiosk.pages.home import draw_home
+from bega_kiosk.config import Air, load
+from bega_kiosk.display import Display
+from bega_kiosk.pages.air import day, reasons, sentence
 from bega_kiosk.pages.screen import Screen
+from bega_kiosk.places import Known, every_place
 from bega_kiosk.store import Sample, Series, Store, Value
 from bega_kiosk.words import load_words
 from bega_protocols.reading import STALE, SUSPECT
+from tests.kiosk_feed import CORNER
 
 NOW_MS = 1_795_000_000_000  # 18 November 2026, 13:06 in Timișoara
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 ROMANIAN = load_words(ZoneInfo("Europe/Bucharest"))["ro"]
-SCREEN = Screen(ROMANIAN, PANELS["24in"], 600, "/air", NOW_MS)
+SCREEN = Screen(ROMANIAN, PANELS["24"], 600, Display(), "/air", "/", "Cum este aerul acum?", NOW_MS)
 
 
 @pytest.fixture
@@ -231,12 +233,10 @@ def test_any_feed_gives_a_page(tmp_path_factory, rows, samples):
     store = Store(tmp_path_factory.mktemp("any") / "kiosk.sqlite", lambda: NOW_MS)
     store.take_values(rows)
     store.take_series("pm2_5", [series(*((time_ms, number, 0, False) for time_ms, number in samples))])
-    air = air_now(store, NOW_MS, Air())
-    for panel in PANELS.values():
-        screen = replace(SCREEN, panel=panel)
-        for view in ("now", "day", "advice"):
-            assert "</html>" in draw_air(screen, view, air, 10)
-        assert "</html>" in draw_home(screen, air)
+    config = load(CORNER)
+    for place in every_place(Known(config, store, lambda: NOW_MS)):
+        for panel in PANELS.values():
+            assert "</html>" in place.draw(replace(SCREEN, panel=panel, distance_mm=panel.farthest_mm)).html
     store.close()
 
 

@@ -11,7 +11,7 @@ WHOLE = """
 [kiosk]
 name = "kiosk-1"
 city = "arad"
-panel = "10in"
+panel = "10"
 
 [server]
 listen = "[::1]:8001"
@@ -39,19 +39,19 @@ def test_example_is_good_and_says_what_it_shows(capsys):
 def test_whole_file_is_read(file):
     config = load(file(WHOLE))
     assert config.server.listen == "[::1]:8001"
-    assert (config.panel.name, config.distance_mm, str(config.timezone)) == ("10in", 400, "Europe/Bucharest")
+    assert (config.panel.name, config.distance_mm, str(config.timezone)) == ("10", 400, "Europe/Bucharest")
 
 
 def test_set_is_laid_over_the_file(file):
-    config = load(file(WHOLE), {"kiosk": {"panel": "24in", "distance_mm": 500}})
-    assert (config.panel.name, config.distance_mm, config.kiosk.name) == ("24in", 500, "kiosk-1")
+    config = load(file(WHOLE), {"kiosk": {"panel": "24", "distance_mm": 500}})
+    assert (config.panel.name, config.distance_mm, config.kiosk.name) == ("24", 500, "kiosk-1")
 
 
 @pytest.mark.parametrize(
     ("wrong", "right", "place"),
     [
-        ('panel = "10in"', 'panel = "7in"', ":5: kiosk.panel: must be one of 24in, 10in"),
-        ('panel = "10in"', "panel = 10", ":5: kiosk.panel: "),
+        ('panel = "10"', 'panel = "7in"', ":5: kiosk.panel: must be one of 24, 24p, 10"),
+        ('panel = "10"', "panel = 10", ":5: kiosk.panel: "),
         ('name = "kiosk-1"', 'name = "kiosk 1"', ":3: kiosk.name: "),
         ('name = "kiosk-1"', 'nmae = "kiosk-1"', ":3: kiosk.nmae: unknown key; known are name, city"),
         ('name = "kiosk-1"', "", ":2: kiosk.name: is missing"),
@@ -100,4 +100,4 @@ def test_run_refuses_a_mistake_before_it_serves(file, capsys):
 
 def test_load_raises_with_every_problem(file):
     with pytest.raises(ConfigError, match=r"kiosk\.panel"):
-        load(file(WHOLE.replace('"10in"', '"7in"')))
+        load(file(WHOLE.replace('"10"', '"7in"')))

@@ -59,17 +59,31 @@ def test_contrast_has_the_ends_that_wcag_gives_it():
 
 
 def test_style_sheet_has_the_colours_of_the_module():
-    in_sheet = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", SHEET))
+    light, dark = (dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", part)) for part in SHEET.split("html.dark {"))
     names = ("PAPER", "CARD", "INK", "QUIET", "EDGE", "ACCENT", "ON_ACCENT", "FOCUS", "UNKNOWN")
     expected = {name.lower().replace("_", "-"): getattr(colours, name) for name in names}
     expected |= {f"air-{band}": colour for band, colour in enumerate(colours.AIR_BANDS, start=1)}
     expected |= {f"air-tint-{band}": colour for band, colour in enumerate(colours.AIR_TINTS, start=1)}
-    assert in_sheet == expected
+    assert light == expected
+    assert dark == colours.DARK | {f"air-tint-{n}": colour for n, colour in enumerate(colours.DARK_AIR_TINTS, start=1)}
+
+
+@pytest.mark.parametrize("ground", ["paper", "card", "unknown"])
+def test_by_night_text_is_readable_on_every_ground_and_edges_stand_out(ground):
+    dark = colours.DARK
+    assert all(colours.contrast(dark[text], dark[ground]) >= 7 for text in ("ink", "quiet"))
+    assert all(colours.contrast(dark[edge], dark[ground]) >= 3 for edge in ("edge", "focus", "accent"))
+    assert colours.contrast(dark["on-accent"], dark["accent"]) >= 7
+
+
+@pytest.mark.parametrize("tint", colours.DARK_AIR_TINTS)
+def test_by_night_text_and_line_stand_out_on_every_band(tint):
+    assert colours.contrast(colours.DARK["ink"], tint) >= 7
 
 
 def test_fonts_of_the_style_sheet_are_there_with_their_licence():
     fonts = re.findall(r'url\("(fonts/[^"]+)"\)', SHEET)
-    assert len(fonts) == 2
+    assert len(fonts) == 3
     for font in fonts:
         assert (look.STATIC / font).read_bytes()[:4] == b"wOF2"
     assert "SIL OPEN FONT LICENSE Version 1.1" in (look.STATIC / "fonts" / "OFL.txt").read_text(encoding="utf-8")
@@ -86,7 +100,7 @@ def test_capitals_are_as_tall_as_the_standard_says(distance_mm, cap_mm):
     assert panels.cap_height_mm(distance_mm) == pytest.approx(cap_mm, abs=0.05)
 
 
-@pytest.mark.parametrize(("name", "px_per_mm"), [("24in", 3.61), ("10in", 5.88)])
+@pytest.mark.parametrize(("name", "px_per_mm"), [("24", 3.61), ("10", 5.88)])
 def test_panel_knows_its_millimetre(name, px_per_mm):
     assert panels.PANELS[name].px_per_mm == pytest.approx(px_per_mm, abs=0.01)
 
@@ -98,7 +112,7 @@ def test_smallest_text_can_still_be_read_from_a_metre(panel):
 
 
 def test_panel_css_says_the_figures():
-    css = panels.panel_css(panels.PANELS["24in"], 600)
+    css = panels.panel_css(panels.PANELS["24"], 600)
     assert re.search(r"font-size: clamp\([^)]* 39\.65\d\dpx\)", css)
     assert re.search(r"--mm: clamp\([^)]* 3\.613\dpx\)", css)
 

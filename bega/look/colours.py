@@ -14,6 +14,20 @@ ON_ACCENT = "#ffffff"
 FOCUS = "#b3460a"
 UNKNOWN = "#e4e2dd"  # the ground of "we do not know"
 
+# The same by night, or for who reads light on dark more easily: yellow on black (the finding's second theme).
+DARK = {
+    "paper": "#000000",
+    "card": "#14171a",
+    "ink": "#ffe14d",
+    "quiet": "#e8dca8",
+    "edge": "#a89a5a",
+    "accent": "#ffe14d",
+    "on-accent": "#000000",
+    "focus": "#ffffff",
+    "unknown": "#2b2b26",
+}
+DARK_AIR_TINTS = ("#06322f", "#0a2f24", "#33300a", "#47120f", "#42101f", "#331038")
+
 # European Air Quality Index, bands 1 to 6: the colours that the European Environment Agency gives them ...
 AIR_BANDS = ("#50f0e6", "#50ccaa", "#f0e641", "#ff5050", "#960032", "#7d2181")
 # ... and the same mixed with white until ink stays readable on them.

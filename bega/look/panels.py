@@ -15,6 +15,9 @@ TARGET_MM = 20.0
 NEAREST_MM = 300  # nobody stands nearer
 
 
+LARGER = 1.18  # large text, by the usual one
+
+
 @dataclass(frozen=True)
 class Panel:
     """A screen as it hangs: pixels, diagonal, and how far off its reader may stand."""
@@ -24,22 +27,35 @@ class Panel:
     height_px: int
     diagonal_in: float
     farthest_mm: int  # the distance that the layout is made for; farther, its letters would not fit the screen
-    most_things: int  # on one screen
-    is_large: bool  # everything on one page, or one question a page
+    shape: str  # "wide", "tall" or "small": a layout of its own each
+    columns: int  # of tiles
+    rows: int
+
+    @property
+    def is_large(self) -> bool:
+        """Return whether a question and its answers fit on one page; on a small one each has its own."""
+        return self.shape != "small"
 
     @property
     def px_per_mm(self) -> float:
         """Return CSS pixels in a millimetre (one CSS pixel is one of the panel's)."""
         return math.hypot(self.width_px, self.height_px) / (self.diagonal_in * 25.4)
 
-    def font_px(self, distance_mm: float) -> float:
+    def font_px(self, distance_mm: float, is_larger: bool = False) -> float:
         """Return the size of the smallest text, in pixels, for a reader `distance_mm` away."""
-        return cap_height_mm(distance_mm) * self.px_per_mm / CAP_PER_EM
+        size_px = cap_height_mm(distance_mm) * self.px_per_mm / CAP_PER_EM
+        return size_px * LARGER if is_larger else size_px
+
+    def most_things(self, is_larger: bool = False) -> int:
+        """Return how many things one screen may offer: EN 301 549 asks for sizes, older readers for few of them."""
+        columns = 2 if is_larger and not self.is_large else self.columns
+        return columns * self.rows
 
 
 PANELS = {
-    "24in": Panel("24in", 1920, 1080, 24.0, farthest_mm=600, most_things=8, is_large=True),
-    "10in": Panel("10in", 1280, 800, 10.1, farthest_mm=400, most_things=6, is_large=False),
+    "24": Panel("24", 1920, 1080, 24.0, farthest_mm=600, shape="wide", columns=4, rows=2),
+    "24p": Panel("24p", 1080, 1920, 24.0, farthest_mm=600, shape="tall", columns=2, rows=4),
+    "10": Panel("10", 1280, 800, 10.1, farthest_mm=400, shape="small", columns=3, rows=2),
 }
 
 
@@ -63,6 +79,7 @@ def panel_css(panel: Panel, distance_mm: float) -> str:
         f":root {{ --mm: {_at_most(panel.px_per_mm, panel)}; "
         f"font-size: {_at_most(panel.font_px(distance_mm), panel)}; "
         f"--screen-height: {_at_most(panel.height_px, panel)}; }}\n"
+        f":root.larger {{ font-size: {_at_most(panel.font_px(distance_mm, is_larger=True), panel)}; }}\n"
     )
 
 

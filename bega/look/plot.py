@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 LINE_HEIGHT = 1.2
+LETTER_EM, LETTER_EM_CYRILLIC = 0.5, 0.6  # a letter's share of its size, in our two fonts
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ class _Inside:
         self.top_value = _top_value(points, grounds, frame)
         letters = max((len(words) for value, words in number if value <= self.top_value), default=0)
         self.left = frame.font_px * (0.62 * letters + 0.35)
-        words = max((len(ground.words) for ground in _shown(grounds, self.top_value)), default=0)
-        self.right = frame.width_px - frame.font_px * (0.5 * words + 0.75)
+        words_em = max((_width_em(ground.words) for ground in _shown(grounds, self.top_value)), default=0.0)
+        self.right = frame.width_px - frame.font_px * (words_em + 0.75)
         self.top = frame.font_px * 0.55
         self.bottom = frame.height_px - frame.font_px * 1.5
 
@@ -110,6 +111,11 @@ class _Inside:
 
     def holds(self, time_ms: int) -> bool:
         return self.frame.from_ms <= time_ms <= self.frame.to_ms
+
+
+def _width_em(words: str) -> float:
+    letter_em = LETTER_EM_CYRILLIC if any("\u0400" <= letter <= "\u04ff" for letter in words) else LETTER_EM
+    return len(words) * letter_em
 
 
 def _top_value(points: Sequence[Point], grounds: Sequence[Ground], frame: Frame) -> float:

@@ -12,6 +12,7 @@ from bega.web import address_of, bind, serve
 from bega_kiosk.air import PLOTTED, QUANTITIES
 from bega_kiosk.config import Config
 from bega_kiosk.feed import Feed
+from bega_kiosk.places import STORE
 from bega_kiosk.server import Pages
 from bega_kiosk.store import Store
 from bega_kiosk.words import load_words
@@ -23,7 +24,7 @@ async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asy
     """Run the kiosk until `stop` is set; raises ConfigError before anything is served if it cannot be run."""
     words = load_words(config.timezone)
     listener = bind("server.listen", config.server.listen)
-    store = Store(Path(config.kiosk.state_dir) / "kiosk.sqlite", wall_ms)
+    store = Store(Path(config.kiosk.state_dir) / STORE, wall_ms)
     pages = Pages(config, store, words, wall_ms)
     feed = Feed(config.feed.url, store, QUANTITIES, PLOTTED)
     address = address_of(listener) + "/"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 
 from bega.clock import wall_ms
 from bega.service import add_run, add_verb, carry_out, command_line, log_to_stderr, report, until_signalled
 from bega.settings import parse_assignments
 from bega_kiosk import config as settings
+from bega_kiosk.words import DEFAULT, LANGUAGES
 
 EXAMPLES = """examples:
   bega kiosk check --config kiosk.toml
-  bega kiosk run --config kiosk.toml --set kiosk.panel=10in --set feed.url=http://gw-corner:8080"""
+  bega kiosk screens --config kiosk.toml --json
+  bega kiosk run --config kiosk.toml --set kiosk.panel=10 --set feed.url=http://gw-corner:8080"""
 
 
 def main(argv: list[str]) -> int:
@@ -30,6 +33,19 @@ def check(args: argparse.Namespace) -> int:
     return 0
 
 
+def screens(args: argparse.Namespace) -> int:
+    """Print every screen of this configuration: its address and its heading, so that a review misses none."""
+    from bega_kiosk.places import every_screen
+
+    config = settings.load(args.config, parse_assignments(args.set))
+    found = every_screen(config, wall_ms, args.lang)
+    if args.json:
+        print(json.dumps([{"address": address, "title": title} for address, title in found], ensure_ascii=False))
+    else:
+        print("\n".join(f"{address:32} {title}" for address, title in found))
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Serve the pages until SIGTERM or SIGINT."""
     from bega_kiosk import app
@@ -43,5 +59,8 @@ def run(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser, verbs = command_line("bega kiosk", __doc__, EXAMPLES)
     add_verb(verbs, "check", check, "say whether a configuration is good, with every problem and its place")
+    listing = add_verb(verbs, "screens", screens, "list every screen: address and heading")
+    listing.add_argument("--lang", choices=LANGUAGES, default=DEFAULT, help="in which language")
+    listing.add_argument("--json", action="store_true", help="as a list of objects")
     add_run(verbs, run, "serve the pages until told to stop")
     return parser

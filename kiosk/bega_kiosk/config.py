@@ -27,7 +27,7 @@ class Kiosk(Table, frozen=True, kw_only=True):
     name: Name
     city: Name
     state_dir: str = "/var/lib/bega"
-    panel: str = "24in"
+    panel: str = "24"
     distance_mm: int | None = None  # left out: the farthest that the panel's layout is made for
     timezone: str = "Europe/Bucharest"
 

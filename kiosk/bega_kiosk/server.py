@@ -1,18 +1,16 @@
 """The kiosk's pages over HTTP, for the browser on the same machine. No cookies, no storage, nothing from elsewhere.
 
-    /            home                       /air         the air (on a small panel: now)
-    /live        says when something changed  /air/day     the last 24 hours, on a small panel
-    /static /look                             /air/advice  what to do, on a small panel
+    /live          says when something changed
+    /static /look  files
 
-Every page takes ?lang=.
+Every other address is a screen of `pages` (places.py) and takes ?lang= and what else display.py knows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -27,24 +25,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bega import look
 from bega.clock import Clock
 from bega.look.panels import panel_css
-from bega_kiosk.air import AirNow, air_now
 from bega_kiosk.config import Config
-from bega_kiosk.pages.air import PATHS, draw_air
-from bega_kiosk.pages.home import draw_home
+from bega_kiosk.display import read_display, read_page
 from bega_kiosk.pages.screen import Screen
+from bega_kiosk.places import Known, Params, Place, every_place
 from bega_kiosk.store import Store
-from bega_kiosk.words import DEFAULT, Words
+from bega_kiosk.words import Words
 
 log = logging.getLogger("bega.kiosk.server")
 
 STATIC = Path(__file__).parent / "static"
 BEAT_S = 15.0  # ages and the clock go on when nothing else changes
 CALM_S = 2.0  # a page is not redrawn more often
+MOST_FIELDS = 20  # of a form
 
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -62,14 +60,14 @@ class Pages:
         self._words = words
         self._wall_ms = wall_ms
         self._panel_css = panel_css(config.panel, config.distance_mm)
+        self.places = every_place(Known(config, store, wall_ms))
         self.stopping = asyncio.Event()
 
     def app(self) -> Starlette:
         """Return the application."""
         return Starlette(
             routes=[
-                Route("/", self.home),
-                *(Route(path, self.air, name=view) for view, path in PATHS.items()),
+                *(Route(place.path, self._shows(place), methods=_methods(place)) for place in self.places),
                 Route("/live", self.live),
                 Route("/look/panel.css", self.panel_css),
                 Mount("/look", StaticFiles(directory=look.STATIC)),
@@ -79,17 +77,33 @@ class Pages:
             exception_handlers={HTTPException: self.not_found, Exception: self.defect},
         )
 
-    async def home(self, request: Request) -> Response:
-        """Return the first page."""
-        return _page(draw_home(self._screen(request), self._air()))
+    def _shows(self, place: Place) -> Callable[[Request], Awaitable[Response]]:
+        async def show(request: Request) -> Response:
+            screen = self.screen(place, request.path_params, request.query_params)
+            if request.method == "POST" and place.take is not None:
+                form = await request.form(max_files=0, max_fields=MOST_FIELDS)
+                sent = {key: value for key, value in form.items() if isinstance(value, str)}
+                return RedirectResponse(place.take(screen, sent), status_code=303)
+            return _page(place.draw(screen).html)
 
-    async def air(self, request: Request) -> Response:
-        """Return the air page, or the part of it that a small panel shows at this address."""
-        screen = self._screen(request)
-        view = next(view for view, path in PATHS.items() if path == request.url.path)
-        if self._config.panel.is_large and view != "now":
-            return RedirectResponse(screen.address(PATHS["now"]), status_code=307)
-        return _page(draw_air(screen, view, self._air(), self._config.air.live_limit_minutes))
+        return show
+
+    def screen(self, place: Place, params: Params, query: Mapping[str, str]) -> Screen:
+        """Return what a screen is drawn with for who asks so."""
+        display = read_display(query)
+        words = self._words[display.language]
+        return Screen(
+            words=words,
+            panel=self._config.panel,
+            distance_mm=self._config.distance_mm,
+            display=display,
+            path=place.path.format(**params),
+            parent=place.parent.format(**params) if place.parent else None,
+            title=place.heading(words, params),
+            now_ms=self._wall_ms(),
+            page=read_page(query),
+            more=dict(params),
+        )
 
     async def live(self, request: Request) -> Response:
         """Tell whenever a page would look different now, and every 15 s."""
@@ -110,9 +124,11 @@ class Pages:
         return self._sorry(request, ["err.general", "err.retry"], 500)
 
     def _sorry(self, request: Request, keys: list[str], status: int) -> Response:
-        # The other language leads home: an address that does not exist here may name another machine ("//x").
-        screen = replace(self._screen(request), path="/")
-        return _page(screen.draw("sorry.html", {"keys": keys}), status)
+        # Every way leads home: an address that does not exist here may name another machine ("//x").
+        lost = Place("/", keys[0], lambda screen: screen.answer(screen.words.text(keys[0])), parent="/")
+        screen = self.screen(lost, {}, request.query_params)
+        text = screen.words.text
+        return _page(screen.answer(text(keys[0]), [text(key) for key in keys[1:]]).html, status)
 
     async def _changes(self) -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n"
@@ -121,19 +137,6 @@ class Pages:
             yield b"event: changed\ndata:\n\n"  # also at once: the page may be older than this connection
             await _first_of(self.stopping.wait(), for_s=CALM_S)
             await _first_of(self._store.wait_beyond(told), self.stopping.wait(), for_s=BEAT_S)
-
-    def _air(self) -> AirNow:
-        return air_now(self._store, self._wall_ms(), self._config.air)
-
-    def _screen(self, request: Request) -> Screen:
-        language = request.query_params.get("lang", DEFAULT)
-        return Screen(
-            words=self._words.get(language, self._words[DEFAULT]),
-            panel=self._config.panel,
-            distance_mm=self._config.distance_mm,
-            path=request.url.path,
-            now_ms=self._wall_ms(),
-        )
 
 
 class _WithHeaders:
@@ -162,6 +165,10 @@ async def _first_of(*waits: Awaitable[object], for_s: float | None = None) -> No
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _methods(place: Place) -> list[str]:
+    return ["GET"] if place.take is None else ["GET", "POST"]
 
 
 def _page(html: str, status: int = 200) -> Response:

@@ -9,16 +9,20 @@ from markupsafe import Markup
 
 from bega.look.colours import AIR_TINTS
 from bega.look.plot import Frame, Ground, Mark, Point, day_svg
-from bega_kiosk.air import BAND_COUNT, HOUR_MS, PM2_5_UPPER_UGM3, AirNow, Dust, Verdict, is_air
+from bega_kiosk.air import BAND_COUNT, HOUR_MS, PM2_5_UPPER_UGM3, AirNow, Dust, Verdict, air_now, is_air
 from bega_kiosk.feed import HOURS, STEP_S
-from bega_kiosk.pages.screen import Screen
+from bega_kiosk.pages.screen import Drawn, Screen
+from bega_kiosk.places import Known, Place, Tile
 from bega_kiosk.store import Sample, Series
 from bega_kiosk.words import Words
 
-VIEWS = ("now", "day", "advice")  # one page on a large panel, three on a small one
-PATHS = {"now": "/air", "day": "/air/day", "advice": "/air/advice"}
-PLOT_PX = {"24in": (1106.0, 324.0), "10in": (1196.0, 330.0)}  # what kiosk.css leaves for it
+TOGETHER = {"now": ("now", "dust", "day"), "advice": ("advice",)}  # views of one screen where there is room
+PATHS = {"now": "/air", "dust": "/air/dust", "day": "/air/day", "advice": "/air/advice"}
+# What kiosk.css leaves for the plot, in mm: beside the rest where there is room, alone where there is not.
+PLOT_MM = {"wide": (252.0, 112.0), "tall": (268.0, 130.0), "small": (203.0, 52.0)}
+PLOT_ALONE_MM = {"wide": (500.0, 90.0), "tall": (268.0, 160.0), "small": (203.0, 50.0)}
 LEGEND_EM = 1.25  # a line of words above the plot, where part of it is simulated
+LEAST_PLOT_LINES = 4.5  # of text: a plot that is lower says nothing
 LEAST_TOP_UGM3 = 20.0  # a clean day must not look dramatic
 GAP_MS = 3 * STEP_S * 1000
 TELL_AGE_MS = 5 * 60_000  # a verdict that comes each minute needs no age; a late one does
@@ -29,7 +33,7 @@ EVERY_HOURS = 6  # words under the plot
 class Day:
     """The last 24 hours: the plot, its highest and lowest value in words, and the hours as rows."""
 
-    plot: Markup
+    plot: Markup | None  # None where there is no room for one
     most: str
     least: str
     is_part_simulated: bool
@@ -37,13 +41,28 @@ class Day:
     rows: list[tuple[str, str, str]]
 
 
-def draw_air(screen: Screen, view: str, air: AirNow, live_limit_minutes: int) -> str:
-    """Return the page; on a large panel it holds every view."""
+def places(known: Known) -> list[Place]:
+    """Return the screens of this module."""
+
+    def place(view: str, path: str) -> Place:
+        tile = Tile("wind", 10, lambda screen: _in_short(screen, known)) if view == "now" else None
+        parent = "/" if view == "now" else PATHS["now"]
+        return Place(path, "air.title", lambda screen: draw(screen, view, known), parent=parent, tile=tile)
+
+    return [place(view, path) for view, path in PATHS.items()]
+
+
+def draw(screen: Screen, view: str, known: Known) -> Drawn:
+    """Return the screen; where there is room it holds every view."""
+    air = air_now(known.store, screen.now_ms, known.config.air)
     words, verdict = screen.words, air.verdict
+    view = view if not screen.is_roomy or view in TOGETHER else "now"
+    views = TOGETHER[view] if screen.is_roomy else (view,)
     values = {
+        "is_title_spoken": not screen.panel.is_large,  # the verdict says as much, and needs the room
         "view": view,
-        "views": VIEWS if screen.panel.is_large else (view,),
-        "paths": PATHS,
+        "views": views,
+        "paths": {name: path for name, path in PATHS.items() if not screen.is_roomy or name in TOGETHER},
         "sentence": sentence(words, verdict),
         "reasons": [*reasons(words, air)],
         "band": verdict.band,
@@ -53,10 +72,15 @@ def draw_air(screen: Screen, view: str, air: AirNow, live_limit_minutes: int) ->
         "dust_unit": _unit(words, air.dust),
         "dust_age": None if air.dust.age_ms is None else words.ago(air.dust.age_ms),
         "mean": None if air.mean_pm2_5_ugm3 is None else words.number(air.mean_pm2_5_ugm3),
-        "day": day(screen, air.day),
-        "limit": words.counted("air.limit", live_limit_minutes),
+        "day": day(screen, air.day) if "day" in views else None,
+        "limit": words.counted("air.limit", known.config.air.live_limit_minutes),
     }
-    return screen.draw("air.html", values)
+    return Drawn(screen.draw("air.html", values))
+
+
+def _in_short(screen: Screen, known: Known) -> tuple[str, int | None]:
+    verdict = air_now(known.store, screen.now_ms, known.config.air).verdict
+    return sentence(screen.words, verdict), verdict.band
 
 
 def sentence(words: Words, verdict: Verdict) -> str:
@@ -97,7 +121,7 @@ def day(screen: Screen, series: Series | None) -> Day | None:
     spoken_least = words.text("air.day.least", value=words.concentration(_value(least)), time=words.time(least.time_ms))
     label = f"{words.text('air.day.title')}. {words.text('air.day.unit')}. {spoken_most} {spoken_least}"
     return Day(
-        plot=Markup(_plot(screen, told, label)),  # noqa: S704 - plot.py escapes every text
+        plot=_plot(screen, told, label),
         most=spoken_most,
         least=spoken_least,
         is_part_simulated=any(sample.is_simulated for sample in told),
@@ -106,11 +130,16 @@ def day(screen: Screen, series: Series | None) -> Day | None:
     )
 
 
-def _plot(screen: Screen, samples: list[Sample], label: str) -> str:
+def _plot(screen: Screen, samples: list[Sample], label: str) -> Markup | None:
     words = screen.words
-    width_px, height_px = PLOT_PX[screen.panel.name]
+    width_mm, height_mm = (PLOT_MM if screen.is_roomy else PLOT_ALONE_MM)[screen.panel.shape]
+    width_px, height_px = width_mm * screen.panel.px_per_mm, height_mm * screen.panel.px_per_mm
+    if screen.display.is_reach:
+        height_px = min(height_px, screen.panel.height_px * 0.5 - screen.font_px * 5.5)
     if any(sample.is_simulated for sample in samples):
         height_px -= LEGEND_EM * screen.font_px
+    if height_px < LEAST_PLOT_LINES * screen.font_px:
+        return None
     frame = Frame(
         width_px=width_px,
         height_px=height_px,
@@ -127,7 +156,7 @@ def _plot(screen: Screen, samples: list[Sample], label: str) -> str:
     ]
     numbers = [(float(value), words.number(value)) for value in (*PM2_5_UPPER_UGM3, 200, 300, 500)]
     points = [Point(sample.time_ms, sample.value, sample.is_simulated) for sample in samples]
-    return day_svg(points, grounds, [*_marks(screen)], frame, numbers, label)
+    return Markup(day_svg(points, grounds, [*_marks(screen)], frame, numbers, label))  # noqa: S704 - it escapes texts
 
 
 def _marks(screen: Screen) -> Iterator[Mark]:

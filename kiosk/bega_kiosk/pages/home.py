@@ -1,31 +1,28 @@
-"""The first page: what the kiosk can answer, as tiles. Only what works is there; the grid holds eight."""
+"""The first screen: what the kiosk can answer, as tiles, the most asked first."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from bega_kiosk.air import AirNow
-from bega_kiosk.pages.air import sentence
-from bega_kiosk.pages.screen import Screen
+from bega_kiosk.pages.screen import Drawn, Key, Screen
+from bega_kiosk.places import Known, Place, every_place
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A way on: its name's key, its icon, where it leads, and its answer in a few words."""
-
-    key: str
-    icon: str
-    path: str
-    answer: str
-    band: int | None = None  # the European Air Quality Index, where the answer is one
+def places(known: Known) -> list[Place]:
+    """Return the screens of this module."""
+    return [Place("/", "home.title", lambda screen: draw(screen, known), parent=None)]
 
 
-def draw_home(screen: Screen, air: AirNow) -> str:
-    """Return the page."""
-    return screen.draw("home.html", {"tiles": tiles(screen, air)})
+def draw(screen: Screen, known: Known) -> Drawn:
+    """Return the first screen."""
+    text = screen.words.text
+    return screen.choice(tiles(screen, known), f"{text('home.hello')} {text('home.how')}", kind="home")
 
 
-def tiles(screen: Screen, air: AirNow) -> list[Tile]:
-    """Return what the kiosk can answer today, the most asked first; never more than the panel holds."""
-    every = [Tile("home.tile.air", "wind", "/air", sentence(screen.words, air.verdict), air.verdict.band)]
-    return every[: screen.panel.most_things]
+def tiles(screen: Screen, known: Known) -> list[Key]:
+    """Return what the kiosk can answer, in its order."""
+    found = []
+    shown = [(place.tile, place) for place in every_place(known) if place.tile is not None]
+    for tile, place in sorted(shown, key=lambda pair: pair[0].turn):
+        answer, band = tile.answer(screen) if tile.answer else ("", None)
+        name = screen.words.text(f"home.tile.{place.path.removeprefix('/')}")
+        found.append(Key(name, screen.address(place.path), tile.icon, answer, band))
+    return found

@@ -1,9 +1,14 @@
-"""What every page has: a language, a panel, a moment, and the way to draw a template with them."""
+"""What every screen has: words, a panel, a reader's wishes, a moment; and the two shapes that most screens take.
+
+A *choice* is a question and the things to tap. An *answer* is a sentence, what belongs to it, and where to go on. Both
+are cut into parts that fit the panel: nothing scrolls.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -11,36 +16,174 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bega.look.panels import Panel
-from bega_kiosk.words import LANGUAGES, Words
+from bega_kiosk.display import Display
+from bega_kiosk.words import LANGUAGES, Words, reviews
+
+# Measured of our fonts and texts: a letter's share of its size, and what a line loses because words do not break.
+LETTER_EM, LETTER_EM_CYRILLIC, FULL = 0.50, 0.57, 0.90
+LINE_EM = 1.25
+BETWEEN_LINES = 0.45  # of a line, between two paragraphs
+
+
+@dataclass(frozen=True)
+class Key:
+    """Something to tap: its name in words, where it leads, its drawing, and its answer in a few words."""
+
+    name: str
+    address: str
+    icon: str = ""
+    answer: str = ""
+    band: int | None = None  # the European Air Quality Index, where the answer is one
+    is_here: bool = False
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A screen as HTML, and of how many parts it is one."""
+
+    html: str
+    parts: int = 1
 
 
 @dataclass(frozen=True)
 class Screen:
-    """One page for one reader: the words, the panel with its reader's distance, where it is, and when."""
+    """One screen for one reader."""
 
     words: Words
     panel: Panel
     distance_mm: int
+    display: Display
     path: str
+    parent: str | None  # where "back" leads; None on the first screen
+    title: str  # in words
     now_ms: int
+    page: int = 1
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def font_px(self) -> float:
         """Return the size of the smallest text."""
-        return self.panel.font_px(self.distance_mm)
+        return self.panel.font_px(self.distance_mm, self.display.is_larger)
 
-    def address(self, path: str, language: str | None = None) -> str:
-        """Return the address of a page, in this or another language."""
-        return f"{path}?lang={language or self.words.language}"
+    @property
+    def is_roomy(self) -> bool:
+        """Return whether a question and all of its answers fit on one screen."""
+        return self.panel.is_large and not self.display.is_larger and not self.display.is_reach
 
-    def draw(self, template: str, values: Mapping[str, Any]) -> str:
-        """Return the page."""
-        others = {language: name for language, name in LANGUAGES.items() if language != self.words.language}
+    @property
+    def has_title_on_top(self) -> bool:
+        """Return whether the heading stands between the controls, where a wide screen has room for it."""
+        return self.panel.shape == "wide" and not self.display.is_reach
+
+    @property
+    def classes(self) -> str:
+        """Return the classes of the page: a layout each."""
+        said = [self.panel.shape]
+        said += ["dark"] if self.display.is_dark else []
+        said += ["larger"] if self.display.is_larger else []
+        said += ["reach"] if self.display.is_reach else []
+        return " ".join(said)
+
+    @property
+    def is_read_by_a_native(self) -> bool:
+        """Return whether a native reader has signed every text of this language."""
+        return not any(_reviews()[LANGUAGES[self.display.language].catalogue].values())
+
+    def address(self, path: str, page: int = 1, **changed: Any) -> str:
+        """Return the address of a screen for this reader, or for one who wants something else (see Display)."""
+        return replace(self.display, **changed).address(path, page)
+
+    def choice(
+        self, keys: Sequence[Key], intro: str = "", kind: str = "plain", values: Mapping[str, Any] | None = None
+    ) -> Drawn:
+        """Return a question with what can be tapped, as many of it as the panel may show."""
+        most = self.panel.most_things(self.display.is_larger)
+        parts = _parted(keys, most)
+        shown = list(parts[min(self.page, len(parts)) - 1])
+        page = min(self.page, len(parts))
+        if page < len(parts):
+            more = self.words.text("common.more")
+            shown.append(Key(more, self.address(self.path, page + 1), "more"))
+        said = {"keys": shown, "intro": intro, "kind": kind} | dict(values or {})
+        return Drawn(self.draw("choice.html", said, before=page - 1), len(parts))
+
+    def answer(
+        self,
+        sentence: str,
+        paragraphs: Sequence[str] = (),
+        keys: Sequence[Key] = (),
+        notes: Sequence[str] = (),
+        values: Mapping[str, Any] | None = None,
+    ) -> Drawn:
+        """Return a sentence and what belongs to it; notes stand small below: age, source, "exemplu"."""
+        room = self._lines(keys, notes) - self._lines_of(sentence, 1.35) - BETWEEN_LINES
+        parts = self._parted_text(paragraphs, room)
+        page = min(self.page, len(parts))
+        shown = list(keys)
+        if page < len(parts):
+            shown = [Key(self.words.text("common.next"), self.address(self.path, page + 1), "arrow"), *shown]
+        said = {"sentence": sentence, "paragraphs": parts[page - 1], "keys": shown, "notes": notes, **(values or {})}
+        return Drawn(self.draw("answer.html", said, before=page - 1), len(parts))
+
+    def draw(self, template: str, values: Mapping[str, Any], before: int = 0) -> str:
+        """Return the page; `before`: the part that "back" leads to, 0 for the screen above."""
         return (
             _environment()
             .get_template(template)
-            .render(screen=self, text=self.words.text, other_languages=others, version=version("bega"), **values)
+            .render(
+                screen=self,
+                text=self.words.text,
+                spoken=self.words.spoken,
+                before=before,
+                version=version("bega"),
+                **values,
+            )
         )
+
+    def _letters(self) -> float:
+        """Return how many letters a line of running text has."""
+        cyrillic = self.display.language == "sr"
+        width_px = self.panel.width_px - 24 * self.panel.px_per_mm
+        return FULL * width_px / (self.font_px * (LETTER_EM_CYRILLIC if cyrillic else LETTER_EM))
+
+    def _lines_of(self, text: str, scale: float = 1.0) -> float:
+        return math.ceil(len(text) * scale / self._letters()) * scale if text else 0.0
+
+    def _lines(self, keys: Sequence[Key], notes: Sequence[str]) -> float:
+        """Return how many lines of text the panel has room for between its keys."""
+        mm = self.panel.px_per_mm
+        taken_px = 45 * mm + self.font_px * LINE_EM * 1.6  # frame, the row of controls, the heading
+        rows = math.ceil((len(keys) + 1) / self.panel.columns)
+        taken_px += rows * 24 * mm
+        taken_px += sum(self._lines_of(note) for note in notes) * self.font_px * LINE_EM
+        height_px = self.panel.height_px
+        if self.display.is_reach:
+            return (height_px / 2 - 8 * mm - self.font_px * LINE_EM * 1.6) / (self.font_px * LINE_EM)
+        return (height_px - taken_px) / (self.font_px * LINE_EM)
+
+    def _parted_text(self, paragraphs: Sequence[str], room: float) -> list[list[str]]:
+        parts: list[list[str]] = [[]]
+        left = room
+        for paragraph in paragraphs:
+            needed = self._lines_of(paragraph) + BETWEEN_LINES
+            if parts[-1] and needed > left:
+                parts.append([])
+                left = room
+            parts[-1].append(paragraph)
+            left -= needed
+        return parts
+
+
+def _parted(keys: Sequence[Key], most: int) -> list[Sequence[Key]]:
+    """Return the keys of each part; one place of each but the last is taken by "more"."""
+    if len(keys) <= most:
+        return [keys]
+    return [keys[: most - 1], *_parted(keys[most - 1 :], most)]
+
+
+@cache
+def _reviews() -> dict[str, dict[str, str]]:
+    return reviews()
 
 
 @cache

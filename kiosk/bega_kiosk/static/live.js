@@ -1,7 +1,5 @@
 // Keeps a page true without loading it again. The server says when something changed; the page is fetched once more, and
 // only the parts marked data-live that differ are put in the place of the old ones, inside boxes that keep their size.
-"use strict";
-
 const LOST_AFTER_MS = 120000;
 let heardAt = performance.now();
 let isFetching = false;

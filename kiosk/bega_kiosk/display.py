@@ -1,0 +1,54 @@
+"""How one reader wants the pages: carried by every address, and gone with it. No cookie, nothing kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from bega_kiosk.words import DEFAULT, LANGUAGES
+
+LANGUAGE, LOOK, TEXT, REACH = "lang", "look", "text", "reach"
+
+
+@dataclass(frozen=True)
+class Display:
+    """Language, colours, size of letters, and whether all keys are in the lower half."""
+
+    language: str = DEFAULT
+    is_dark: bool = False
+    is_larger: bool = False
+    is_reach: bool = False
+
+    def query(self) -> dict[str, str]:
+        """Return what an address says of it."""
+        said = {LANGUAGE: self.language}
+        if self.is_dark:
+            said[LOOK] = "dark"
+        if self.is_larger:
+            said[TEXT] = "large"
+        if self.is_reach:
+            said[REACH] = "1"
+        return said
+
+    def address(self, path: str, page: int = 1) -> str:
+        """Return the address of a page for this reader."""
+        said = self.query() | ({"page": str(page)} if page > 1 else {})
+        return f"{path}?{urlencode(said)}"
+
+
+def read_display(query: Mapping[str, str]) -> Display:
+    """Return what an address asks for; what is not known is as usual."""
+    language = query.get(LANGUAGE, DEFAULT)
+    return Display(
+        language=language if language in LANGUAGES else DEFAULT,
+        is_dark=query.get(LOOK) == "dark",
+        is_larger=query.get(TEXT) == "large",
+        is_reach=query.get(REACH) == "1",
+    )
+
+
+def read_page(query: Mapping[str, str]) -> int:
+    """Return which part of a long page is asked for, 1 for the first or for nonsense."""
+    asked = query.get("page", "1")
+    return int(asked) if asked.isascii() and asked.isdigit() and 0 < len(asked) <= 3 and int(asked) else 1

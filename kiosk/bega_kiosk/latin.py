@@ -1,0 +1,27 @@
+"""Serbian Cyrillic in Latin letters: one alphabet for the other, letter by letter.
+
+Source: Pravopis srpskoga jezika (Matica srpska, 2010), where each Cyrillic letter has one Latin letter or pair; Њ, Љ
+and Џ in a word of capitals are NJ, LJ and DŽ.
+"""
+
+from __future__ import annotations
+
+_PAIRS = {"љ": "lj", "њ": "nj", "џ": "dž"}
+_LETTERS = dict(zip("абвгдђежзијклмнопрстћуфхцчш", "abvgdđežzijklmnoprstćufhcčš", strict=True)) | _PAIRS
+
+
+def to_latin(text: str) -> str:
+    """Return `text` with each Cyrillic letter of Serbian in Latin; everything else stays as it is."""
+    return "".join(_letter(text, at) for at in range(len(text)))
+
+
+def _letter(text: str, at: int) -> str:
+    letter = text[at]
+    latin = _LETTERS.get(letter.lower())
+    if latin is None:
+        return letter
+    if letter.islower():
+        return latin
+    beside = text[at + 1 : at + 2] or text[at - 1 : at]
+    is_shouted = beside.isupper() and beside.lower() in _LETTERS
+    return latin.upper() if is_shouted else latin.capitalize()

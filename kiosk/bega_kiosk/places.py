@@ -1,0 +1,94 @@
+"""Every screen of the kiosk: found in the modules of `pages`, so that a new one is a module, a template and its texts.
+
+A module of `pages` with a function `places(known)` gives screens; nothing else has to be told of them. The server makes
+their routes, home their tiles, `bega kiosk screens` their list, and the tests look at each.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from bega.clock import Clock
+from bega_kiosk import pages
+from bega_kiosk.config import Config
+from bega_kiosk.pages.screen import Drawn, Screen
+from bega_kiosk.store import Store
+from bega_kiosk.words import Words, load_words
+
+STORE = "kiosk.sqlite"  # in the kiosk's state_dir
+Params = Mapping[str, str]  # what stands in the place of {names} in a path
+
+
+@dataclass(frozen=True)
+class Known:
+    """What screens are drawn from."""
+
+    config: Config
+    store: Store
+    wall_ms: Clock
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How home shows a screen: its drawing, its turn, and its answer in a few words with the index of air it names."""
+
+    icon: str
+    turn: int
+    answer: Callable[[Screen], tuple[str, int | None]] | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """One screen, or one kind of them: "/services/{service}" has an address for each of `instances`."""
+
+    path: str
+    title: str | Callable[[Words, Params], str]  # the key of its heading, or the heading itself
+    draw: Callable[[Screen], Drawn]
+    parent: str | None = "/"  # where "back" leads
+    tile: Tile | None = None
+    instances: Callable[[], Iterable[str]] | None = None
+    take: Callable[[Screen, Mapping[str, str]], str] | None = None  # a form that was sent: the address to go on to
+
+    def heading(self, words: Words, params: Params) -> str:
+        """Return what the screen is called."""
+        return words.text(self.title) if isinstance(self.title, str) else self.title(words, params)
+
+    def params(self, path: str) -> Params:
+        """Return what stands in `path`, one of ours, in the place of the {names}."""
+        pairs = zip(self.path.split("/"), path.split("/"), strict=True)
+        return {name[1:-1]: given for name, given in pairs if name.startswith("{")}
+
+    def paths(self) -> list[str]:
+        """Return every path that the screen has."""
+        return [self.path] if self.instances is None else [*self.instances()]
+
+
+def every_screen(config: Config, wall_ms: Clock, language: str) -> list[tuple[str, str]]:
+    """Return (address, heading) of each screen of a kiosk, as its store has them; nothing has to run for it."""
+    store = Store(Path(config.kiosk.state_dir) / STORE, wall_ms)
+    try:
+        places = every_place(Known(config, store, wall_ms))
+        words = load_words(config.timezone)[language]
+        return [(path, place.heading(words, place.params(path))) for place in places for path in place.paths()]
+    finally:
+        store.close()
+
+
+def every_place(known: Known) -> list[Place]:
+    """Return all screens, home first; raises ValueError if two have one path."""
+    found = sorted(_found(known), key=lambda place: place.path)
+    paths = [place.path for place in found]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"two screens have one path: {paths}")
+    return found
+
+
+def _found(known: Known) -> Iterator[Place]:
+    for module in pkgutil.iter_modules(pages.__path__, f"{pages.__name__}."):
+        places = getattr(import_module(module.name), "places", None)
+        if places is not None:
+            yield from places(known)
