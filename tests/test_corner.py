@@ -160,11 +160,11 @@ def test_demo_tells_of_a_process_that_is_gone_and_killed_itself_leaves_none(demo
 
 
 def test_demo_without_micropython_and_dbus_says_so_and_runs_on(demo):
-    run = demo("--for", "25", PATH="/nonexistent", BEGA_MICROPYTHON="/nonexistent/micropython")
+    run = demo("--for", "15", PATH="/nonexistent", BEGA_MICROPYTHON="/nonexistent/micropython")
     up = run.ready()
     assert set(up["missing"]) == {"node", "meter", "park"}
     rest = {who: quantity for who, quantity in SOURCES.items() if who[0] == "gw-corner" and "park" not in who[1]}
-    hear(up["mqtt"], rest, 20)
+    hear(up["mqtt"], rest, 14)
     run.process.wait(30)
     lines = run.output.read_text().splitlines()
     assert [line for line in lines if "dbus-daemon" in line and "apt" in line]

@@ -114,6 +114,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr(health, "SHORTEST_SILENCE_S", SILENCE_S)
     monkeypatch.setattr(health, "NODE_SILENCE_S", SILENCE_S)
     monkeypatch.setattr("bega_gateway.build.NODE_SILENCE_S", SILENCE_S)
+    monkeypatch.setattr(closely, "ANOTHER_S", 2.0)  # at each of nine rates
 
     def write(rest: str, broker: str = "mqtt://127.0.0.1:1", credentials: str = "") -> Path:
         file = tmp_path / "gateway.toml"
@@ -187,7 +188,7 @@ class OffRate(PtyHost):
     """A device that speaks at its own rate, whatever the reader has set; `upside_down`: with A and B swapped."""
 
     def __init__(self, sim, baud: int, upside_down: bool = False) -> None:
-        super().__init__(sim, baud, wall_ms)
+        super().__init__(sim, baud, lambda: 3 * wall_ms())  # it speaks three times a second, and is heard the sooner
         self._upside_down = upside_down
 
     def _as_reader_hears(self, octets: bytes) -> bytes:
