@@ -163,7 +163,7 @@ class Client:
         self.heard: list[tuple[str, bytes]] = []
         self._paho = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id, clean_session=True)
         self._paho.tls_set(str(broker.city.ca / "root.pem"), *(map(str, own) if own else ()))
-        self._paho.reconnect_delay_set(1, 1)
+        self._paho.reconnect_delay_set(0.2, 0.2)
         self._paho.on_connect = lambda *facts: self.ups.append(time.monotonic()) if facts[3] == 0 else None
         self._paho.on_disconnect = lambda *facts: self.downs.append(time.monotonic())
         self._paho.on_message = lambda client, data, message: self.heard.append((message.topic, message.payload))

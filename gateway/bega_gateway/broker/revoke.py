@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -72,6 +73,7 @@ def revoke(args: argparse.Namespace) -> int:
         outcome = Outcome(revoked.number, names, [])
     else:
         _reload(args.pid_file)
+        time.sleep(RELOADED_S)
         outcome = Outcome(revoked.number, names, _end_sessions(args, names))
     if args.json:
         print(json.dumps(outcome._asdict()))
@@ -140,12 +142,8 @@ def _end_sessions(args: argparse.Namespace, names: list[str]) -> list[str]:
     broker, credentials = _way(args.config)
     connect = partial(mqtt.connect, broker, credentials=credentials, keep=False)
 
-    async def end() -> list[str]:
-        await asyncio.sleep(RELOADED_S)
-        return await end_sessions(names, lambda client_id: connect(client_id), args.hold_s)
-
     try:
-        return asyncio.run(end())
+        return asyncio.run(end_sessions(names, lambda client_id: connect(client_id), args.hold_s))
     except (mqtt.SessionLost, OSError) as error:
         raise ConfigError(
             f"{broker}: {error}; the list is in its place, but sessions of {', '.join(names)} may go on: do this again"

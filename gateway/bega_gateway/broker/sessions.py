@@ -14,6 +14,7 @@ from typing import Protocol
 from bega.mqtt import Session, SessionLost
 
 AT_ONCE = 20
+ATTEMPTS = 3
 AGAIN_S = 1.0
 
 
@@ -42,19 +43,19 @@ async def end_sessions(names: Iterable[str], connect: Connect, hold_s: float) ->
 
 
 async def _came_back(name: str, connect: Connect, hold_s: float) -> bool:
-    """Hold the id of `name`, and take it again when it was taken back; return whether it was at the last."""
-    until = asyncio.get_running_loop().time() + hold_s
-    came_back = False
-    while True:
+    """Hold the id of `name`, and take it again when it was taken back; return whether it was each time.
+
+    Once or twice it may be: mosquitto had not read the list by then.
+    """
+    for _ in range(ATTEMPTS):
         async with connect(name) as session:
             try:
-                async with asyncio.timeout_at(until):
-                    async for _ in session.messages():
+                async with asyncio.timeout(hold_s):
+                    async for _message in session.messages():
                         pass
             except TimeoutError:
-                return came_back
+                return False
             except SessionLost:
-                came_back = True
-        if asyncio.get_running_loop().time() + AGAIN_S >= until:
-            return came_back
+                pass
         await asyncio.sleep(AGAIN_S)
+    return True
