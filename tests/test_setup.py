@@ -103,6 +103,7 @@ def job(tmp_path, **keys):
         "asked_devices": (),
         "image": None,
         "table": Table(),
+        "update_keys": (),
         "support_until": "",
         "folder": tmp_path,
         "builds": tmp_path / "builds",
@@ -159,14 +160,15 @@ def test_without_its_file_a_site_is_refused_and_on_a_bench_made(tmp_path, monkey
 
 
 def test_the_book_learns_of_what_went_wrong(tmp_path):
-    work = job(tmp_path, port="/dev/ttyUSB0")
-    work.provisioned = object()
+    work = job(tmp_path)
+    work.node, work.provisioned = "air-7", object()
     work.add(Outcome("flash", True, "written"))
     work.add(Outcome("sensor pms", False, "silent"))
-    found = list(work.milestones(work.report(0, 0.0)))
-    assert [(what, one.passed, one.words) for what, one in found] == [
-        (book.FLASHED, True, "written"),
-        (book.TESTED, False, "sensor pms: silent"),
+    for what, outcome in work.milestones():
+        work.note(what, outcome)
+    found, _ = book.read(tmp_path)
+    assert [(one.what, one.passed, one.words, one.port) for one in found] == [
+        (book.TESTED, False, "sensor pms: silent", "ttyUSB0")
     ]
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from bega.clock import mono_s, wall_ms
-from bega_firmware import book
 from bega_firmware.board import board_names
 from bega_firmware.data_folder import data_folder
 from bega_firmware.outcome import Outcome, all_well, lines
@@ -32,7 +31,7 @@ EXAMPLES = """examples:
 
 Run it again after a pulled plug: it goes on, and the board keeps the identity that was begun. --bench proves the node
 on this table, by a broker and a gateway on this machine; `bega node test --on-site` is the second half, at the pole."""
-REPORTS, BUILDS = "reports", "builds"
+REPORTS, BUILDS, UPDATE_KEYS = "reports", "builds", "update-keys"
 
 
 def add_to(verbs: Any) -> None:
@@ -63,6 +62,14 @@ def add_to(verbs: Any) -> None:
     parser.add_argument(
         "--uplink-port", default="", metavar="PORT", help="--bench: of this machine, on the node's serial line"
     )
+    parser.add_argument(
+        "--update-key",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="public key of its updates, may come twice (default: update-keys/*.pub in the data folder)",
+    )
     parser.add_argument("--support-until", default="", metavar="YYYY-MM", help="as of `bega node label`")
     parser.add_argument("--reuse", type=Path, metavar="DIR", help="where builds are kept (default: in the data folder)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where report and label go (default: reports/ID there)")
@@ -86,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         asked_devices=tuple(args.device),
         image=args.firmware,
         table=Table(host=args.host, uplink_port=args.uplink_port),
+        update_keys=tuple(args.update_key or sorted((folder / UPDATE_KEYS).glob("*.pub"))),
         support_until=args.support_until,
         folder=folder,
         builds=args.reuse or folder / BUILDS,
@@ -97,7 +105,10 @@ def run(args: argparse.Namespace) -> int:
     place = job.out or folder / REPORTS / (job.node or "without-id")
     report = job.report(wall_ms(), mono_s() - began_s)
     written = write(report, place, job.secrets())
-    _note(job, report)
+    for what, outcome in job.milestones():
+        job.note(what, outcome)
+    for complaint in job.complaints:
+        print(f"bega node setup: {complaint}", file=sys.stderr)
     if args.json:
         print(json.dumps(facts(report) | {"report": str(written)}, ensure_ascii=False))
     else:
@@ -119,30 +130,6 @@ def carry_out(job: Job, begin: Callable[[int, int, str], None]) -> None:
             job.add(Outcome(name, False, words, "Make room, or see who may write there.", mono_s() - began_s))
         if not all_well(job.outcomes):
             return
-
-
-def _note(job: Job, report: Report) -> None:
-    """Note in the bench book how the node was proved; what is wrong with the book is said and stops nobody."""
-    said = []
-    for what, outcome in job.milestones(report):
-        said.append(
-            book.note(
-                job.folder,
-                what,
-                outcome.passed,
-                outcome.words,
-                node=job.node,
-                site=job.site_name,
-                port=job.port,
-                board=job.board.key if job.board else "",
-                chip=report.chip,
-                mac=report.mac,
-                firmware=report.firmware,
-                interpreter=report.interpreter,
-            )
-        )
-    for complaint in dict.fromkeys(filter(None, said)):
-        print(f"bega node setup: {complaint}", file=sys.stderr)
 
 
 class _Told:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bega import __version__
 from bega.clock import mono_s
+from bega.update_keys import moduli
 from bega_firmware import bench_site, book
 from bega_firmware.board import Board, read_board
 from bega_firmware.build import build, write
@@ -30,6 +31,10 @@ from bega_firmware.site import Site, read_site, site_path
 from bega_protocols.errors import ConfigError
 
 BUILD_LOCK = "build.lock"
+NO_UPDATES = (
+    "It takes no updates over its way out: no --update-key was given (`bega update key new`). Later it needs a cable."
+)
+NO_UPDATES_BY_BLE = "It only advertises: updates reach it by its cable alone."
 METER_BUS = "meters"  # of the meter carrier: where a bench's serial line is
 
 
@@ -47,6 +52,7 @@ class Job:
     asked_devices: tuple[str, ...]
     image: Path | None
     table: Table  # what a bench has beside the node
+    update_keys: tuple[Path, ...]  # public ones, by which its updates must be signed
     support_until: str
     folder: Path  # the user's data folder
     builds: Path
@@ -67,6 +73,7 @@ class Job:
     provisioned: Provisioned | None = None
     proved: str = ""
     label: Path | None = None
+    complaints: list[str] = field(default_factory=list)  # of the bench book
 
     def add(self, outcome: Outcome) -> None:
         """Note an outcome, and tell it."""
@@ -106,10 +113,29 @@ class Job:
             details=tuple(self.details),
         )
 
-    def milestones(self, report: Report) -> Iterator[tuple[str, Outcome]]:
-        """Yield what the bench book is to know, by its words for it; provision notes itself."""
+    def note(self, what: str, outcome: Outcome) -> None:
+        """Note an outcome in the bench book, by its word for what was done; what is wrong with it is said once."""
+        complaint = book.note(
+            self.folder,
+            what,
+            outcome.passed,
+            outcome.words,
+            node=self.node,
+            site=self.site_name,
+            port=self.port,
+            board=self.board.key if self.board else "",
+            chip=self.chip.chip if self.chip else "",
+            mac=self.chip.mac if self.chip else "",
+            firmware=__version__ if self.build else "",
+            interpreter=_interpreter(self.flashed),
+        )
+        if complaint and complaint not in self.complaints:
+            self.complaints.append(complaint)
+
+    def milestones(self) -> Iterator[tuple[str, Outcome]]:
+        """Yield what the bench book is to know at the end, by its words for it; the rest was noted when it was done."""
         for outcome in self.outcomes:
-            if outcome.step == "flash":
+            if outcome.step == "flash" and outcome.passed is False:  # that it went well was noted at once
                 yield book.FLASHED, outcome
         if self.provisioned is not None:
             wrong = [outcome for outcome in self.outcomes if outcome.passed is False]
@@ -137,14 +163,17 @@ def make(job: Job) -> None:
     began_s = mono_s()
     assert job.board is not None
     board, drivers, ways = job.board, drivers_of(job.board, job.devices), [UPLINKS[job.uplink]]
+    keys = b"" if job.uplink == "ble" else moduli(job.update_keys)  # who only advertises hears of no update
+    if not keys:
+        job.notes.append(NO_UPDATES if job.uplink != "ble" else NO_UPDATES_BY_BLE)
     is_new = False
 
     def into(place: Path) -> None:
         nonlocal is_new
         is_new = True
-        write(build(board, drivers, ways, progress=job.progress), place)
+        write(build(board, drivers, ways, progress=job.progress, keys=keys), place)
 
-    key = key_of(board.key, drivers, ways, compiler_version())
+    key = key_of(board.key, drivers, [*ways, keys.hex()], compiler_version())
     job.builds.mkdir(parents=True, exist_ok=True)
     with (job.folder / f"{BUILD_LOCK}-{board.key}").open("w") as lock:  # ten setups begin at once, and want the same
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -167,6 +196,7 @@ def put(job: Job) -> None:
         what = "file system alone, since a virtual board brings its interpreter"
     way = "over its prompt, what it stored is kept" if job.flashed.by == PROMPT else "written and read back by hash"
     job.add(Outcome("flash", True, f"{what}; {way}", took_s=mono_s() - began_s))
+    job.note(book.FLASHED, job.outcomes[-1])
 
 
 def give(job: Job) -> None:
