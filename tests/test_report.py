@@ -56,6 +56,8 @@ def test_what_is_wrong_stands_before_what_is_well():
     page = html(REPORT)
     assert page.index("is not ready") < page.index("PM sensor silent") < page.index("written and verified")
     assert "<b>" not in page and "&lt;b&gt;" in page
+    told = html(dataclasses.replace(REPORT, notes=("First `bega site new <b>`.",)))
+    assert "First <code>bega site new &lt;b&gt;</code>." in told
 
 
 def test_no_secret_is_in_it_whoever_said_it(tmp_path):

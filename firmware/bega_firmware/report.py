@@ -12,16 +12,20 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bega.look import STATIC
 from bega_firmware.outcome import Outcome, as_facts
 from bega_protocols.errors import ConfigError
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 HTML, JSON = "report.html", "report.json"
 FORM = 1  # of the JSON: raised when a key changes its meaning
 BENCH, ON_SITE = "on the bench, not on site", "on site"
 HIDDEN = "(a secret, left out)"
+COMMAND = re.compile(r"`([^`\n]+)`")
 FONT = re.compile(r"url\(\"fonts/([a-z0-9-]+\.woff2)\"\)")
 
 
@@ -104,6 +108,7 @@ def html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["in_words"] = _in_words
     return environment.get_template("report.html").render(
         report=report,
         look=_look(),
@@ -129,6 +134,13 @@ def _known(report: Report) -> list[tuple[str, str]]:
         ("Port", report.port),
         ("Took", took),
     ]
+
+
+def _in_words(text: str) -> Markup:
+    """Return a sentence as HTML, its `commands` as such."""
+    from markupsafe import Markup, escape
+
+    return Markup(COMMAND.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 (escaped before)
 
 
 def _look() -> str:
