@@ -132,7 +132,7 @@ class NodeProcess:
         more = ["--flash", self.flash, "--broker", self._broker, "--ready-file", self._ready, "--verbose", *arguments]
         with self.log.open("ab") as log:
             self._child = subprocess.Popen([*command, *more], stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 45
         while comes_up and not self._ready.exists():
             assert self._child.poll() is None and time.monotonic() < deadline, self.said()
             time.sleep(0.05)
@@ -143,7 +143,7 @@ class NodeProcess:
     def order(self, **order: Any) -> dict[str, Any]:
         """Tell the bench something; return the board's state."""
         with socket.socket(socket.AF_UNIX) as bench:
-            bench.settimeout(5)
+            bench.settimeout(20)
             bench.connect(json.loads(self._ready.read_text())["control"])
             bench.sendall(json.dumps(order).encode() + b"\n")
             answer: dict[str, Any] = json.loads(bench.makefile().readline())
@@ -166,7 +166,7 @@ class NodeProcess:
             return self._child.returncode if self._child else 0
         self._child.terminate()
         try:
-            return self._child.wait(5)
+            return self._child.wait(20)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)

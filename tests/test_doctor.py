@@ -150,7 +150,7 @@ async def gateway(file: Path):
         await asyncio.wait_for(running, 15)
 
 
-async def until(holds, within_s: float = 15.0):
+async def until(holds, within_s: float = 45.0):
     """Wait until what `holds` awaits is true; return it."""
     async with asyncio.timeout(within_s):
         while not (found := await holds()):  # noqa: ASYNC110 - who is asked over a socket sets no event

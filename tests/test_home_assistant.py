@@ -663,7 +663,7 @@ async def linked(config: Config, url: str, connect: Any = None):
         await asyncio.wait([running])
 
 
-async def comes_true(holds: Any, what: str, within_s: float = 20) -> None:
+async def comes_true(holds: Any, what: str, within_s: float = 45) -> None:
     end_s = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < end_s, what

@@ -19,7 +19,7 @@ from bega_simulators.hosts.mbus import MbusSegment
 from tests.contract import exact
 
 BAUD = 9600  # a pty knows no parity: 8N1 on it, eleven bits a character on the simulated wire all the same
-PATIENCE_S = 20.0
+PATIENCE_S = 45.0
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ SDM630 = with_profile({"profile": "sdm630"})["profile"]
 # Nothing is read before the numbers.
 BARE = {**SDM630, "identify": None, "settings": [], "attributes": [], "pause_ms": 0}
 FIVE = {**BARE, "registers": [row for row in SDM630["registers"] if row["address"] < 10]}
-PATIENCE_S = 15  # what a test waits for something that takes a moment, on a busy machine
+PATIENCE_S = 45  # what a test waits for something that takes a moment, on a busy machine
 
 
 def meter(unit: int) -> Sim:
