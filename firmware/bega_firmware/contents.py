@@ -13,6 +13,7 @@ from bega_firmware.board import Board, firmware_folder
 from bega_protocols.errors import ConfigError
 
 WAYS = ("broker", "uplink", "beacon")  # out of a node, each a module of firmware/node (WAYS in its config.py)
+UPDATED = ("install", "kept_update", "offer", "pull", "slot", "trial")  # modules by which a node is updated that hears its gateway
 BEACON, STORES = "beacon", "app"  # applications (firmware/node/begin.py): the one of this way, and that of all others
 COUNTER = "pulses"  # the kind of bus that needs the module of this name, and the word for a driver on it
 ACTS = "acts"  # the module by which drivers' actions are done; without it the build leaves these out too
@@ -63,7 +64,7 @@ def sources(board: Board, devices: list[str], ways: Collection[str] = WAYS, acti
         raise ConfigError(f"a node has no device {', '.join(unknown)}; it can have {', '.join(node_devices())}")
     left_out = set(WAYS) - set(ways)
     if set(ways) == {BEACON}:
-        left_out.add(STORES)
+        left_out |= {STORES, *UPDATED}
     if not any(bus.get("kind") == COUNTER for bus in board.buses.values()):
         left_out.add(COUNTER)
     left_out |= {module for module, wires in NEEDED_FOR.items() if not wires & _wires_of(devices)}

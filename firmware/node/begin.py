@@ -13,7 +13,7 @@ from bega_protocols.errors import ConfigError
 COLLECT_BYTES = 4096
 
 
-def start(starts):
+def start(starts, is_trial):
     """Run until the power goes; raises what a defect or a failing flash raises.
 
     A configuration that cannot be is said, and left to the technician at the console.
@@ -24,12 +24,16 @@ def start(starts):
     try:
         choice = Choice(board)
         if choice.values["way"] == "beacon":
-            from beacon import Beacon as Application  # it stores nothing, hands on nothing and obeys nobody
+            from beacon import Beacon  # it stores nothing, hands on nothing and obeys nobody
+
+            application = Beacon(choice, starts)
         else:
-            from app import Node as Application
-        asyncio.run(Application(choice, starts).run())
+            from app import Node
+
+            application = Node(choice, starts, is_trial)
+        asyncio.run(application.run())
     except ConfigError as error:
         print("bega: configuration: %s" % error)
-        if choice and choice.is_trial():  # a driver refuses it: back to the node's own
+        if is_trial or (choice and choice.is_trial()):  # back to what did not refuse it
             starts.note_error("configuration: %s" % error)
             machine.reset()

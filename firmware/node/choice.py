@@ -29,10 +29,10 @@ class Choice:
         self.said = ""
         self._path = OWN
         self._is_confirmed = False
-        if _is_there(TRIAL):
+        if is_there(TRIAL):
             _remove(TRIAL)
             self.said = "the new configuration was not confirmed by the gateway; the former one is used"
-        if _is_there(NEW):
+        if is_there(NEW):
             os.rename(NEW, TRIAL)
             try:
                 self.values = _read(TRIAL, board)
@@ -66,7 +66,7 @@ class Choice:
 
 def is_new_there():
     """Return whether somebody has put a new one there, to be tried at the next start."""
-    return _is_there(NEW)
+    return is_there(NEW)
 
 
 def take(wanted, used, board, now_ms):
@@ -125,7 +125,8 @@ def _last_good(board, wrong):
         raise wrong
 
 
-def _is_there(path):
+def is_there(path):
+    """Return whether there is such a file."""
     try:
         os.stat(path)
         return True

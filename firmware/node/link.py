@@ -42,6 +42,7 @@ class Link:
         """report() returns what the status says beside holds and dropped; confirm() is called when one was freed."""
         self.connects = 0
         self.malformed = 0  # messages from the gateway that made no sense
+        self.pull = None  # an update that is being fetched
         self._way = way
         self._store = store
         self._patience = patience
@@ -76,6 +77,7 @@ class Link:
             and not self._commands.results
             and not self._commands.doing
             and not self._status_due
+            and (not self.pull or self.pull.is_over)
         )
 
     def wake(self):
@@ -134,6 +136,9 @@ class Link:
             if self._window.stalled(self._mono()):
                 self._window.resend(self._mono())
             await self._send_records()
+            want = self.pull and self.pull.want()
+            if want:
+                await self._way.send("want", want)
             try:
                 await asyncio.wait_for_ms(self._some.wait(), TURN_MS)
             except asyncio.TimeoutError:
@@ -175,6 +180,9 @@ class Link:
             elif kind == "time":
                 self._store.heard_time(read_time(payload))
                 self._has_time = True
+            elif kind == "piece":
+                if self.pull:
+                    self.pull.take(payload)
             elif kind[:4] == "cmd/":
                 self._commands.hear(kind[4:], payload)
         except (WireError, MemoryError):  # JSON can ask for a hundred times its own length

@@ -10,7 +10,7 @@ import time
 
 import board
 import machine
-from choice import Choice, take
+from choice import Choice, is_there, take
 from commands import Commands
 from starts import FOLDER, VERSION
 from together import until_first_ends
@@ -49,7 +49,14 @@ class Safe:
         self._monotonic = Monotonic(time.ticks_ms())
         self._clock = Clock(0)
         self._is_over = False
+        self._turn = asyncio.Event()
+        self._pull = None  # an update that is being fetched
+        if is_there("/state/offer"):
+            from pull import resumed
+
+            self._pull = resumed(list, self._restart)
         verbs = {"restart": self._restart, "config": self._take_configuration}
+        verbs.update(update=self._take_update, rollback=self._roll_back)
         self._commands = Commands(FOLDER, self._now_ms, verbs, lambda: None)
         self._watchdog = machine.WDT(timeout=self._config["watchdog_s"] * 1000)
 
@@ -88,7 +95,14 @@ class Safe:
             while self._commands.results:
                 await way.send("result", json.dumps(self._commands.results[0]).encode())
                 self._commands.results.pop(0)
-            await asyncio.sleep_ms(TURN_MS // 2)
+            want = self._pull and self._pull.want()
+            if want:
+                await way.send("want", want)
+            self._turn.clear()
+            try:
+                await asyncio.wait_for_ms(self._turn.wait(), TURN_MS // 2)
+            except asyncio.TimeoutError:
+                pass
 
     def _report(self):
         """Without "holds": nobody looked into the ring, and a gateway must not take that for an empty one."""
@@ -98,6 +112,7 @@ class Safe:
             "up_s": self._mono() // 1000,
             "reset_cause": machine.reset_cause(),
             "configuration": self._choice.said,
+            "update": self._pull and self._pull.words,
             "last_error": self._starts.last_error(),
         }
 
@@ -105,6 +120,9 @@ class Safe:
         try:
             if kind == "time":
                 self._clock.heard(read_time(payload), self._mono())
+            elif kind == "piece" and self._pull:
+                self._pull.take(payload)
+                self._turn.set()
             elif kind[:4] == "cmd/":
                 self._commands.hear(kind[4:], payload)
         except (WireError, MemoryError):
@@ -116,8 +134,21 @@ class Safe:
     def _now_ms(self):
         return self._clock.stamp(self._mono())[0]
 
-    def _restart(self, asked):
+    def _restart(self, asked=None):
         self._is_over = True
+
+    def _take_update(self, asked):
+        from pull import begun
+
+        came = begun(asked, self._config, self._now_ms(), list, self._restart)
+        if isinstance(came, str):
+            return came
+        self._pull = came
+
+    def _roll_back(self, asked):
+        from slot import go_back
+
+        return go_back("by command") or self._restart()
 
     def _take_configuration(self, asked):
         return take(asked.get("configuration"), self._config, board, self._now_ms()) or self._restart(asked)

@@ -122,9 +122,9 @@ def main_with(why_safe, is_new, text_fails=False):
     fakes = {
         "starts": Part(begin=lambda: counts),
         "safe": Part(start=lambda why, _: begin("safe")),
-        "begin": Part(start=lambda _: begin("app", text_fails)),
+        "begin": Part(start=lambda *_: begin("app", text_fails)),
         "app": Part(start=lambda _: begin("app", text_fails)),
-        "choice": Part(is_new_there=lambda: is_new),
+        "choice": Part(is_new_there=lambda: is_new, is_there=lambda path: False),
         "machine": Part(reset=reset),
         "time": Part(sleep=lambda _: None),
     }
