@@ -25,8 +25,8 @@ from bega_protocols.errors import ConfigError
 
 BAUD = 115200  # of the console of every stock interpreter
 RAW_REPL = b"raw REPL; CTRL-B to exit\r\n"
-STOP = b"\r\x03\x03\x01"  # a program ends by Ctrl-C, Ctrl-A is the raw REPL
-SOFT_RESET = b"\x04"
+STOP = b"\r\x03\x01"  # a program ends by Ctrl-C, Ctrl-A is the raw REPL
+SOFT_RESET = END = b"\x04"
 STOPPED_WITHIN_S, ASK_AGAIN_S, QUIET_S, LOOK_AGAIN_S = 12.0, 2.0, 0.1, 0.01
 BYTE_WITHIN_S = 3.0  # of what the transport waits for byte by byte
 PIECE_BYTES = 1024  # a whole number of AES blocks
@@ -185,10 +185,16 @@ class Cable:
         """Make an empty file system in the place of what is there; only who was asked for it calls this."""
         self.run(FORMAT, 120)
 
-    def keep_awake(self, for_s: float) -> None:
-        """Let the watchdog wait so long, for one who types at the prompt himself."""
+    def hand_over(self, for_s: float) -> SerialTransport:
+        """Return mpremote's transport at the prompt for people; the watchdog waits so long for who types there."""
         self._come_to_prompt()
         self._set_watchdog(for_s)
+        try:
+            self._wire.exit_raw_repl()
+        except OSError as error:
+            raise CableError(pulled(self.port, error)) from None
+        self._is_at_prompt = False
+        return self._wire
 
     def restart(self) -> None:
         """Reset the chip: its program starts again. What it says from then on can be read by `lines`."""
@@ -217,12 +223,6 @@ class Cable:
         assert self._transport is not None, "a Cable is opened by `with`"
         return self._transport
 
-    @property
-    def transport(self) -> SerialTransport:
-        """mpremote's own, at the prompt: for its terminal."""
-        self._come_to_prompt()
-        return self._wire
-
     def _come_to_prompt(self) -> None:
         """Stop the program and give the prompt a fresh heap: the one of a node at work has no room for anybody."""
         if self._is_at_prompt:
@@ -230,33 +230,41 @@ class Cable:
         try:
             self._call(STOP, "")
             self._is_stopped = True
+            self._set_watchdog(WATCHDOG_S)  # now: the program's own may be of five seconds
             if self.reset_cause is None:
                 self.reset_cause = self._cause()
             self._call(SOFT_RESET, "after it was reset")
         except OSError as error:
             raise CableError(pulled(self.port, error)) from None
         self._is_at_prompt = True
-        self._watchdog_s = 0.0
 
     def _call(self, keys: bytes, when: str) -> None:
         """Type `keys` until the raw REPL says that it is there, its prompt yet to be read."""
-        serial = self._wire.serial
-        heard, began_s = b"", mono_s()
-        while RAW_REPL not in heard:
-            if mono_s() - began_s > STOPPED_WITHIN_S:
-                raise CableError(no_answer(self.port, heard, when, self._ask_rom()))
+        began_s, said = mono_s(), b""
+        while True:
             self._type(keys)
             keys = STOP  # a start-up file holds it, or a file system that cannot be read
-            asked_s = mono_s()
+            heard, asked_s = b"", mono_s()
             while RAW_REPL not in heard and mono_s() - asked_s < ASK_AGAIN_S:
                 heard += self._read()
-        quiet_s = mono_s()
+            said = (said + heard)[-PIECE_BYTES:]
+            if RAW_REPL in heard and self._is_quiet():
+                self._type(b"\x01")
+                if self._until(RAW_REPL, ASK_AGAIN_S).endswith(RAW_REPL):
+                    self._wire.in_raw_repl = True
+                    return
+            if mono_s() - began_s > STOPPED_WITHIN_S:
+                raise CableError(no_answer(self.port, said, when, self._ask_rom()))
+
+    def _is_quiet(self) -> bool:
+        """Read what still comes; return whether it ended, and no program runs again."""
+        began_s = quiet_s = mono_s()
         while mono_s() - quiet_s < QUIET_S:
             if self._read():
                 quiet_s = mono_s()
-        serial.write(b"\x01")
-        self._wire.read_until(1, RAW_REPL, timeout=ASK_AGAIN_S)
-        self._wire.in_raw_repl = True
+            if mono_s() - began_s > ASK_AGAIN_S:
+                return False
+        return True
 
     def _type(self, keys: bytes) -> None:
         self._wire.serial.write(keys)
@@ -277,13 +285,23 @@ class Cable:
         except (CableError, ValueError):  # no room for it, or no such chip
             return None
 
-    def _read(self) -> bytes:
+    def _until(self, ending: bytes, within_s: float) -> bytes:
+        """Return what comes up to `ending`, nothing behind it being read; or what came within that time.
+
+        mpremote's own looks at the time in pauses alone, and a program that prints makes none.
+        """
+        heard, asked_s = bytearray(), mono_s()
+        while not heard.endswith(ending) and mono_s() - asked_s < within_s:
+            heard += self._read(1)
+        return bytes(heard)
+
+    def _read(self, most: int | None = None) -> bytes:
         """Return what has come; b"" after a moment in which nothing did."""
         serial = self._wire.serial
         try:
             if not serial.in_waiting:
                 time.sleep(LOOK_AGAIN_S)
-            waiting = serial.in_waiting
+            waiting = min(serial.in_waiting, most or PIECE_BYTES)
             return bytes(serial.read(waiting)) if waiting else b""
         except OSError as error:
             raise CableError(pulled(self.port, error)) from None
@@ -300,14 +318,14 @@ class Cable:
     def _exec(self, source: str, within_s: float) -> str:
         try:
             self._wire.exec_raw_no_follow(source)
-            said = self._wire.read_until(1, b"\x04", timeout=within_s, timeout_overall=within_s)
-            wrong = self._wire.read_until(1, b"\x04", timeout=BYTE_WITHIN_S) if said.endswith(b"\x04") else b""
+            said = self._until(END, within_s)
+            wrong = self._until(END, BYTE_WITHIN_S) if said.endswith(END) else b""
         except TransportError:
             wrong = b""
         except OSError as error:
             self._is_at_prompt = self._is_stopped = False
             raise CableError(pulled(self.port, error)) from None
-        if not wrong.endswith(b"\x04"):
+        if not wrong.endswith(END):
             self._is_at_prompt = False  # whatever it does: the next one stops it again
             raise CableError(too_slow(self.port, within_s))
         if len(wrong) > 1:

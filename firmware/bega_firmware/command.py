@@ -5,12 +5,24 @@ from __future__ import annotations
 import sys
 
 from bega.service import carry_out, command_line
-from bega_firmware import build, flash_command, interpreters, label, nodes_list, ports, provision, setup
+from bega_firmware import (
+    build,
+    flash_command,
+    interpreters,
+    label,
+    log,
+    nodes_list,
+    ports,
+    provision,
+    setup,
+    shell,
+    wipe,
+)
 from bega_firmware.proof import command as test
 from bega_firmware.proof import doctor
 
 # Each a module with `add_to(verbs)` and `run(args)`, in the order of the help.
-VERBS = (setup, build, ports, flash_command, interpreters, provision, test, doctor, label, nodes_list)
+VERBS = (setup, build, ports, flash_command, interpreters, provision, test, doctor, log, shell, wipe, label, nodes_list)
 
 DESCRIPTION = "Nodes, from their sources to a pole."
 EXAMPLES = """examples:

@@ -98,10 +98,13 @@ class Console:
 
         Its terminal says so, but not of what the raw REPL was given; then the signal that it catches does.
         """
-        if self._terminal.interrupts:
-            return True
+        process = Path(f"/proc/{self._process}")
         try:
-            status = Path(f"/proc/{self._process}/status").read_text()
+            if "micropython" not in (process / "maps").read_text():
+                return False  # the Python that the wheel starts it by: the chip is still in its ROM
+            if self._terminal.interrupts:
+                return True
+            status = (process / "status").read_text()
         except OSError:
             return False
         caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
