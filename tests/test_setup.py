@@ -13,6 +13,7 @@ import pytest
 
 from bega_firmware import book, setup, setup_steps
 from bega_firmware.ca_folder import CaFolder
+from bega_firmware.interrupt import ends_in_order
 from bega_firmware.outcome import Outcome
 from bega_firmware.proof.command import Table
 from bega_firmware.report import BENCH
@@ -132,6 +133,25 @@ def test_a_step_that_fails_is_an_outcome_and_the_last_one(tmp_path, monkeypatch,
     setup.carry_out(work, lambda number, of, name: None)
     assert [(each.step, each.passed) for each in work.outcomes] == [("flash", False)]
     assert words in work.outcomes[0].words and not begun
+
+
+def test_ctrl_c_ends_what_was_started_and_says_how_to_go_on(tmp_path, monkeypatch):
+    ended = []
+
+    def lent(job):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(setup, "STEPS", (("test", lent), ("label", ended.append)))
+    work = job(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    with ends_in_order():
+        setup.carry_out(work, lambda number, of, name: None)
+    assert ended == [True] and work.outcomes[0].words == "interrupted"
+    assert "again" in work.outcomes[0].what_to_do and signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_node_that_fails_its_test_gets_no_label(tmp_path, monkeypatch):

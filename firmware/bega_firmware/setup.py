@@ -16,6 +16,7 @@ from typing import Any
 from bega.clock import mono_s, wall_ms
 from bega_firmware.board import board_names
 from bega_firmware.data_folder import data_folder
+from bega_firmware.interrupt import Interrupted, ends_in_order
 from bega_firmware.outcome import Outcome, all_well, lines
 from bega_firmware.proof.command import Table
 from bega_firmware.report import Report, facts, write
@@ -31,6 +32,7 @@ EXAMPLES = """examples:
 
 Run it again after a pulled plug: it goes on, and the board keeps the identity that was begun. --bench proves the node
 on this table, by a broker and a gateway on this machine; `bega node test --on-site` is the second half, at the pole."""
+AGAIN = "Run the same command again: it goes on."
 REPORTS, BUILDS, UPDATE_KEYS = "reports", "builds", "update-keys"
 
 
@@ -101,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
         tell=told.say,
         progress=told.progress,
     )
-    carry_out(job, told.begin)
+    with ends_in_order():
+        carry_out(job, told.begin)
     place = job.out or folder / REPORTS / (job.node or "without-id")
     report = job.report(wall_ms(), mono_s() - began_s)
     written = write(report, place, job.secrets())
@@ -125,6 +128,8 @@ def carry_out(job: Job, begin: Callable[[int, int, str], None]) -> None:
             step(job)
         except ConfigError as error:
             job.add(Outcome(name, False, str(error), took_s=mono_s() - began_s))
+        except Interrupted:
+            job.add(Outcome(name, False, "interrupted", AGAIN, mono_s() - began_s))
         except OSError as error:
             words = f"{error.filename or 'the disk'}: {error.strerror}"
             job.add(Outcome(name, False, words, "Make room, or see who may write there.", mono_s() - began_s))
