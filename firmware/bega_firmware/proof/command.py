@@ -34,6 +34,8 @@ ON_BENCH = "proved on the bench, not on site"
 AT_SITE = "proved on site"
 CONFIGURATION = "configuration"
 
+NOT_TRIED = Outcome(RECORD, None, "not tried: what stands above comes first")
+
 Told = Callable[[Outcome], None]
 
 
@@ -173,9 +175,11 @@ def _compared(found: Found, site: Any) -> Iterator[Outcome]:
 
 
 def _on_site(cable: Any, config: Mapping[str, Any]) -> Iterator[Outcome]:
-    if way_of(config) == "broker":
-        yield from prove_network(cable, config)
-    yield prove_record(cable, record_within_s(config), AT_SITE)
+    network = []
+    for outcome in prove_network(cable, config) if way_of(config) == "broker" else ():
+        network.append(outcome)
+        yield outcome
+    yield prove_record(cable, record_within_s(config), AT_SITE) if all_well(network) else NOT_TRIED
 
 
 def _on_bench(cable: Any, found: Found, table: Table) -> Iterator[Outcome]:
@@ -200,9 +204,13 @@ def _on_bench(cable: Any, found: Found, table: Table) -> Iterator[Outcome]:
         config = for_bench(own, broker, bench.is_secured, table.wifi, wall_ms() // 1000)
         stack.callback(_give_back, cable)
         lend(cable, config, bench.files if way == "broker" else {})
-        if way == "broker":
-            for outcome in prove_network(cable, config):
-                yield _of_bench(outcome, bench)
+        network = []
+        for outcome in prove_network(cable, config) if way == "broker" else ():
+            network.append(outcome)
+            yield _of_bench(outcome, bench)
+        if not all_well(network):
+            yield NOT_TRIED
+            return
         began_s = mono_s()
         outcome = prove_record(cable, record_within_s(config), f"{ON_BENCH} ({bench.software})")
         give_back(cable)

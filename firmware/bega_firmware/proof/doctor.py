@@ -134,17 +134,11 @@ def of_node(node: Found, cause: int | None) -> Iterator[Finding]:
         )
         return
     if node.config is None:
-        remedy = (
-            "bega node provision --site SITE" if node.texts.get(GOOD) is None else "it uses the last good one now; "
-        )
-        yield _finding(
-            "configuration",
-            "the configuration cannot be used",
-            OWN,
-            node.problem,
-            remedy if node.texts.get(GOOD) is None else f"{remedy}bega node provision --site SITE",
-            node.texts.get(GOOD) is None,
-        )
+        stops = node.texts.get(GOOD) is None
+        remedy = "bega node provision --site SITE" + ("" if stops else "; until then it uses the last good one")
+        yield _finding(UNREADABLE, "the configuration cannot be used", OWN, node.problem, remedy, stops)
+    if node.texts.get(LENT) is not None:
+        yield _lent()
     yield from _of_starts(node, cause)
     if node.texts.get(NEW) is not None:
         words = "a new configuration waits for the next start, to be tried there"

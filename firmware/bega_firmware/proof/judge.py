@@ -127,10 +127,11 @@ def _of_silent_i2c(heard: Heard, all_heard: Sequence[Heard]) -> tuple[bool | Non
     expected = {each.address for each in all_heard if each.device.bus == heard.device.bus}
     strangers = [address for address in heard.addresses if address not in expected]
     others = ", ".join(f"0x{address:02x}{_who_answers(address)}" for address in strangers or heard.addresses)
-    if any(ANSWERS_AT.get(address) == heard.device.driver for address in strangers):
+    alike = [address for address in strangers if ANSWERS_AT.get(address) == heard.device.driver]
+    if alike:
         return (
             False,
-            f"silent {place(heard)}; one like it answers at {others}",
+            f"silent {place(heard)}; one like it answers at 0x{alike[0]:02x}",
             f"its address is switched otherwise: set settings.address of {heard.device.name}, or its solder bridge",
         )
     return (
