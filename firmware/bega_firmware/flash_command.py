@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bega.clock import mono_s
+from bega.update_keys import moduli
 from bega_firmware.board import board_names, read_board
 from bega_firmware.book import FLASHED, note
 from bega_firmware.build import build, write
@@ -52,6 +53,14 @@ def add_to(verbs: Any) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--board", choices=board_names(), metavar="BOARD", help=f"one of {', '.join(board_names())}")
     what.add_argument("--build", type=Path, metavar="DIR", help="what `bega node build` made (default: built now)")
+    parser.add_argument(
+        "--update-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --board: public key of its updates, at most two (default: none, and it takes none)",
+    )
     parser.add_argument("--firmware", type=Path, metavar="IMAGE", help="the interpreter's image")
     parser.add_argument("--json", action="store_true", help="progress and outcome as JSON, an object a line")
     parser.set_defaults(command=run)
@@ -60,7 +69,9 @@ def add_to(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Flash; return 1 if one of several boards could not be. Raises ConfigError if nothing could be begun."""
     ports = chosen_ports(args.port, args.all)
-    folder = args.build or built(args.board or board_for(board_at(ports[0]).chip))
+    if args.build and args.update_key:
+        raise ConfigError("--update-key is for a build that is made now: give it to `bega node build`")
+    folder = args.build or built(args.board or board_for(board_at(ports[0]).chip), args.update_key)
     read_build(folder)
     show = Lines(ports, sys.stdout if args.json else sys.stderr, args.json)
     with ThreadPoolExecutor(len(ports)) as pool:
@@ -110,14 +121,15 @@ def told(board: FlashedBoard, facts: dict[str, Any]) -> str:
     return f"{board.interpreter} and firmware {facts['firmware']}, read back by hash: {on}"
 
 
-def built(board: str) -> Path:
+def built(board: str, update_keys: list[Path]) -> Path:
     """Return the folder with the build for a board with all drivers, made now if its sources are new."""
-    devices = node_devices()
+    devices, keys = node_devices(), moduli(update_keys) if update_keys else b""
 
     def make(place: Path) -> None:
-        write(build(read_board(board), devices), place)
+        write(build(read_board(board), devices, keys=keys), place)
 
-    return made_before(data_folder() / BUILDS, key_of(board, devices, WAYS, compiler_version()), make)
+    parts = [*WAYS, keys.hex()]
+    return made_before(data_folder() / BUILDS, key_of(board, devices, parts, compiler_version()), make)
 
 
 def board_for(chip: str) -> str:
