@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ from bega_protocols import senml
 from bega_protocols.errors import ConfigError
 from bega_protocols.reading import Reading
 from bega_protocols.record import SYNCHRONISED, Record
-from tests.broker_city import MOSQUITTO, City, CityBroker, Hello, bega_ca, clients
+from tests.broker_city import MOSQUITTO, City, CityBroker, Client, Hello, bega_ca, clients
+from tests.node_park import FAST, MICROPYTHON, NodeProcess
 
 needs_mosquitto = pytest.mark.skipif(not Path(MOSQUITTO).exists(), reason="no mosquitto here")
 WITHIN_S = 60.0  # what the issue gives a revoked node's session
@@ -258,7 +260,7 @@ def broker(city, tmp_path) -> Iterator[CityBroker]:
     (tmp_path / "broker").mkdir()
     one = CityBroker(city, tmp_path / "broker")
     rules = "user desk-1\ntopic write city/arad/+/cmd/#\ntopic read city/arad/#\ntopic node/#\n"
-    (one.etc / "bega/access.own").write_text(rules)
+    (one.etc / "bega/access.own").write_text(f"{rules}user watcher-1\ntopic read #\n")
     assert one.configure("--gateway", "gw-1") == 0
     ca_file, listed = city.of("gw-1")[0].with_name("ca.pem"), one.etc / "bega/revoked.pem"
     table = f'[revocation]\nca_file = "{ca_file}"\nbroker_list = "{listed}"\n'
@@ -268,16 +270,29 @@ def broker(city, tmp_path) -> Iterator[CityBroker]:
     one.stop()
 
 
+def revoke_from_afar(city: City, broker: CityBroker) -> tuple[int, dict[str, object]]:
+    """Have the desk hand the gateway the list; return the exit code, and the result."""
+    desk = city.of("desk-1")
+    to = ["--broker", f"mqtts://localhost:{broker.local_port}", "--gateway", "arad/gw-1"]
+    to += ["--ca-file", city.ca / "root.pem", "--cert-file", desk[0], "--key-file", desk[1]]
+    command = [sys.executable, "-m", "bega", "gateway", "command", *to, "--json", "revoke", city.list]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    return told.returncode, json.loads(told.stdout)
+
+
+def is_taken(node: Client, seq: int) -> bool:
+    """Send a record, as a node does until it is acknowledged, and return whether it was."""
+    if node.is_up:
+        node.publish(f"node/{node.name}/up", pack(node.name, seq))
+    return any(up_to >= seq for _, payload in node.heard for _, up_to in json.loads(payload))
+
+
 @needs_mosquitto
 def test_stolen_node_is_out_a_moment_after_the_command_and_nothing_more_of_it_is_stored(
     city, broker, make_gateway, eventually
 ):
     gateway = make_gateway(broker.config.read_text())
     gateway.start()
-    desk_files = city.of("desk-1")
-    to = ["--broker", f"mqtts://localhost:{broker.local_port}", "--gateway", "arad/gw-1"]
-    to += ["--ca-file", city.ca / "root.pem", "--cert-file", desk_files[0], "--key-file", desk_files[1]]
-    command = [sys.executable, "-m", "bega", "gateway", "command", *to, "--json", "revoke", city.list]
     with (
         PathUnit(broker) as unit,
         clients(broker, "air-7", "air-8") as (stolen, other),
@@ -285,22 +300,82 @@ def test_stolen_node_is_out_a_moment_after_the_command_and_nothing_more_of_it_is
     ):
         for node in (stolen, other):
             node.subscribe(f"node/{node.name}/ack")
-            node.publish(f"node/{node.name}/up", pack(node.name, 1))
-        eventually(lambda: stolen.heard and other.heard, "the first record of both is acknowledged")
+            eventually(partial(is_taken, node, 1), "its first record is acknowledged")
         bega_ca("revoke", city.ca, "air-7", "--reason", "stolen")
         began = time.monotonic()
-        told = subprocess.run(command, capture_output=True, text=True, timeout=90, env=os.environ)
-        result = json.loads(told.stdout)
-        assert (told.returncode, result["status"], result["result"]["revoked"]) == (0, "done", 1), (told, unit.said)
+        code, result = revoke_from_afar(city, broker)
+        assert (code, result["status"], result["result"]["revoked"]) == (0, "done", 1), (result, unit.said)
         eventually(lambda: stolen.downs, "its session is ended", 60)
         assert stolen.downs[0] - began < WITHIN_S
         print(f"its session was ended {stolen.downs[0] - began:.2f} s after the command was typed")
         desk.publish("node/air-7/up", pack("air-7", 2))  # whoever gets past the broker is not believed either
-        other.publish("node/air-8/up", pack("air-8", 2))
-        eventually(lambda: len(other.heard) == 2, "the other one goes on")
+        eventually(partial(is_taken, other, 2), "the other one goes on")
+        assert not is_taken(stolen, 2), "no acknowledgement was kept for it"
         assert other.ups == other.ups[:1]
         assert not Hello(broker, city.of("air-7")).is_let_in()
         assert len(stolen.ups) == 1
         assert "its certificate was revoked" in gateway.log.read_text()
     assert gateway.stop() == 0
     assert unit.said and all("came_back" not in said and "let in again" not in said for said in unit.said)
+
+
+@needs_mosquitto
+@pytest.mark.skipif(os.environ.get("BEGA_PROFILE") != "nightly", reason="at night: make nightly PART=firmware")
+@pytest.mark.skipif(not MICROPYTHON.exists(), reason="no MicroPython for this machine")
+def test_real_node_of_a_real_gateway_is_out_keeps_its_records_and_comes_back_with_a_new_certificate(
+    city, broker, make_gateway, eventually, tmp_path
+):
+    """The firmware as shipped, on the broker as `bega broker configure` makes it."""
+    from bega_firmware.board import MIB, VFS_START, read_board
+    from bega_firmware.build import build
+    from bega_firmware.image import make_image
+
+    name = "air-6"
+    assert bega_ca("issue", city.ca, name) == 0
+    broker.config.write_text(f'{broker.config.read_text()}[nodes.{name}]\nline = "nodes"\n')
+    gateway = make_gateway(broker.config.read_text())
+    gateway.start()
+    tls = {"ca": "/tls/ca.der", "certificate": "/tls/node.der", "key": "/tls/node.key"}
+    config = {
+        **{"node": name, "made_s": wall_ms() // 1000, "wifi": {"ssid": "city", "key": ""}, "devices": FAST},
+        "broker": {"host": "localhost", "port": broker.port, "tls": tls},
+    }
+    board = read_board("esp32_devkitc")
+    built = build(board, [device["driver"] for device in board.devices.values()], ["broker"])
+    node = NodeProcess(tmp_path, broker.port)
+
+    def lay(identity: Path) -> None:
+        files = {f"/tls/{path.name}": path.read_bytes() for path in identity.iterdir()}
+        contents = {**built.contents, **files, "/config.json": json.dumps(config).encode()}
+        flash = bytearray(b"\xff" * (board.flash_mb * MIB))
+        flash[VFS_START:] = make_image(contents, board.vfs_bytes)
+        node.flash.write_bytes(flash)
+
+    lay(city.ca / "identities" / name)
+    topic = f"city/arad/gw-1/{name}/"
+    try:
+        with PathUnit(broker), clients(broker, "watcher-1", port=broker.local_port) as (watcher,):
+            watcher.subscribe("#")
+
+            def stored() -> int:
+                return sum(heard.startswith(topic) for heard, _ in watcher.heard)
+
+            node.start("--as-is")
+            eventually(lambda: stored() > 3, "the gateway stores and sends what the node measures", 60)
+            assert bega_ca("revoke", city.ca, name, "--reason", "stolen") == 0
+            assert revoke_from_afar(city, broker)[0] == 0
+            eventually(lambda: f"Client {name} already connected" in broker.said(), "its session is ended", WITHIN_S)
+            time.sleep(1)
+            before = stored()
+            time.sleep(15)  # it tries again meanwhile
+            assert stored() == before
+            assert "certificate verify failed" in broker.said()
+            assert "Traceback" not in node.said()
+            node.stop()
+            assert bega_ca("issue", city.ca, name, "--again", "--out", tmp_path / "new") == 0
+            assert revoke_from_afar(city, broker)[0] == 0
+            lay(tmp_path / "new")
+            node.start("--as-is")
+            eventually(lambda: stored() > before + 3, "with a new certificate it is heard again", 60)
+    finally:
+        node.stop()
