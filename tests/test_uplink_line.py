@@ -50,6 +50,7 @@ async def gateway(
     key: bytes = b"",
     baud: int = 115_200,
     wall_ms=lambda: NOW_MS,
+    **more,
 ):
     """Give (line, spool) of a gateway whose nodes are on `port`."""
     asyncio.get_running_loop().set_default_executor(UnwaitedThreads())
@@ -65,7 +66,9 @@ async def gateway(
 
         records = NodeRecords(keep, spool.set_head, await spool.heads(), spool.has_room)
         settings = SimpleNamespace(port=port, baud=baud)
-        line = UplinkLine("cellar", settings, list(nodes), records, key_of, secrets.token_bytes, wall_ms, mono_ms)
+        line = UplinkLine(
+            "cellar", settings, list(nodes), records, key_of, secrets.token_bytes, wall_ms, mono_ms, **more
+        )
         serving = asyncio.create_task(line.run())
         try:
             yield line, spool

@@ -35,6 +35,7 @@ GAP_MS = 100  # inside an answer; a USB adapter collects for 16 ms
 TURN_S = 0.005  # after an answer, before the next question: who answered lets go of the bus
 STUCK_S = 5.0  # a port that takes nothing for so long counts as a question without an answer
 IDLE_MS = 500  # between questions to a node that had nothing to say
+WANT_MS, WANTS = 40, 6  # between questions to a node that was given a piece of an update, and how many of them
 LONGEST_IDLE_MS = 10_000  # a node takes a gateway that asks nothing for so much longer for dead
 IDLE_SHARE = 4  # such questions take at most one part in so many of the line
 BITS_A_BYTE = 10
@@ -174,7 +175,8 @@ class UplinkLine:
             self._take(seat, kind, payload)
         is_to_be_told = seat.is_to_be_told_time and self._wall_ms() is not None
         is_busy = session.has_something or seat.is_to_acknowledge or is_to_be_told
-        seat.due_ms = now_ms if is_busy else now_ms + self._idle_ms
+        seat.due_ms = now_ms if is_busy else now_ms + (WANT_MS if seat.wants else self._idle_ms)
+        seat.wants = max(0, seat.wants - 1)
         await asyncio.sleep(TURN_S)
 
     def _session_of(self, seat: _Seat) -> Session | None:
@@ -261,6 +263,7 @@ class UplinkLine:
         piece = self._pieces(seat.node, want, LARGEST_PIECE) if self._pieces else None
         if piece and seat.session:
             seat.session.say(uplink.PIECE, piece)
+            seat.wants = WANTS
 
     def _acknowledge(self, node: str) -> None:
         seat = self._seats[node]
@@ -282,6 +285,7 @@ class _Seat:
         self.told_time_ms = 0
         self.is_to_acknowledge = False
         self.is_to_be_told_time = False
+        self.wants = 0  # questions in which its next want may come: it writes the piece first, and had answered by then
 
     def is_due_time(self, now_ms: int) -> bool:
         """Return whether the node should be told the time."""
