@@ -14,6 +14,7 @@ import pytest
 from bega_firmware import book, setup, setup_steps
 from bega_firmware.ca_folder import CaFolder
 from bega_firmware.interrupt import ends_in_order
+from bega_firmware.loader import Chip
 from bega_firmware.outcome import Outcome
 from bega_firmware.proof.command import Table
 from bega_firmware.report import BENCH
@@ -177,6 +178,22 @@ def test_without_its_file_a_site_is_refused_and_on_a_bench_made(tmp_path, monkey
     assert (site.name, site.uplink.bus) == ("bench", "meters")
     assert "There is no site park" in work.notes[0]
     assert setup_steps._site(job(tmp_path)).ca == site.ca
+
+
+def test_a_board_file_for_another_chip_is_refused_before_anything_is_built(tmp_path, monkeypatch):
+    monkeypatch.setenv("BEGA_DATA", str(tmp_path))
+    monkeypatch.setattr(setup_steps, "board_at", lambda port: Chip("esp32", "24:0a:c4:00:00:04", 4))
+    with pytest.raises(ConfigError, match="has an esp32, and esp32_c3 is a board with an esp32c3"):
+        setup_steps.find(job(tmp_path, asked_board="esp32_c3"))
+
+
+def test_what_could_not_be_proved_is_open_in_the_book(tmp_path):
+    work = job(tmp_path)
+    work.provisioned, work.proved = object(), BENCH
+    work.add(Outcome("sensor pms", True, "right"))
+    assert [one.passed for _, one in work.milestones()] == [True]
+    work.add(Outcome("record seen", None, "not heard here"))
+    assert [(one.passed, one.words) for _, one in work.milestones()] == [(None, "record seen: not heard here")]
 
 
 def test_the_book_learns_of_what_went_wrong(tmp_path):

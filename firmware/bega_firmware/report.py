@@ -64,8 +64,11 @@ class Report:
         left = sum(outcome.passed is None for outcome in self.outcomes)
         if wrong:
             return f"{who} is not ready: {wrong} of {len(self.outcomes)} steps went wrong."
-        open_ = f" {left} of {len(self.outcomes)} steps could not be proved." if left else ""
-        return f"{who} is ready: proved {self.proved}.{open_}" if self.proved else f"{who}: nothing was tested.{open_}"
+        if not self.proved:
+            return f"{who}: nothing was tested."
+        if left:
+            return f"{who}: nothing went wrong, and {left} of {len(self.outcomes)} steps could not be proved."
+        return f"{who} is ready: proved {self.proved}."
 
 
 def write(report: Report, folder: Path, secrets: Collection[str] = ()) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 
 from bega.clock import mono_s, wall_ms
 from bega_firmware.board import board_names
+from bega_firmware.book import port_name
 from bega_firmware.data_folder import data_folder
 from bega_firmware.interrupt import Interrupted, ends_in_order
 from bega_firmware.outcome import Outcome, all_well, lines
@@ -22,6 +23,7 @@ from bega_firmware.proof.command import Table
 from bega_firmware.report import Report, facts, write
 from bega_firmware.setup_plan import KINDS, UPLINKS
 from bega_firmware.setup_steps import STEPS, Job
+from bega_firmware.site import read_wifi_key_file
 from bega_protocols.errors import ConfigError
 
 PURPOSE = "build, flash, provision, test, label and report: a blank board becomes a node, in one go"
@@ -61,6 +63,8 @@ def add_to(verbs: Any) -> None:
     where.add_argument("--bench", action="store_true", help="prove it by a broker and a gateway on this machine")
     where.add_argument("--on-site", action="store_true", help="prove it against the site's own gateway (default)")
     parser.add_argument("--host", default="", metavar="ADDRESS", help="--bench: this machine, as the node reaches it")
+    parser.add_argument("--wifi", metavar="NAME", help="--bench: a network on the table (default: the site's own)")
+    parser.add_argument("--wifi-key-file", type=Path, metavar="FILE", help="--bench: its password, in a file of 0600")
     parser.add_argument(
         "--uplink-port", default="", metavar="PORT", help="--bench: of this machine, on the node's serial line"
     )
@@ -94,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         asked_board=args.board or "",
         asked_devices=tuple(args.device),
         image=args.firmware,
-        table=Table(host=args.host, uplink_port=args.uplink_port),
+        table=Table(args.host, _wifi(args), args.uplink_port),
         update_keys=tuple(args.update_key or sorted((folder / UPDATE_KEYS).glob("*.pub"))),
         support_until=args.support_until,
         folder=folder,
@@ -105,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with ends_in_order():
         carry_out(job, told.begin)
-    place = job.out or folder / REPORTS / (job.node or "without-id")
+    place = job.out or folder / REPORTS / (job.node or f"at-{port_name(args.port).replace('/', '-')}")
     report = job.report(wall_ms(), mono_s() - began_s)
     written = write(report, place, job.secrets())
     for what, outcome in job.milestones():
@@ -135,6 +139,13 @@ def carry_out(job: Job, begin: Callable[[int, int, str], None]) -> None:
             job.add(Outcome(name, False, words, "Make room, or see who may write there.", mono_s() - began_s))
         if not all_well(job.outcomes):
             return
+
+
+def _wifi(args: argparse.Namespace) -> dict[str, str] | None:
+    """Return the network on the table, None if the site's own is there."""
+    if args.wifi is None:
+        return None
+    return {"ssid": args.wifi, "key": read_wifi_key_file(args.wifi_key_file) if args.wifi_key_file else ""}
 
 
 class _Told:

@@ -87,9 +87,10 @@ class Job:
 
     def secrets(self) -> list[str]:
         """Return what must not stand in a report."""
-        if self.site is None or self.site.wifi is None or not self.site.secrets_path.exists():
-            return []
-        return [self.site.wifi_key()]
+        found = [dict(self.table.wifi or {}).get("key", "")]
+        if self.site is not None and self.site.wifi is not None and self.site.secrets_path.exists():
+            found.append(self.site.wifi_key())
+        return [secret for secret in found if secret]
 
     def report(self, at_ms: int, took_s: float) -> Report:
         """Return what is to be told of it."""
@@ -139,9 +140,11 @@ class Job:
                 yield book.FLASHED, outcome
         if self.provisioned is not None:
             wrong = [outcome for outcome in self.outcomes if outcome.passed is False]
+            left = [outcome for outcome in self.outcomes if outcome.passed is None]
             if wrong or self.proved:
-                words = f"{wrong[0].step}: {wrong[0].words}" if wrong else f"proved {self.proved}"
-                yield book.TESTED, Outcome("test", not wrong, words)
+                telling = (wrong or left or [Outcome("", True, "")])[0]
+                words = f"{telling.step}: {telling.words}" if telling.step else f"proved {self.proved}"
+                yield book.TESTED, Outcome("test", telling.passed, words)
         if self.label is not None:
             yield book.LABELLED, Outcome("label", True, str(self.label))
 
@@ -153,6 +156,11 @@ def find(job: Job) -> None:
     job.site = _site(job)
     job.chip = board_at(job.port)
     job.board = read_board(job.asked_board) if job.asked_board else board_for(job.kind, job.chip.chip)
+    if job.board.chip != job.chip.chip:
+        raise ConfigError(
+            f"the board at {job.port} has an {job.chip.chip}, and {job.board.key} is a board with an {job.board.chip}: "
+            "name another with --board, or none"
+        )
     job.devices = devices_of(job.kind, job.board, job.asked_devices)
     words = f"{job.chip.chip}, {job.chip.flash_mb} MB, MAC {job.chip.mac}: taken for {job.board.name}"
     job.add(Outcome("find", True, words, took_s=mono_s() - began_s))
