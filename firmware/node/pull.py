@@ -38,6 +38,9 @@ class Pull:
         now_ms = time.ticks_ms()
         if self.is_over or (self._asked_ms is not None and time.ticks_diff(now_ms, self._asked_ms) < AGAIN_MS):
             return None
+        if self.words["got"] >= self.words["of"]:  # power failed right after the last piece
+            self._finish()
+            return None
         if self._tries >= TRIES:
             self._refuse("it is cut off: %d of %d bytes came" % (self.words["got"], self.words["of"]))
             return None
@@ -59,18 +62,23 @@ class Pull:
             self.words["got"] = kept.size(kept.PART)
             self._tries = 0
             self._asked_ms = None
-            if self.words["got"] >= self.words["of"]:
-                self._finish()
         except OSError as error:  # a full flash: the records come first
             self._refuse("the flash does not take it: %r" % error)
+            return
+        if self.words["got"] >= self.words["of"]:
+            self._finish()
 
     def _finish(self):
-        if kept.hash_of(kept.PART) != self._sha256:
-            self._refuse("its files are not those that were signed: the hash differs")
+        try:
+            if kept.hash_of(kept.PART) != self._sha256:
+                self._refuse("its files are not those that were signed: the hash differs")
+                return
+            # Before it counts as whole: what worked until now must do so with it.
+            kept.note(version=self.words["version"], state="waiting", why="", worked=self._worked())
+            os.rename(kept.PART, kept.WHOLE)
+        except OSError as error:
+            self._refuse("the flash does not take it: %r" % error)
             return
-        # Before it counts as whole: what worked until now must do so with it.
-        kept.note(version=self.words["version"], state="waiting", why="", worked=self._worked())
-        os.rename(kept.PART, kept.WHOLE)
         self.is_over = True
         self.words["state"] = "waiting"
         self._ended()
