@@ -359,6 +359,14 @@ def test_what_somebody_else_wrote_or_changed_stays_until_it_is_said(empty, capsy
     assert "user me" in access.read_text()
 
 
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd's tools are not here")
+def test_units_are_what_systemd_takes(empty):
+    assert empty.configure("--gateway", "gw-1") == 0
+    units = sorted((empty.folder / "units").iterdir())
+    told = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
+    assert (told.returncode, "bega-broker" in told.stderr) == (0, False), told.stderr
+
+
 def test_rules_of_ones_own_are_kept(empty):
     (empty.etc / "bega").mkdir()
     (empty.etc / "bega/access.own").write_text("user homeassistant\ntopic homeassistant/#\n")

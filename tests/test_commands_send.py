@@ -165,6 +165,25 @@ def test_what_stands_on_the_command_line_is_sent_and_signed(line, verb, keys, ke
     assert {key: sent[key] for key in sent.keys() - {"id", "expires", "sig"}} == keys
 
 
+def test_a_list_of_revoked_certificates_is_sent_as_it_stands_in_its_file(tmp_path, monkeypatch, capsys):
+    letters = []
+
+    async def post(way, letter, now_ms, say):
+        letters.append(letter)
+        return {"id": letter.id, "status": "done"}
+
+    monkeypatch.setattr(send, "asked", post)
+    to = ["command", "--broker", "mqtt://b", "--gateway", "arad/gw-1", "revoke"]
+    (tmp_path / "revoked.pem").write_text("-----BEGIN X509 CRL-----\nAA==\n")
+    assert main([*to, str(tmp_path / "revoked.pem")]) == 0
+    assert json.loads(letters[0].payload)["list"] == "-----BEGIN X509 CRL-----\nAA==\n"
+    assert main([*to, str(tmp_path / "none.pem")]) == 1
+    (tmp_path / "revoked.pem").write_text("A" * 8_200)
+    assert main([*to, str(tmp_path / "revoked.pem")]) == 1
+    assert "longer than 8192 bytes" in capsys.readouterr().err
+    assert len(letters) == 1
+
+
 def test_a_gateway_whose_ledger_was_damaged_is_asked_once_more_with_its_name(key_files, monkeypatch, capsys):
     letters = []
 

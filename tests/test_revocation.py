@@ -216,6 +216,18 @@ def test_configuration_names_an_authority_that_is_there(tmp_path):
     assert any("revocation.ca_file" in problem for problem in settings.check(file)[1])
 
 
+def test_name_that_no_certificate_can_have_is_told(tmp_path):
+    file = tmp_path / "gateway.toml"
+    files = 'ca_file = "a"\ncert_file = "b"\nkey_file = "c"\n'
+    file.write_text(
+        f'[gateway]\nname = "GW_1"\ncity = "arad"\n[uplink]\nbrokers = ["mqtts://b"]\n{files}'
+        f'[lines.nodes]\nkind = "mqtt"\nbroker = "mqtts://localhost"\n{files}'
+        '[nodes.air_1]\nline = "nodes"\n[nodes.air-2]\nline = "nodes"\n'
+    )
+    told = [said.split(":")[0] for said in settings.cautions(settings.load(file)) if "no certificate" in said]
+    assert told == ["gateway.name", "nodes.air_1"]
+
+
 class PathUnit:
     """What systemd does with the units of `bega broker configure`: when the list changes, their command runs."""
 

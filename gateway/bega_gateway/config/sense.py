@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bega.devices import driver_class, load_driver, wire_of
+from bega.identity import DEVICE_ID
 from bega.listen import is_this_machine
 from bega.tables import NAME_RULE, Problem, is_address, is_host, is_within, shown
 from bega.update_keys import MOST_KEYS
@@ -62,10 +63,21 @@ def cautions(config: Config) -> list[str]:
     if config.page and not is_this_machine(config.page.listen.rpartition(":")[0]):
         way = "an SSH tunnel to 127.0.0.1 is"
         said.append(f"page.listen {config.page.listen} is not encrypted, the password can be read on the way: {way}")
+    said += [f"{place}: no certificate of `bega ca` can have this name ({name})" for place, name in _odd_names(config)]
     for name, node in config.nodes.items():
         if isinstance(config.lines.get(node.line), UplinkLine) and node.key_file is None:
             said.append(f"nodes.{name} has no key_file: who gets at the wire of {node.line} can speak in its name")
     return said
+
+
+def _odd_names(config: Config) -> Iterator[Problem]:
+    """Yield what a broker should know by a certificate, under a name that none of our authority's has."""
+    if config.uplink.cert_file and not DEVICE_ID.fullmatch(config.gateway.name):
+        yield "gateway.name", config.gateway.name
+    for name, node in config.nodes.items():
+        line = config.lines.get(node.line)
+        if isinstance(line, MqttLine) and line.cert_file and not DEVICE_ID.fullmatch(name):
+            yield f"nodes.{name}", name
 
 
 def missing_files(config: Config) -> Iterator[Problem]:
