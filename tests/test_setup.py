@@ -101,6 +101,7 @@ def job(tmp_path, **keys):
         "uplink": "wifi",
         "is_bench": True,
         "asked_id": "",
+        "again": False,
         "asked_board": "",
         "asked_devices": (),
         "image": None,

@@ -52,6 +52,7 @@ def add_to(verbs: Any) -> None:
     parser.add_argument("--kind", required=True, choices=tuple(KINDS), help="what the node is for")
     parser.add_argument("--uplink", required=True, choices=tuple(UPLINKS), help="its way out")
     parser.add_argument("--id", metavar="ID", help="its name (default: the one it has, else a new one)")
+    parser.add_argument("--again", action="store_true", help="it takes the place of another board of this id")
     parser.add_argument("--board", choices=board_names(), metavar="BOARD", help="its board file (default: by its chip)")
     parser.add_argument(
         "--device", action="append", default=[], metavar="NAME", help="a device of the board file (default: the kind's)"
@@ -95,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         uplink=args.uplink,
         is_bench=args.bench,
         asked_id=args.id or "",
+        again=args.again,
         asked_board=args.board or "",
         asked_devices=tuple(args.device),
         image=args.firmware,

@@ -48,6 +48,7 @@ class Job:
     uplink: str
     is_bench: bool
     asked_id: str
+    again: bool  # the board takes the place of another one of this id, or lost its identity
     asked_board: str
     asked_devices: tuple[str, ...]
     image: Path | None
@@ -199,11 +200,13 @@ def put(job: Job) -> None:
         job.progress(done, whole)
 
     job.flashed = _by_prompt(job, progress) or flash(job.port, job.build, job.image, progress)
-    what = _interpreter(job.flashed) or "no interpreter"
-    if job.flashed.is_virtual:
-        what = "file system alone, since a virtual board brings its interpreter"
-    way = "over its prompt, what it stored is kept" if job.flashed.by == PROMPT else "written and read back by hash"
-    job.add(Outcome("flash", True, f"{what}; {way}", took_s=mono_s() - began_s))
+    if job.flashed.by == PROMPT:
+        words = "files that differ, over its prompt; its interpreter and what it stored are kept"
+    elif job.flashed.is_virtual:
+        words = "file system, read back by hash; a virtual board brings its interpreter"
+    else:
+        words = f"{_interpreter(job.flashed)} and file system, read back by hash"
+    job.add(Outcome("flash", True, words, took_s=mono_s() - began_s))
     job.note(book.FLASHED, job.outcomes[-1])
 
 
@@ -212,7 +215,8 @@ def give(job: Job) -> None:
     assert job.site is not None and job.chip is not None
     job.node = job.asked_id or remembered_id(job.folder, job.chip.mac, job.site.name, _events(job)) or _own_id(job)
     remember_id(job.folder, job.chip.mac, job.site.name, job.node)
-    wish = Wish(node=job.node, way=job.uplink, devices=tuple(job.devices), board=job.board.key if job.board else None)
+    board = job.board.key if job.board else None
+    wish = Wish(node=job.node, way=job.uplink, devices=tuple(job.devices), board=board, again=job.again)
     with Cable(job.port) as cable:
         job.provisioned = provision(cable, job.site, wish, job.add)
     if job.provisioned.table:
