@@ -3,6 +3,8 @@
 import json
 import os
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bega.broker import LOOPBACK
 from bega_firmware.cable import Cable
 from bega_firmware.outcome import Outcome
 from bega_firmware.proof import bench as own_bench
@@ -17,7 +20,7 @@ from bega_firmware.proof import command, doctor, lent
 from bega_firmware.proof.found import Chip, Device, Found, devices, read_config, read_node, segments
 from bega_firmware.proof.judge import judged
 from bega_firmware.proof.sensors import Heard
-from bega_firmware.proof.way import Told, hello, of_broker, of_wifi, record_within_s
+from bega_firmware.proof.way import Told, hello, of_broker, of_wifi, prove_network, record_within_s
 from bega_protocols.checks import crc32
 from bega_protocols.doubt import WARMING
 from bega_protocols.errors import ConfigError
@@ -138,6 +141,7 @@ def test_wifi_is_joined_or_it_is_said_why_not(answer, passed, words):
         ({"failed": "tls", "said": "The certificate Common Name (CN) does not match"}, "for another host"),
         ({"failed": "mqtt", "said": "MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE"}, "does not take the node's certificate"),
         ({"failed": "mqtt", "name": "ECONNRESET", "said": ""}, "breaks the connection (ECONNRESET)"),
+        ({"failed": "tls", "said": "32"}, "most often since it does not take the certificate"),
         ({"code": 5}, "does not let the node in"),
         ({"code": None}, "hangs up"),
     ],
@@ -407,3 +411,78 @@ def test_line_that_is_set_wrongly_is_found_and_so_is_a_broken_configuration(tmp_
         time.sleep(0.1)
     finally:
         board.stop()
+
+
+needs_mosquitto = pytest.mark.skipif(not own_bench.find_mosquitto(), reason="no mosquitto on this machine")
+
+
+@needs_micropython
+@needs_mosquitto
+@pytest.mark.slow
+@by_night
+def test_certificates_of_two_authorities_do_not_meet_and_it_is_said_who_refuses(board):
+    board.order(**WELL)
+    with own_bench.bench(NODE, LOOPBACK) as right, own_bench.bench(NODE, LOOPBACK) as other, Cable(board.port) as cable:
+        for name in right.files:
+            cable.put(f"/right/{name}", right.files[name])
+            cable.put(f"/other/{name}", other.files[name])
+
+        def said(ca: str, own: str, host: str = LOOPBACK) -> Outcome:
+            tls = {"ca": f"/{ca}/ca.der", "certificate": f"/{own}/node.der", "key": f"/{own}/node.key"}
+            broker = {"host": host, "port": right.broker[1], "tls": tls}
+            config = {"node": NODE, "wifi": {"ssid": "city"}, "made_s": int(time.time()), "broker": broker}
+            return list(prove_network(cable, config))[-1]
+
+        assert said("right", "right").passed
+        assert "another authority" in said("other", "right").words
+        refused = said("right", "other")
+        assert refused.passed is False and "certificate" in refused.words, refused
+        assert "for another host" in said("right", "right", "localhost").words
+        assert "certificates are missing" in said("nowhere", "right").words
+        cable.run(
+            "import os\nfor f in '/right', '/other':\n for n in os.listdir(f):\n  os.remove(f + '/' + n)\n os.rmdir(f)"
+        )
+
+
+@needs_micropython
+@pytest.mark.slow
+@by_night
+def test_without_mosquitto_the_bench_speaks_without_tls_and_says_so(board, monkeypatch):
+    monkeypatch.setattr(own_bench, "find_mosquitto", lambda: "")
+    board.order(**WELL)
+    said = board.test("bench")
+    assert said["record seen"].passed and "mosquitto is not installed" in said["record seen"].words
+    assert "no certificate was tried" in said["broker"].words
+
+
+@needs_micropython
+@pytest.mark.slow
+@by_night
+def test_node_on_a_serial_line_is_proved_by_the_port_that_is_named(tmp_path):
+    line = tmp_path / "line"
+    (tmp_path / "node.json").write_text(
+        json.dumps({"node": NODE, "devices": {"pms": {}}, "uplink": {"bus": "uart1", "key": "ab" * 32}})
+    )
+    command_line = [
+        "--config",
+        tmp_path / "node.json",
+        "--ready-file",
+        tmp_path / "node.ready",
+        "--cable",
+        f"uart1={line}",
+    ]
+    board = subprocess.Popen([sys.executable, "-m", "bega", "sim", "board", *command_line], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "node.ready").exists():
+            assert board.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        port = json.loads((tmp_path / "node.ready").read_text())["serial"]
+        outcomes: list[Outcome] = []
+        assert command.test(port, None, "bench", outcomes.append, command.Table(uplink_port=str(line))) == outcomes
+        assert [outcome.passed for outcome in outcomes] == [True, True], outcomes
+        (open_,) = [each for each in command.test(port, None, "bench", outcomes.append) if each.step == "record seen"]
+        assert open_.passed is None and "--uplink-port" in open_.what_to_do
+    finally:
+        board.terminate()
+        board.wait(10)

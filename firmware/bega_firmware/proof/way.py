@@ -51,6 +51,8 @@ TLS_CAUSES = (
     ("CN", "the broker's certificate is for another host", "issue it with --host of the name that nodes are given"),
     ("ALERT", "the broker does not take the node's certificate", "is it of the broker's authority, expired, revoked?"),
 )
+# MicroPython's errno knows not all of their names: EPIPE, ECONNRESET, ENOTCONN.
+HUNG_UP = ("32", "104", "128", "EPIPE", "ECONNRESET", "ENOTCONN")
 RUNS = re.compile(r"bega: node (\S+) runs, (boot (\d+)|beacon (\S+)), firmware (\S+)")
 ACKNOWLEDGED = re.compile(r"bega: acknowledged (\[.*\])")
 DOWN = re.compile(r"bega: link down: (.*)")
@@ -133,6 +135,11 @@ def _of_broker(place: str, answer: Mapping[str, Any]) -> tuple[str, str]:
         for mark, words, what_to_do in TLS_CAUSES:
             if mark in said:
                 return f"{place}: {words} ({said})", what_to_do
+    if step == "tls" and (name in HUNG_UP or said in HUNG_UP):
+        what_to_do = (
+            "is it of the broker's authority, expired, revoked? or does this port speak no TLS? its log says which"
+        )
+        return f"{place} hangs up in the middle of TLS, most often since it does not take the certificate", what_to_do
     if step == "tls":
         return f"{place}: TLS fails ({said})", "does this port speak TLS? else see the broker's log"
     if step == "mqtt":
