@@ -1,7 +1,7 @@
 # Power fails at the n-th flash operation of an update's life, for every EACH-th n: offered, fetched, installed, tried,
 # confirmed or gone back from. On the real littlefs, with the node's own modules and the real pick.py.
 # Run as: micropython update_powercut.py clean|torn EACH CASE.json; CASE has the old slot's files, the manifest, its
-# signature and the payload. Its last line is "<cuts> cuts, <n> operations in a whole life", or it exits with what broke.
+# signature and the payload. Its last line is "<cuts> cuts, <n> operations in whole lives"; or it exits with what broke.
 import gc
 import json
 import os
@@ -43,7 +43,6 @@ class Reset(Exception):
 
 
 def reset():
-    cause[0] = machine.HARD_RESET
     raise Reset
 
 
@@ -69,7 +68,7 @@ class Life:
             try:
                 self.start()
             except Reset:
-                pass
+                cause[0] = machine.HARD_RESET
 
     def start(self):
         sys.modules.update(LOADED)  # pull.py lets go of some; here nothing can be loaded again
@@ -190,5 +189,5 @@ def run(image, is_good):
 
 vfs.umount("/")
 image = fresh()
-outcomes = [run(image, True), run(image, False)]
-print("%d cuts, %d operations in whole lives" % tuple([sum(column) for column in zip(*outcomes)]))
+good, bad = run(image, True), run(image, False)
+print("%d cuts, %d operations in whole lives" % (good[0] + bad[0], good[1] + bad[1]))

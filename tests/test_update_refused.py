@@ -1,0 +1,184 @@
+"""Twelve bad updates and more: each is refused on the node, with a reason of its own, and nothing of it is left."""
+
+import contextlib
+import json
+import subprocess
+import time
+import zlib
+from base64 import b64encode
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bega_protocols import slots
+from bega_protocols.archive import Archive
+from bega_protocols.errors import WireError
+from bega_protocols.update import read_facts, read_manifest, version_of
+from tests.node_update_park import Bundle
+from tests.test_node_gates import MICROPYTHON, ROOT, SCRIPTS
+from tests.test_update_powercut import small_slot
+
+OLD, NEW = "1.2.0", "1.2.3"
+
+
+def case(bundle: Bundle, **more: Any) -> dict[str, Any]:
+    told = {
+        "files": {path: b64encode(content).decode() for path, content in small_slot(OLD).items()},
+        "payload": b64encode(bundle.payload).decode(),
+        "now_ms": time.time_ns() // 1_000_000,
+        **bundle.asked(),
+        **more,
+    }
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def spoiled(octets: bytes, at: int) -> str:
+    return b64encode(octets[:at] + bytes([octets[at] ^ 1]) + octets[at + 1 :]).decode()
+
+
+def archive_of(*entries: tuple[str, bytes]) -> bytes:
+    rows = [bytes([len(path)]) + path.encode() + len(data).to_bytes(4, "big") + data for path, data in entries]
+    return b"".join(rows) + b"\0"
+
+
+def bundle_of(archive: bytes, unpacked: int | None = None) -> Bundle:
+    """Return a bundle that is signed, and whose payload is this archive whatever it is."""
+    press = zlib.compressobj(9, zlib.DEFLATED, -10, 9)
+    payload = press.compress(archive) + press.flush()
+    facts = {"size": len(payload), "unpacked": unpacked or len(archive), "sha256": sha256(payload).hexdigest()}
+    bundle = Bundle(small_slot(NEW), **facts)
+    bundle.payload = payload
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> dict[str, str]:
+    good, other = Bundle(small_slot(NEW)), Bundle(small_slot("1.2.1"))
+    bare = Bundle(small_slot(NEW))
+    bare.signature = b""
+    later = good.text.replace(NEW, "1.2.4")
+    swapped = Bundle(small_slot("1.2.1"), version=NEW)
+    cases = {
+        "good": case(good),
+        "bit flip": case(good, payload=None, signature=spoiled(good.signature, 200)) | {"payload": ""},
+        "truncated": case(good, payload=b64encode(good.payload[:-9]).decode()),
+        "signature cut off": case(good, signature=b64encode(good.signature[:-1]).decode()),
+        "wrong key": case(Bundle(small_slot(NEW), key=1)),
+        "older": case(Bundle(small_slot("1.1.9"))),
+        "wrong hardware": case(Bundle(small_slot(NEW), hardware="esp32_c3")),
+        "swapped image": case(swapped),
+        "expired": case(Bundle(small_slot(NEW), expires=1795000000)),
+        "replayed": case(good, failed=NEW),
+        "replayed, and it runs": case(Bundle(small_slot(OLD))),
+        "oversize": case(Bundle(small_slot(NEW), size=400_000)),
+        "no room": case(Bundle(small_slot(NEW), unpacked=200_000)),
+        "empty": case(Bundle(small_slot(NEW), size=0)),
+        "wrong hash": case(good, payload=spoiled(good.payload, 300)),
+        "payload of another": case(good, payload=b64encode(other.payload).decode()),
+        "unsigned": case(bare),
+        "changed after signing": case(good, manifest=later),
+        "no signature at all": case(good, signature=None),
+        "from a later one": case(Bundle(small_slot(NEW), **{"from": "1.2.1"})),
+        "no driver": case(Bundle(small_slot(NEW), devices=["scd41"])),
+        "no way": case(Bundle(small_slot(NEW), ways=["uplink"])),
+        "other bytecode": case(Bundle(small_slot(NEW), mpy=7)),
+        "no manifest": case(good, manifest="[" * 900),
+        "path out of the slot": case(bundle_of(archive_of(("../config.json", b"{}")))),
+        "absolute path": case(bundle_of(archive_of(("/main.py", b"x")))),
+        "a bomb": case(bundle_of(archive_of(("app.mpy", bytes(60_000))), unpacked=2_000)),
+        "no facts": case(bundle_of(archive_of(("app.mpy", b"x")))),
+        "no archive": case(bundle_of(b"\xff" * 40)),
+        "signed block with room for a forger": case(good, signature=b64encode(bytes(383) + b"\1").decode()),
+    }
+    place = tmp_path_factory.mktemp("cases") / "cases.json"
+    place.write_text(json.dumps(cases))
+    outcome = subprocess.run(
+        [MICROPYTHON, "-X", "heapsize=16m", SCRIPTS / "update_refused.py", place],
+        env={"MICROPYPATH": f"{SCRIPTS / 'soak'}:{SCRIPTS}:{ROOT / 'protocols'}:{ROOT / 'firmware/node'}:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert outcome.returncode == 0, outcome.stdout[-2000:] + outcome.stderr[-2000:]
+    told: dict[str, str] = json.loads(outcome.stdout.splitlines()[-1])
+    return told
+
+
+TWELVE = ("bit flip", "truncated", "wrong key", "older", "wrong hardware", "swapped image", "expired", "replayed",
+          "oversize", "empty", "wrong hash", "unsigned")  # fmt: skip
+
+
+@pytest.mark.skipif(not MICROPYTHON.exists(), reason="no MicroPython for this machine: its wheel is for x86-64 Linux")
+class TestOnTheNode:
+    def test_a_good_one_is_taken(self, found):
+        assert found.pop("good") == ""
+
+    def test_each_of_the_twelve_has_a_reason_of_its_own(self, found):
+        assert all(found[name] for name in TWELVE)
+        assert len({found[name] for name in TWELVE}) == 12
+
+    def test_every_other_lie_is_refused_too(self, found):
+        assert [name for name, why in found.items() if not why and name != "good"] == []
+        assert not [why for why in found.values() if "Traceback" in why or "left behind" in why]
+
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [
+            ("bit flip", "its signature does not fit"),
+            ("wrong hardware", "it is for the board esp32_c3, and this is esp32_devkitc"),
+            ("older", "it is version 1.1.9, older than 1.2.0, which runs"),
+            ("replayed", "version 1.2.3 failed here: only a higher one is tried"),
+            ("wrong hash", "its files are not those that were signed: the hash differs"),
+            ("swapped image", "its files are those of another: version 1.2.1 for the board esp32_devkitc"),
+            ("path out of the slot", "a path in it leads nowhere in its slot"),
+        ],
+    )
+    def test_reason_is_said_in_words(self, found, name, why):
+        assert found[name] == why
+
+
+@given(text=st.binary(max_size=300))
+def test_any_manifest_is_read_or_refused(text):
+    for read in (read_manifest, read_facts):
+        with contextlib.suppress(WireError):
+            read(text)
+
+
+@given(text=st.text(max_size=14))
+def test_a_version_is_three_numbers_and_nothing_else(text):
+    with contextlib.suppress(WireError):
+        assert "%d.%d.%d" % version_of(text) == text
+
+
+@given(archive=st.binary(max_size=200), unpacked=st.integers(0, 220))
+def test_any_archive_is_read_to_its_end_or_refused(archive, unpacked):
+    left = [archive]
+
+    def read(most: int) -> bytes:
+        octets, left[0] = left[0][:most], left[0][most:]
+        return octets
+
+    reader = Archive(read, unpacked)
+    try:
+        while (path := reader.next()) is not None:
+            assert path[0] != "/" and ".." not in path.split("/")
+    except WireError:
+        return
+    assert unpacked == len(archive)
+
+
+VERSIONS = st.sampled_from(("-", OLD, NEW))
+STATES = st.builds(slots.State, st.sampled_from("ab"), st.sampled_from("-012"), VERSIONS, VERSIONS)
+
+
+@given(state=STATES)
+def test_state_is_read_as_it_was_written_and_not_if_it_rots(state):
+    octets = slots.written(state)
+    assert slots.read(octets) == state
+    for bit in range(8 * len(octets)):
+        rotten = bytearray(octets)
+        rotten[bit // 8] ^= 1 << bit % 8
+        assert slots.read(bytes(rotten)) in (None, state)  # the CRC's own letters may change their case
