@@ -213,11 +213,8 @@ def _hosts(certificate: x509.Certificate) -> list[str]:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return []
-    return [
-        str(host)
-        for kind in (x509.DNSName, x509.IPAddress)
-        for host in names.get_values_for_type(kind)  # type: ignore[type-var]
-    ]
+    addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    return names.get_values_for_type(x509.DNSName) + addresses
 
 
 def _unknown_role(name: str) -> str:
