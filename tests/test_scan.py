@@ -37,6 +37,7 @@ from bega_protocols.reading import SUSPECT, Reading
 from bega_simulators.hosts.mbus import MbusSegment
 from bega_simulators.hosts.rs485 import Rs485Segment
 from bega_simulators.hosts.tcp import ModbusTcpServer
+from tests.conftest import IS_NIGHT
 from tests.contract import make_sim, set_as_booked, through
 
 BEGA = [sys.executable, "-m", "bega"]
@@ -78,6 +79,8 @@ def wires(tmp_path, eventually):
 def test_cellar_is_found_and_what_was_written_runs(wires, tmp_path, embedded, make_gateway, make_reader, eventually):
     """Talkers, asked devices, RS-485, M-Bus and Modbus TCP: nobody told the scan what hangs where."""
     cellar = wires("cellar")
+    if not IS_NIGHT:  # its 250 addresses at each rate take 100 s; the others 40, and a smaller search is below
+        del cellar["mbus"]
     file = tmp_path / "found.toml"
     ports = [word for name, port in cellar.items() if name != "tcp" for word in ("--port", port)]
     said = scan(*ports, "--modbus-tcp", cellar["tcp"], "--listen", 4, "-o", file, timeout_s=180).stderr
@@ -107,9 +110,11 @@ def test_cellar_is_found_and_what_was_written_runs(wires, tmp_path, embedded, ma
     assert on("co2") == [("mhz19", "")]
     assert on("iec") == [("iec62056_meter", "")]
     assert on("rs485") == [("modbus_meter", "em340"), ("modbus_meter", "sdm120"), ("modbus_meter", "sdm630")]
-    assert on("mbus") == [("mbus_meter", "11223344.KAM.1B.04"), ("mbus_meter", "55667788.SEN.19.07")]
+    if IS_NIGHT:
+        assert on("mbus") == [("mbus_meter", "11223344.KAM.1B.04"), ("mbus_meter", "55667788.SEN.19.07")]
     assert on("tcp") == [("modbus_meter", "iem3155")]
-    for shown in ("co2 812 [ppm]", "active_energy_import 20417.382 kW.h", "heat_energy 41400000000 J", "128.470 m3"):
+    of_mbus = ["heat_energy 41400000000 J", "128.470 m3"] if IS_NIGHT else []
+    for shown in ("co2 812 [ppm]", "active_energy_import 20417.382 kW.h", *of_mbus):
         assert shown in file.read_text(), "the values that the displays show"
     assert "unit 12 answered" in said
     text = re.sub(r"every_s = [0-9]+", "every_s = 3", file.read_text())
