@@ -44,11 +44,11 @@ quick: $(VENV)/.installed-test lint types
 	@$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 # The same tests, searched more deeply: BEGA_PROFILE chooses how many examples hypothesis tries (tests/conftest.py).
-NIGHTLY_engine := tests/test_spool.py tests/test_spool_powercut.py tests/test_storage_faults.py tests/test_publish.py tests/test_node_line.py tests/test_outages.py tests/test_modbus_line.py tests/test_commands.py tests/test_bench.py tests/test_node_outage.py hil_tests
+NIGHTLY_engine := tests/test_spool.py tests/test_spool_powercut.py tests/test_storage_faults.py tests/test_publish.py tests/test_node_line.py tests/test_outages.py tests/test_modbus_line.py tests/test_commands.py tests/test_bench.py tests/test_node_outage.py tests/test_scan.py hil_tests
 NIGHTLY_edge := tests/test_edge.py tests/test_edge_totals.py tests/test_edge_weeks.py tests/test_computed.py
 NIGHTLY_devices := tests/test_devices.py tests/test_vectors_outside.py tests/test_driver_faults.py tests/fuzz tests/test_frames.py tests/test_senml.py tests/test_reading.py tests/test_ccm.py
 NIGHTLY_firmware := tests/test_ring.py tests/test_timekeeping.py tests/test_board.py tests/test_board_buttons.py tests/test_flash.py tests/test_lean_build.py tests/test_node_soak.py tests/test_board_serial.py tests/test_board_storage.py tests/test_meter_node.py tests/test_uplink.py tests/test_uplink_line.py tests/test_uplink_cuts.py tests/test_uplink_node.py tests/test_overheard.py tests/test_beacon.py tests/test_bthome_write.py
-NIGHTLY_firmware += tests/test_node_recovery.py tests/test_node_gates.py tests/test_node_week.py tests/test_fifteen_pains.py tests/test_32_bit.py tests/test_setup.py tests/test_node_proof.py tests/test_revocation.py
+NIGHTLY_firmware += tests/test_node_recovery.py tests/test_node_gates.py tests/test_node_week.py tests/test_fifteen_pains.py tests/test_32_bit.py tests/test_setup.py tests/test_node_proof.py tests/test_revocation.py tests/test_provision.py tests/test_cable.py
 NIGHTLY_kiosk := $(wildcard tests/test_kiosk_*.py) tests/test_look.py tests/test_page_browser.py
 
 nightly: $(VENV)/.installed-test system-packages

@@ -26,6 +26,8 @@ while True:
         time.sleep(0.05)
     dog.feed()
 """
+NIGHTLY = os.environ.get("BEGA_PROFILE") == "nightly"
+DOORS = ["serial", "rom", "rfc2217"] if NIGHTLY else ["serial", "rfc2217"]
 SECRET = b"the key of a node, sixteen times four octets: 0123456789abcdefghij"
 
 
@@ -47,7 +49,7 @@ def board(tmp_path_factory) -> Iterator[BenchBoard]:
 
 
 @needs_micropython
-@pytest.mark.parametrize("door", ["serial", "rom", "rfc2217"])
+@pytest.mark.parametrize("door", DOORS)
 def test_program_is_stopped_worked_beside_and_started_again(board, door):
     content = os.urandom(2500)
     with Cable(board.facts[door]) as cable:
@@ -93,6 +95,27 @@ def test_watchdog_of_the_program_does_not_bite_who_works_at_the_prompt(board):
         time.sleep(3)
         assert cable.run("import time; time.sleep(1); print(2)") == "2\n"
         assert board.order()["resets"] == resets
+
+
+@needs_micropython
+def test_shell_is_a_prompt_and_the_program_starts_when_one_leaves(board):
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "bega", "node", "shell", "--port", board.port]
+    shell = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    heard = b""
+    try:
+        for awaited, typed in ((b">>> ", b"print(6 * 7)\r"), (b"42", b"\x1d")):
+            while awaited not in heard:
+                heard += os.read(master, 1000)
+            os.write(master, typed)
+        assert shell.wait(20) == 0
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(master)
+    with Cable(board.port) as cable:
+        assert "counting" in cable.lines(10)
 
 
 @needs_micropython
