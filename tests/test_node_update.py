@@ -63,7 +63,10 @@ def test_update_comes_is_tried_and_stays(node, gateway, eventually):
     node.order(reset=True)
     eventually(lambda: len(gateway.records) > before + 4, "it goes on measuring")
     assert gateway.statuses[-1]["firmware"] == NEW
-    gateway.command("rollback", "r-1")
+    gateway.command("rollback", "r-0", version=OLD)
+    eventually(lambda: gateway.result("r-0"), "it answers")
+    assert gateway.result("r-0")["reason"] == "version 0.2.0 runs already"
+    gateway.command("rollback", "r-1", version=NEW)
     eventually(lambda: gateway.statuses[-1]["firmware"] == OLD, "it goes back when told", 40)
     assert gateway.result("r-1") == {"id": "r-1", "done": True}
     assert gateway.statuses[-1]["update"] == {"version": NEW, "state": "rolled back", "why": "by command"}
@@ -112,4 +115,40 @@ def test_version_by_which_a_sensor_is_silent_gives_way(node, gateway, eventually
     eventually(lambda: gateway.state() == "rolled back", "the former one is back", 90)
     assert gateway.statuses[-1]["firmware"] == OLD
     assert gateway.statuses[-1]["update"]["why"] == "not confirmed in time: pms gives no good reading"
+    nothing_is_lost(gateway, node)
+
+
+@at_night
+def test_node_in_safe_mode_takes_the_version_that_mends_it(node, gateway, tmp_path, eventually):
+    broken = tmp_path / "app.py"
+    broken.write_text("raise RuntimeError('a defect at each start')\n")
+    node.start("--put", f"{tmp_path / 'keys'}=/a/keys", "--put", f"{broken}=/a/app.py", comes_up=False)
+    bundle = Bundle(files_of(NEW))
+    eventually(lambda: gateway.statuses and "safe" in gateway.statuses[-1], "it comes up in safe mode", 60)
+    gateway.update("u-1", bundle)
+    eventually(lambda: gateway.result("u-1"), "it answers", 40)
+    assert gateway.result("u-1") == {"id": "u-1", "done": True}
+    eventually(lambda: gateway.state() == "confirmed", "it is confirmed", 90)
+    assert gateway.statuses[-1]["firmware"] == NEW
+    eventually(lambda: gateway.of("pms") and gateway.of("sht"), "it measures")
+
+
+@at_night
+def test_update_goes_on_where_it_was_when_the_power_failed_and_pieces_were_lost(node, gateway, eventually):
+    begin(node)
+    lost = []
+
+    def is_heard(at):
+        if at > 20_000 and not lost:
+            node.order(power_cut={"after": 0})
+        if len(gateway.wants) % 20 == 7:
+            lost.append(at)
+            return False
+        return True
+
+    gateway.before_piece = is_heard
+    update(gateway, eventually, Bundle(files_of(NEW)))
+    eventually(lambda: gateway.state() == "confirmed", "it is confirmed", 150)
+    assert lost
+    assert gateway.wants.count(0) == 1, "it did not begin anew"
     nothing_is_lost(gateway, node)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def small_slot(version: str) -> dict[str, bytes]:
+def small_slot(version: str, without: str = "") -> dict[str, bytes]:
     """Return an application that says which version it is, and has files in folders as a real one."""
     files = {
         "first.py": f'VERSION = "{version}"\n'.encode(),
@@ -24,6 +24,7 @@ def small_slot(version: str) -> dict[str, bytes]:
         "lib/bega_protocols/ring.mpy": version.encode() * 300,
         "keys": modulus(),
     }
+    files.pop(without, None)
     facts = {"version": version, "hardware": "esp32_devkitc", "mpy": 6, "devices": ["sht4x"], "ways": ["broker"]}
     hashes = {"files": {path: sha256(files[path]).hexdigest() for path in sorted(files)}}
     return files | {"facts.json": json.dumps(facts | hashes, separators=(",", ":")).encode()}

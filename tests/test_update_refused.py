@@ -90,6 +90,7 @@ def found(tmp_path_factory) -> dict[str, str]:
         "absolute path": case(bundle_of(archive_of(("/main.py", b"x")))),
         "a bomb": case(bundle_of(archive_of(("app.mpy", bytes(60_000))), unpacked=2_000)),
         "no facts": case(bundle_of(archive_of(("app.mpy", b"x")))),
+        "no key": case(Bundle(small_slot(NEW, without="keys"))),
         "no archive": case(bundle_of(b"\xff" * 40)),
         "signed block with room for a forger": case(good, signature=b64encode(bytes(383) + b"\1").decode()),
     }
@@ -182,3 +183,32 @@ def test_state_is_read_as_it_was_written_and_not_if_it_rots(state):
         rotten = bytearray(octets)
         rotten[bit // 8] ^= 1 << bit % 8
         assert slots.read(bytes(rotten)) in (None, state)  # the CRC's own letters may change their case
+
+
+@pytest.mark.skipif(not MICROPYTHON.exists(), reason="no MicroPython for this machine: its wheel is for x86-64 Linux")
+def test_what_no_update_changes_counts_starts_by_the_same_rule():
+    """pick.py imports nothing of ours, so that it says the rule a second time."""
+    states = [
+        slots.State(slot, left, version, failed)
+        for slot in "ab"
+        for left, version in (("-", "-"), ("0", NEW), ("1", NEW), ("2", NEW))
+        for failed in ("-", OLD)
+    ]
+    script = f"""
+import machine, pick
+pick._write = lambda state: None
+found = []
+for cause in (machine.PWRON_RESET, machine.HARD_RESET, machine.WDT_RESET, machine.SOFT_RESET):
+    machine.reset_cause = lambda: cause
+    found.append([pick._count(list(state)) for state in {[list(state) for state in states]}])
+print(found)
+"""
+    outcome = subprocess.run(
+        [MICROPYTHON, "-c", script],
+        env={"MICROPYPATH": f"{SCRIPTS / 'soak'}:{ROOT / 'firmware/node'}:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    expected = [[list(slots.started(state, is_fault)) for state in states] for is_fault in (False, True, True, False)]
+    assert outcome.stdout.strip() == str(expected)

@@ -250,7 +250,7 @@ class Node:
     def _roll_back(self, asked):
         from slot import go_back
 
-        return go_back("by command") or self._restart(asked)
+        return go_back("by command", asked.get("version")) or self._restart(asked)
 
     def _told_of_update(self):
         told = self._link.pull or self._trial

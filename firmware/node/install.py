@@ -86,6 +86,8 @@ def unpacked(manifest, folder, watchdog):
     facts = json.loads(content(folder + NEW_FACTS))
     if (facts["version"], facts["hardware"]) != (manifest["version"], manifest["hardware"]):
         return "its files are those of another: version %s for the board %s" % (facts["version"], facts["hardware"])
+    if "keys" not in facts["files"]:
+        return "it brings no key: the node could never be updated again"
     os.rename(folder + NEW_FACTS, folder + slot.FACTS)
     return ""
 

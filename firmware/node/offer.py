@@ -68,7 +68,7 @@ def why_no_room(manifest):
     taken = _blocks("/" + other(slot.running()), block_bytes) * block_bytes
     needed = manifest["size"] - kept.size(kept.PART) + manifest["unpacked"] * 3 // 2 + SPARE_BYTES
     if free * block_bytes + taken < needed:
-        return "no room: %d kB are free, and it takes %d; records not yet sent are kept" % (
+        return "no room: %d kB of %d are free; ask again once the records that are held have been sent" % (
             (free * block_bytes + taken) // 1024,
             needed // 1024,
         )

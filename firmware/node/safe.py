@@ -148,7 +148,7 @@ class Safe:
     def _roll_back(self, asked):
         from slot import go_back
 
-        return go_back("by command") or self._restart()
+        return go_back("by command", asked.get("version")) or self._restart()
 
     def _take_configuration(self, asked):
         return take(asked.get("configuration"), self._config, board, self._now_ms()) or self._restart(asked)

@@ -48,13 +48,18 @@ def why_broken(slot, name=FACTS):
     return ""
 
 
-def go_back(why):
-    """Have the other slot run from the next start on; return why it cannot be, None if it can. Raises OSError."""
+def go_back(why, left=None):
+    """Have the other slot run from the next start on; return why it cannot be, None if it can. Raises OSError.
+
+    left: the version that is to be left, if that was said: said twice, it must not bring it back.
+    """
     before = state()
     other = slots.other(running())
     broken = why_broken(other)
     if broken:
         return "there is no other version to go back to: %s" % broken
     gone = facts(running())["version"]
+    if left is not None and left != gone:
+        return "version %s runs already" % gone
     put_state(slots.back(slots.State(running(), before.left, before.version, before.failed)))
     note(version=gone, state="rolled back", why=why)
