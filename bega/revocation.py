@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -28,6 +28,16 @@ LARGEST_BYTES = 1_000_000  # some 12,000 entries
 MOST_ISSUING = 16
 CRL = re.compile(rb"-----BEGIN X509 CRL-----[A-Za-z0-9+/=\s]+-----END X509 CRL-----")
 CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
+# What cryptography says of what does not parse, or not as a list of ours.
+DAMAGED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class Revoked(NamedTuple):
@@ -79,12 +89,12 @@ def understood(pem: bytes, trusted: Sequence[x509.Certificate], where: str) -> R
         signers = [_signer(each, trusted, brought) for each in lists]
         found = [entry for each in lists for entry in _entries(each)]
         numbers = {each.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for each in lists}
-    except (ValueError, x509.ExtensionNotFound):  # cryptography's word for what does not parse
+    except DAMAGED:
         raise ConfigError(f"{where}: the list of revoked certificates is damaged: fetch it again") from None
     issuing = [signer for signer in signers if signer]
     if len(issuing) < len(lists):
         raise ConfigError(f"{where}: is not signed by the authority in ca_file: nothing of it is believed")
-    if len(numbers) != 1:
+    if len(numbers) != 1 or len(set(issuing)) != len(issuing):
         raise ConfigError(f"{where}: is put together of several lists: take it as `bega ca revoke` wrote it")
     texts = [each.public_bytes(Encoding.PEM) for each in lists] + [each.public_bytes(Encoding.PEM) for each in issuing]
     return RevocationList(numbers.pop(), tuple(found), tuple(issuing), b"".join(texts))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bega.clock import CLOCK_FLOOR_MS
@@ -274,6 +274,7 @@ GOOD = list_pem(make_list(ISSUING, 7, [(Revoked(5, "air-7", True), datetime(2026
 
 
 @given(at=st.integers(0, len(GOOD) - 1), octet=st.integers(0, 255), cut=st.integers(0, len(GOOD)))
+@example(at=37, octet=66, cut=0)  # another version number, for which cryptography has an error of its own
 def test_damaged_list_is_refused_or_says_the_same(at, octet, cut):
     for pem in (GOOD[:at] + bytes((octet,)) + GOOD[at + 1 :], GOOD[:cut], GOOD[cut:] + GOOD[:at]):
         try:
@@ -285,8 +286,9 @@ def test_damaged_list_is_refused_or_says_the_same(at, octet, cut):
 
 def test_list_put_together_of_two_or_too_large_is_refused():
     other = list_pem(make_list(ISSUING, 8, [], None, NOW_MS))
-    with pytest.raises(ConfigError, match="put together of several"):
-        understood(GOOD + other, [ISSUING.certificate], "a list")
+    for pem in (GOOD + other, GOOD + GOOD):
+        with pytest.raises(ConfigError, match="put together of several"):
+            understood(pem, [ISSUING.certificate], "a list")
     with pytest.raises(ConfigError, match="larger than any list"):
         understood(GOOD + b" " * 1_000_000, [ISSUING.certificate], "a list")
     with pytest.raises(ConfigError, match="is no list of revoked"):
