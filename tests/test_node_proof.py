@@ -37,6 +37,7 @@ UART, I2C = {"kind": "uart", "id": 2, "tx": 17, "rx": 16}, {"kind": "i2c", "id":
 AIR = [Reading("pm1", 4), Reading("pm2_5", 11), Reading("pm10", 15)]
 CLIMATE = [Reading("temperature", 2150, -2), Reading("humidity", 4410, -2)]
 CHIP = Chip(2, 200_000, 240_000, 1500, 2048, 2026, "1.29.0", "240ac4000004", "/a")
+SECRET = "not for any screen"
 RUNS = f"bega: node {NODE} runs, boot 1795300000, firmware 0.1.0"
 
 
@@ -303,7 +304,7 @@ class Board(NodeProcess):
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory) -> Iterator[Board]:
-    board = Board(tmp_path_factory.mktemp("board"))
+    board = Board(tmp_path_factory.mktemp("board"), wifi={"ssid": "city", "key": SECRET})
     board.start()
     yield board
     board.stop()
@@ -323,6 +324,7 @@ def test_bench_proves_a_node_and_gives_it_back_as_it_was(board):
         ("record seen", True),
     ], said
     assert "proved on the bench, not on site" in said["record seen"].words
+    assert SECRET.encode() in before and SECRET not in str(said)
     with Cable(board.port) as cable:
         assert cable.get("/config.json") == before
         assert not [
@@ -387,7 +389,7 @@ def test_way_that_is_closed_is_said_with_its_step(board):
     board.order(**WELL)
     board.order(wifi={"password": "another"})
     assert "password is refused" in board.test("on-site")["Wi-Fi"].words
-    board.order(wifi={"password": "", "rssi": -84})
+    board.order(wifi={"password": SECRET, "rssi": -84})
     said = board.test("on-site")
     assert said["Wi-Fi"].passed is None and "no broker answers on port 1" in said["broker"].words
     board.order(wifi={"rssi": -60})
@@ -486,3 +488,12 @@ def test_node_on_a_serial_line_is_proved_by_the_port_that_is_named(tmp_path):
     finally:
         board.terminate()
         board.wait(10)
+
+
+def test_bench_does_without_a_site_and_says_so_and_a_pole_does_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("BEGA_DATA", str(tmp_path))
+    site, (note,) = command._site("nowhere", "bench")
+    assert site is None and note.passed is None and "bega site new nowhere" in note.what_to_do
+    with pytest.raises(ConfigError, match="nowhere"):
+        command._site("nowhere", "on-site")
+    assert command._site(None, "on-site") == (None, [])

@@ -84,17 +84,15 @@ def run(args: argparse.Namespace) -> int:
     """Test; say each outcome as it comes; 1 if something is wrong."""
     where = BENCH if args.bench else ON_SITE if args.on_site else None
     table = Table(args.host, _wifi(args), args.uplink_port, args.taps)
-    site = None
-    if args.site:
-        from bega_firmware.site import read_site
-
-        site = read_site(args.site)
+    site, outcomes = _site(args.site, where)
 
     def told(outcome: Outcome) -> None:
         if not args.json:
             print("\n".join(lines(outcome)), flush=True)
 
-    outcomes = test(args.port, site, where, told, table)
+    for note in outcomes:
+        told(note)
+    outcomes += test(args.port, site, where, told, table)
     if args.json:
         facts = {"well": all_well(outcomes), "where": where, "outcomes": as_facts(outcomes)}
         print(json.dumps(facts, ensure_ascii=False))
@@ -230,6 +228,18 @@ def _of_bench(outcome: Outcome, bench: own_bench.Bench) -> Outcome:
     if outcome.passed is False and outcome.step == BROKER:
         what_to_do = f"is this machine {bench.broker[0]} on that network, does its firewall let in? else --host ADDRESS"
     return replace(outcome, what_to_do=what_to_do)
+
+
+def _site(name: str | None, where: str | None) -> tuple[Any, list[Outcome]]:
+    """Return the site of that name and what is to be said of it; a bench does without one. Raises ConfigError."""
+    if name is None:
+        return None, []
+    from bega_firmware.site import read_site, site_path
+
+    if where == BENCH and not site_path(name).exists():
+        words = f"there is no site {name} on this machine: the node is compared with none"
+        return None, [Outcome(CONFIGURATION, None, words, f"bega site new {name}, before it hangs anywhere")]
+    return read_site(name), []
 
 
 def _wifi(args: argparse.Namespace) -> dict[str, str] | None:

@@ -30,6 +30,7 @@ EARLIEST_YEAR = 2026  # a clock that shows less was not set
 LISTEN_S, QUIET_S = 12.0, 4.0  # to the start; and so long after it said that it runs
 LEAST_HEAP_KB = 80
 MOST_ERROR = 400
+EMPTY = "no firmware"
 REFUSED, UNREADABLE = "configuration refused", "configuration"
 CAUSES = {1: "power came", 2: "a reset by its program", 3: "its watchdog", 4: "it woke from sleep", 5: "a soft reset"}
 
@@ -84,6 +85,8 @@ def examine(port: str) -> tuple[dict[str, str], list[Finding]]:
 def findings(node: Found, cause: int | None, said: Told, lines: list[str]) -> list[Finding]:
     """Return what is wrong, what stops readings first; the program's own words of its configuration are the better."""
     found = [*of_node(node, cause), *of_start(said, lines)]
+    if node.board is None:
+        return [each for each in found if each.cause == EMPTY]
     if any(each.cause == REFUSED for each in found):
         found = [each for each in found if each.cause != UNREADABLE]
     return in_order(found)
@@ -129,9 +132,7 @@ def facts_of(node: Found, cause: int | None, said: Told) -> dict[str, str]:
 def of_node(node: Found, cause: int | None) -> Iterator[Finding]:
     """Yield what its flash and its chip show."""
     if node.board is None:
-        yield _finding(
-            "no firmware", "there is no firmware of Bega on this board", "/", _slots(node), "bega node flash"
-        )
+        yield _finding(EMPTY, "there is no firmware of Bega on this board", "/", _slots(node), "bega node flash")
         return
     if node.config is None:
         stops = node.texts.get(GOOD) is None

@@ -64,8 +64,8 @@ def give_back():
         was = True
         with open("/bench/lent") as file:
             had = json.load(file)
-        for path in ("/config.new", "/config.new~", "/config.trial"):
-            without(path)
+        for name in ("new", "new~", "trial", "good~", "json~"):
+            without("/config." + name)
         copied("/bench/config.json", "/config.json")
         if had["good"]:
             copied("/bench/config.good", "/config.good")
