@@ -28,7 +28,7 @@ from tests.pocket_park import MICROPYTHON, PocketBoard, PocketBus
 from tests.test_update_bundle import KEY, PUBLIC
 
 IS_NIGHT = os.environ.get("BEGA_PROFILE") == "nightly"
-NODES, LINES = int(os.environ.get("BEGA_FLEET", "200")), 10  # a smaller fleet for a look
+NODES, LINES = int(os.environ.get("BEGA_FLEET", "200")), 20  # a smaller fleet for a look
 OLD, NEW = "1.2.3", "1.3.0"
 BLOCKS = 160  # of 4 kB: two slots, an update on its way, and a small ring
 EVERY_S = 20

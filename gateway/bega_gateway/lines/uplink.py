@@ -36,6 +36,7 @@ TURN_S = 0.005  # after an answer, before the next question: who answered lets g
 STUCK_S = 5.0  # a port that takes nothing for so long counts as a question without an answer
 IDLE_MS = 500  # between questions to a node that had nothing to say
 WANT_MS, WANTS = 40, 6  # between questions to a node that was given a piece of an update, and how many of them
+LOADING_IDLES = 4  # times as long
 LONGEST_IDLE_MS = 10_000  # a node takes a gateway that asks nothing for so much longer for dead
 IDLE_SHARE = 4  # such questions take at most one part in so many of the line
 BITS_A_BYTE = 10
@@ -175,9 +176,14 @@ class UplinkLine:
             self._take(seat, kind, payload)
         is_to_be_told = seat.is_to_be_told_time and self._wall_ms() is not None
         is_busy = session.has_something or seat.is_to_acknowledge or is_to_be_told
-        seat.due_ms = now_ms if is_busy else now_ms + (WANT_MS if seat.wants else self._idle_ms)
+        seat.due_ms = now_ms if is_busy else now_ms + (WANT_MS if seat.wants else self._idle_now_ms())
         seat.wants = max(0, seat.wants - 1)
         await asyncio.sleep(TURN_S)
+
+    def _idle_now_ms(self) -> int:
+        """Return how long a node that had nothing to say is left alone: longer while another one loads an update."""
+        is_loading = any(seat.wants for seat in self._seats.values())
+        return min(LOADING_IDLES * self._idle_ms, LONGEST_IDLE_MS) if is_loading else self._idle_ms
 
     def _session_of(self, seat: _Seat) -> Session | None:
         """Return our end of a session with a node; None while its key cannot be read, for which no other node waits."""
