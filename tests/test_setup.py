@@ -232,6 +232,27 @@ def test_a_blank_board_becomes_a_proved_node_in_one_go_and_keeps_its_identity(be
 
 
 @NIGHTLY
+@pytest.mark.parametrize("port", ["serial", "rfc2217"])
+def test_a_node_of_another_bench_is_not_erased(bench, tmp_path, port):
+    """Two laptops share an authority: the second one never heard of this board."""
+    bench.plug_in()
+    node = bench.setup(port)["node"]
+    other = tmp_path / "other"
+    for name in ("sites", "bench-ca"):
+        shutil.copytree(bench.data / name, other / name)
+    (other / "sites" / "bench.toml").write_text(
+        (other / "sites" / "bench.toml").read_text().replace(str(bench.data), str(other))
+    )
+    bench.data = other
+    report = bench.setup(port)
+    assert report["is_well"] and report["node"] == node, report
+    shutil.rmtree(other / "bench-ca")
+    shutil.rmtree(other / "sites")
+    foreign = bench.setup(port)  # and one of another city's is refused
+    assert "another authority" in foreign["steps"][-1]["words"], foreign
+
+
+@NIGHTLY
 def test_a_meter_node_is_proved_too(tmp_path):
     bench = Bench(tmp_path / "meter", kind="meter").plug_in()
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bega import __version__
 from bega.clock import mono_s
+from bega.identity import DEVICE_ID
 from bega.update_keys import moduli
 from bega_firmware import bench_site, book
 from bega_firmware.board import Board, read_board
@@ -21,7 +22,10 @@ from bega_firmware.earlier import key_of, made_before
 from bega_firmware.flash import PROMPT, FlashedBoard, board_at, flash
 from bega_firmware.label import make_label, support_month
 from bega_firmware.loader import Chip
+from bega_firmware.node_identity import name_on
+from bega_firmware.node_settings import read_settings
 from bega_firmware.outcome import Outcome
+from bega_firmware.ports import rom_answers
 from bega_firmware.proof import command as proof
 from bega_firmware.proof.command import Table, test
 from bega_firmware.provision import Provisioned, Wish, provision
@@ -192,7 +196,7 @@ def make(job: Job) -> None:
 
 
 def put(job: Job) -> None:
-    """Have the build on the board. A board that was begun here keeps its identity: only files change."""
+    """Have the build on the board. One that was begun here, or is a node already, keeps its identity: files change."""
     began_s = mono_s()
     assert job.build is not None and job.chip is not None
 
@@ -213,7 +217,7 @@ def put(job: Job) -> None:
 def give(job: Job) -> None:
     """Give it identity, settings and time."""
     assert job.site is not None and job.chip is not None
-    job.node = job.asked_id or remembered_id(job.folder, job.chip.mac, job.site.name, _events(job)) or _own_id(job)
+    job.node = job.asked_id or job.node or _own_id(job)
     remember_id(job.folder, job.chip.mac, job.site.name, job.node)
     board = job.board.key if job.board else None
     wish = Wish(node=job.node, way=job.uplink, devices=tuple(job.devices), board=board, again=job.again)
@@ -262,14 +266,27 @@ def _site(job: Job) -> Site:
 
 
 def _by_prompt(job: Job, progress: Callable[[str, int, int], None]) -> FlashedBoard | None:
-    """Return what came of putting files alone on a board that was begun here; None: it is not such a board."""
+    """Return what came of putting files alone on a board that is somebody already; None: it is nobody."""
     assert job.build is not None and job.chip is not None and job.site is not None
-    if not remembered_id(job.folder, job.chip.mac, job.site.name, _events(job)):
+    job.node = remembered_id(job.folder, job.chip.mac, job.site.name, _events(job)) or _name_of(job)
+    if not job.node:
         return None
     try:
         return flash(job.port, job.build, job.image, progress, by=PROMPT)
     except CableError:
         return None  # nobody at the prompt: its flash was never finished
+
+
+def _name_of(job: Job) -> str:
+    """Return the id of the node at the port, which another bench may have made; '' if it is none."""
+    if rom_answers(job.port):
+        return ""
+    try:
+        with Cable(job.port) as cable:
+            name = name_on(cable) or str((read_settings(cable) or {}).get("node", ""))
+    except CableError:
+        return ""
+    return name if DEVICE_ID.fullmatch(name) else ""
 
 
 def _events(job: Job) -> list[book.Event]:
