@@ -116,10 +116,11 @@ def test_a_board_is_one_row_from_its_first_flash_to_its_label():
     assert (found.state, found.words, found.flashed_ms) == ("ok", "record seen", NOW_MS)
 
 
-def test_a_board_that_was_wiped_and_named_anew_is_another_node():
+@pytest.mark.parametrize("mac", [MAC, ""])  # `wipe` does not ask for it
+def test_a_board_that_was_wiped_and_named_anew_is_another_node(mac):
     story = [
         done(PROVISIONED, mac=MAC, node="air-7"),
-        done(WIPED, mac=MAC, node="air-7"),
+        done(WIPED, mac=mac, node="air-7"),
         done(FLASHED, mac=MAC),
         done(PROVISIONED, mac=MAC, node="air-8"),
     ]

@@ -1,5 +1,7 @@
 """`bega node setup`: from a blank board to "record seen", and again after a pulled plug. The whole of it by night."""
 
+import dataclasses
+import io
 import json
 import os
 import shutil
@@ -11,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from bega.clock import wall_ms
 from bega_firmware import book, setup, setup_steps
+from bega_firmware.bench_site import bench_site
 from bega_firmware.ca_folder import CaFolder
 from bega_firmware.interrupt import ends_in_order
 from bega_firmware.loader import Chip
@@ -23,6 +27,7 @@ from bega_protocols.errors import ConfigError
 
 NIGHTLY = pytest.mark.skipif(os.environ.get("BEGA_PROFILE") != "nightly", reason="at night: make nightly PART=firmware")
 WITHIN_S = 300
+NOW_MS = wall_ms()  # the bench's authority is made now
 GOOD = ["find", "build", "flash", "identity", "clock", "settings", "start"]
 
 
@@ -165,9 +170,23 @@ def test_a_node_that_fails_its_test_gets_no_label(tmp_path, monkeypatch):
     assert not drawn and not work.report(0, 0.0).is_well
 
 
-def test_a_month_that_is_over_is_said_before_anything_is_done(tmp_path):
-    with pytest.raises(ConfigError, match="--support-until"):
-        setup_steps.find(job(tmp_path, support_until="2020-01"))
+def test_what_would_end_the_work_later_is_said_before_anything_is_done(tmp_path, monkeypatch):
+    monkeypatch.setenv("BEGA_DATA", str(tmp_path))
+    site = bench_site()
+    setup_steps._require_ready(job(tmp_path), site, NOW_MS)
+    for wrong, now_ms, words in [
+        (job(tmp_path, support_until="2020-01"), NOW_MS, "--support-until"),
+        (job(tmp_path), 0, "1970-01-01: set it"),
+        (job(tmp_path), NOW_MS + 800 * 86_400_000, "issuing key of .* ended"),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            setup_steps._require_ready(wrong, site, now_ms)
+    with pytest.raises(ConfigError, match="has no serial"):
+        setup_steps._require_ready(job(tmp_path, uplink="serial"), dataclasses.replace(site, uplink=None), NOW_MS)
+    site.secrets_path.unlink()
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(ConfigError, match="nobody is here to type it"):
+        setup_steps._require_ready(job(tmp_path), site, NOW_MS)
 
 
 def test_without_its_file_a_site_is_refused_and_on_a_bench_made(tmp_path, monkeypatch):

@@ -92,7 +92,7 @@ def rows(events: Iterable[Event], *, problems_first: bool = False) -> list[Row]:
             wears[event.mac] = key
         stories.setdefault(key, []).append(event)
         if event.what == WIPED:
-            wears.pop(event.mac, None)  # what comes next is another node's beginning
+            wears = {mac: node for mac, node in wears.items() if node != key}  # what comes next is another's beginning
     found = sorted((_row(story) for story in stories.values()), key=lambda row: row.last_ms, reverse=True)
     if problems_first:
         found.sort(key=lambda row: (WRONG, OPEN, WELL).index(row.state) if row.state in (WRONG, OPEN, WELL) else 3)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bega import __version__
-from bega.clock import mono_s
+from bega.clock import mono_s, wall_ms
 from bega.identity import DEVICE_ID
 from bega.update_keys import moduli
 from bega_firmware import bench_site, book
+from bega_firmware.authority import require_clock, require_valid
 from bega_firmware.board import Board, read_board
 from bega_firmware.build import build, write
 from bega_firmware.bytecode import compiler_version
@@ -23,7 +25,7 @@ from bega_firmware.flash import PROMPT, FlashedBoard, board_at, flash
 from bega_firmware.label import make_label, support_month
 from bega_firmware.loader import Chip
 from bega_firmware.node_identity import name_on
-from bega_firmware.node_settings import read_settings
+from bega_firmware.node_settings import read_settings, way_of
 from bega_firmware.outcome import Outcome
 from bega_firmware.ports import rom_answers
 from bega_firmware.proof import command as proof
@@ -157,8 +159,8 @@ class Job:
 def find(job: Job) -> None:
     """See which site and which board it is."""
     began_s = mono_s()
-    support_month(job.support_until)  # what cannot be is said now, and not after all the work
     job.site = _site(job)
+    _require_ready(job, job.site, wall_ms())
     job.chip = board_at(job.port)
     job.board = read_board(job.asked_board) if job.asked_board else board_for(job.kind, job.chip.chip)
     if job.board.chip != job.chip.chip:
@@ -263,6 +265,19 @@ def _site(job: Job) -> Site:
     if job.kind == "meter" and site.uplink is not None:
         return dataclasses.replace(site, uplink=type(site.uplink)(bus=METER_BUS))
     return site
+
+
+def _require_ready(job: Job, site: Site, now_ms: int) -> None:
+    """Raise ConfigError for what would end the work later: it is said now, before anything is done."""
+    require_clock(now_ms)
+    support_month(job.support_until)
+    way_of(site, job.uplink)
+    if job.uplink != "wifi":
+        return
+    if site.ca is not None:
+        require_valid(CaFolder(site.ca).issuing().certificate, f"the issuing key of {site.ca}", now_ms)
+    if not sys.stdin.isatty():
+        site.wifi_key()  # on a terminal it is asked for when it is needed
 
 
 def _by_prompt(job: Job, progress: Callable[[str, int, int], None]) -> FlashedBoard | None:
