@@ -18,8 +18,8 @@ from bega_gateway import node_status
 from bega_gateway.control import NoAnswer, NoGateway, ask_status
 from bega_gateway.health import quiet_after_s
 from bega_gateway.node_status import OfNode, lasting
-from bega_gateway.updates import told
 from bega_gateway.updates.told import OfUpdate
+from bega_gateway.updates.told import line as of_update
 from bega_protocols.reading import GOOD, STALE
 
 if TYPE_CHECKING:
@@ -361,7 +361,7 @@ def troubles(now: Status) -> Iterator[str]:
         yield "home assistant: its broker is down, it is told nothing"
     if now.home_assistant and now.home_assistant.keeps is False:
         yield "home assistant: its broker keeps no retained messages, it forgets every device when it starts anew"
-    yield from (told.line(update) for update in now.updates if update.is_stopped)
+    yield from (of_update(update) for update in now.updates if update.is_stopped)
     if spool.set_aside:
         yield f"spool: {spool.set_aside} messages set aside, which nobody would take"
     if not spool.is_full and (spool.dropped or spool.refused):
@@ -382,7 +382,7 @@ def text(now: Status, per_s: float, file: Path) -> Iterator[str]:
         yield f"uplink  {uplink.connected_to}, {uplink.acknowledged} acknowledged, {per_s:g} a second"
     if now.home_assistant and now.home_assistant.connected_to:
         yield f"home assistant  {now.home_assistant.connected_to}, {now.home_assistant.entities} entities"
-    yield from (told.line(update) for update in now.updates if not update.is_stopped)
+    yield from (of_update(update) for update in now.updates if not update.is_stopped)
     share = 100 * spool.used_bytes / spool.quota_bytes if spool.quota_bytes else 0
     drained = f", empty in {lasting(spool.messages / per_s)}" if spool.messages > 1000 and per_s else ""
     yield f"spool   {spool.messages} waiting, {spool.uncommitted} in memory, {share:.0f} % of its quota{drained}"
