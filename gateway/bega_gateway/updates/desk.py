@@ -269,7 +269,9 @@ class Updates:
             return
         reason = _plain(result.get("reason"))
         is_later = result.get("again") is True or reason.startswith(NOT_YET) or "ask again" in reason
-        is_done = result.get("done") is True or reason == f"version {rollout.version} runs already"
+        runs = f"version {rollout.version} runs already"
+        is_so = reason == runs if verb == "update" else reason.endswith("runs already") and reason != runs
+        is_done = result.get("done") is True or is_so
         rollout.take_answer(node, is_done, reason, is_later, self._clocks.mono_ms())
         self._note(rollout)
 
