@@ -2,14 +2,13 @@
 
 import asyncio
 import gc
-import json
 import os
 import time
 
 import board
 import kept
 import machine
-from choice import TRIAL_MS, content, take
+from choice import TRIAL_MS, is_there, take
 from commands import Commands
 from flash import Segments, begin_boot
 from health import Health
@@ -28,7 +27,6 @@ LINK_LIMIT_MS = 180000
 TELL_EVERY_MS = 3600000
 OPEN_FIRST_MS = 5000
 LAST_RESORT_MS = 3600000
-CHECK_BYTES = 24576  # of heap: the code that checks an update, and a number of 3072 bits to the power of 65537
 GOOD_BYE_MS = 2000  # for the result of a command, before the restart that it asked for
 
 
@@ -68,17 +66,19 @@ class Node:
         )
         self._sensors = make_sensors(config, self._boot, self.mono, self._store.take, lambda: self._link.say_status())
         verbs = {"restart": self._restart, "config": self._take_configuration, "set_total": self._set_total}
-        verbs.update(update=self._take_update, rollback=self._roll_back)
+        verbs.update(
+            update=lambda asked: self._updates().take(asked), rollback=lambda asked: self._updates().back(asked)
+        )
         if config["led_pin"] is not None:
             verbs["blink"] = lambda asked: __import__("blink").blink(config["led_pin"], asked)
         if any(device["actions"] for device in config["devices"]):
             verbs.update(__import__("acts").verbs(config["devices"], self._sensors, self._now_ms))
         self._commands = Commands(FOLDER, self._now_ms, verbs, lambda: self._link.wake())
         way = __import__(config["way"]).Way(config)
-        self._link = Link(way, self._store, self._patience, self.mono, self.report, self._commands, self._confirm)
-        self._trial = None
-        self._update = None  # what is noted of the last one
-        self._go_on_with_update(is_trial)
+        self._link = Link(way, self._store, self._patience, self.mono, self.report, self._commands, choice.confirm)
+        self._trial = self.words = None  # what is said of the last update
+        if is_trial or is_there(FOLDER + "/update"):
+            self._trial, self.words = self._updates().go_on(is_trial)
 
     def mono(self):
         """Return ms since this boot began."""
@@ -168,7 +168,7 @@ class Node:
             "heap_free": gc.mem_free(),
             "battery": self._config["battery"],
             "configuration": self._choice.said,
-            "update": self._told_of_update(),
+            "update": (self._link.pull or self._trial or self).words,
             "last_error": self._starts.last_error(),
         }
 
@@ -206,62 +206,10 @@ class Node:
         """Put a configuration on trial: it is used from the next start, which is now, and kept if it works."""
         return take(asked.get("configuration"), self._config, board, self._now_ms()) or self._restart(asked)
 
-    def _confirm(self):
-        """The gateway has acknowledged a record."""
-        self._choice.confirm()
-        if self._trial:
-            self._trial.acknowledged = True
+    def _updates(self):
+        from updates import Updates  # late: most nodes are on no update
 
-    def _go_on_with_update(self, is_trial):
-        """Go on where the last start left it; what is on no trial, and not being fetched, is only told."""
-        try:
-            self._update = json.loads(content(FOLDER + "/update"))
-            state = self._update["state"]
-        except (ValueError, KeyError, TypeError):  # there was none, or its note rots
-            self._update, state = None, ""
-        if is_trial:
-            from trial import Trial
-
-            self._trial = Trial(self._sensors, self.mono, self._update or {"version": VERSION}, self._link.say_status)
-        elif state == "trial":
-            from trial import settled
-
-            self._update = settled(self._update, VERSION, self._starts.last_error())
-        elif state == "loading":
-            from pull import resumed
-
-            self._link.pull = resumed(self._working, self._restart_for_update)
-
-    def _take_update(self, asked):
-        gc.collect()
-        if gc.mem_free() < CHECK_BYTES:  # it is checked at a start, before all else; the status says what came of it
-            asked["now_ms"] = self._now_ms()
-            with open(FOLDER + "/asked", "w") as file:
-                json.dump(asked, file)
-            return self._restart()
-        from pull import begun
-
-        came = begun(asked, self._config, self._now_ms(), self._working, self._restart_for_update)
-        if isinstance(came, str):
-            return came
-        self._link.pull = came
-        self._link.say_status()
-
-    def _roll_back(self, asked):
-        from slot import go_back
-
-        return go_back("by command", asked.get("version")) or self._restart(asked)
-
-    def _told_of_update(self):
-        told = self._link.pull or self._trial
-        return told.words if told else self._update
-
-    def _working(self):
-        return [sensor.name for sensor in self._sensors if sensor.state == "ok"]
-
-    def _restart_for_update(self):
-        self._link.say_status()
-        self._restart()
+        return Updates(self._sensors, self.mono, self._link, self._config, self._now_ms, self._restart, self._starts)
 
     def _set_total(self, asked):
         from pulses import set_total

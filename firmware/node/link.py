@@ -49,7 +49,7 @@ class Link:
         self._mono = mono
         self._report = report
         self._commands = commands
-        self._confirm = confirm
+        self.confirm = confirm
         self._pack = (lambda held: way.pack(store, held)) if hasattr(way, "pack") else store.pack
         self._window = Window(store.ring, WINDOW, RESEND_MS)
         self.up_ms = mono()  # when the way was last open
@@ -191,13 +191,13 @@ class Link:
 
     def _take_acknowledgement(self, pairs):
         ring = self._store.ring
-        held = self._confirm and ring.held_count()
+        held = self.confirm and ring.held_count()
         try:
             if self._window.acknowledged(pairs, self._mono()):
                 self._moved_ms = self._mono()
-            if self._confirm and ring.held_count() < held:  # an old one may have waited in the broker
+            if self.confirm and ring.held_count() < held:  # an old one may have waited in the broker
                 print("bega: acknowledged %s" % pairs)
-                self._confirm()
-                self._confirm = None
+                self.confirm()
+                self.confirm = None
         except OSError:
             self._store.errors += 1  # a segment could not be removed, or a file written: the next one tries again
