@@ -203,15 +203,7 @@ class Feed:
                 yield
 
     async def _get(self, client: httpx.AsyncClient, path: str) -> bytes:
-        """Return an answer's body; raises LineError or TimeoutError if it is none, too long or too slow."""
-        body = bytearray()
-        async with asyncio.timeout(ANSWER_S), client.stream("GET", self._url + path) as answer:
-            _must_be_ok(answer)
-            async for chunk in answer.aiter_raw():
-                body += chunk
-                if len(body) > MOST_BYTES:
-                    raise LineError(f"{path} answers more than {MOST_BYTES} bytes")
-        return bytes(body)
+        return await get_whole(client, self._url + path)
 
     def _take_latest(self, body: bytes) -> None:
         rows = [self._read(row, LatestRow) for row in msgspec.json.decode(body, type=Latest).readings[:MOST_ROWS]]
@@ -269,6 +261,18 @@ class Feed:
             if self._refused == 1:
                 log.warning("feed says something else than agreed url=%s why=%s", self._url, error)
             return None
+
+
+async def get_whole(client: httpx.AsyncClient, url: str) -> bytes:
+    """Return an answer's body; raises LineError or TimeoutError if it is none, too long or too slow."""
+    body = bytearray()
+    async with asyncio.timeout(ANSWER_S), client.stream("GET", url) as answer:
+        _must_be_ok(answer)
+        async for chunk in answer.aiter_raw():
+            body += chunk
+            if len(body) > MOST_BYTES:
+                raise LineError(f"{answer.url.path} answers more than {MOST_BYTES} bytes")
+    return bytes(body)
 
 
 def _must_be_ok(answer: httpx.Response) -> None:

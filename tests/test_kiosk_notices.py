@@ -1,0 +1,263 @@
+"""Notices: the city's signature alone is believed; the later word is true; half a file is half of the notices."""
+
+import asyncio
+import contextlib
+import json
+import stat
+import threading
+from base64 import b64encode
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+
+from bega.web import bind, serve
+from bega_kiosk import notice_feed
+from bega_kiosk.notice_feed import NoticeFeed
+from bega_kiosk.notice_routes import notice_routes
+from bega_kiosk.notices import MOST_BYTES, MOST_NOTICES, SIGNED_AS, Board, Notice, read_notice, write_notice
+from bega_kiosk.signed import new_key, opened, read_private_key, read_public_keys, sign
+from bega_protocols.errors import ConfigError, WireError
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(32))
+KEYS = [KEY.public_key()]
+CITY = "timisoara"
+NOW_MS, HOUR_MS = 1_795_000_000_000, 3_600_000
+
+
+def notice(**more):
+    said = {"id": "water-1", "city": CITY, "published_ms": NOW_MS, "effect": "water.stop"}
+    said |= {"streets": ["Strada George Ardelean"], "from_ms": NOW_MS, "until_ms": NOW_MS + 8 * HOUR_MS}
+    return Notice(**said | more)
+
+
+def signed(key=KEY, **more):
+    return write_notice(key, notice(**more))
+
+
+def board(path=None):
+    return Board(path, KEYS, CITY, lambda: NOW_MS)
+
+
+def test_signature_is_that_of_the_rfc():
+    """RFC 8032, 7.1, test 2; ours has the kind and a line feed before the body."""
+    secret = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+    wanted = (
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+        "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+    )
+    key = Ed25519PrivateKey.from_private_bytes(secret)
+    assert key.sign(b"\x72").hex() == wanted
+    assert sign(key, "kind", b"body") == key.sign(b"kind\nbody") + b"body"
+
+
+@given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
+@settings(max_examples=200)
+def test_no_bit_of_a_notice_can_change(at, bit):
+    message = bytearray(signed())
+    message[at % len(message)] ^= 1 << bit
+    with pytest.raises(WireError, match="no signature of the city"):
+        read_notice(KEYS, CITY, bytes(message))
+
+
+@given(noise=st.binary(max_size=300), cut=st.integers(0, 400))
+def test_noise_and_halves_are_refused(noise, cut):
+    whole = signed()
+    for message in (noise, whole[: cut % len(whole)], whole + b" ", noise[:64].ljust(64) + whole[64:]):
+        with pytest.raises(WireError):
+            read_notice(KEYS, CITY, message)
+
+
+def test_what_is_signed_as_something_else_is_no_notice():
+    body = msgspec.json.encode(notice())
+    with pytest.raises(WireError):
+        read_notice(KEYS, CITY, sign(KEY, "bega content 1", body))
+    assert opened(KEYS, "bega content 1", sign(KEY, "bega content 1", body)) == body
+
+
+def test_unsigned_bytes_are_not_parsed(monkeypatch):
+    monkeypatch.setattr(msgspec.json, "decode", lambda *_, **__: pytest.fail("parsed"))
+    with pytest.raises(WireError):
+        read_notice(KEYS, CITY, signed(STRANGER))
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({"until_ms": NOW_MS}, "ends before it begins"),
+        ({"until_ms": NOW_MS + 401 * 24 * HOUR_MS}, "more than 400 days"),
+        ({"section_from": "Strada A"}, "a section has two ends"),
+        ({"city": "arad"}, "of the city arad"),
+        ({"streets": []}, "no notice"),
+        ({"streets": ["<b>"]}, "no notice"),
+        ({"streets": ["line\nfeed"]}, "no notice"),
+        ({"effect": "water.red"}, "no notice"),
+        ({"later": 1}, "no notice"),
+    ],
+)
+def test_signed_nonsense_is_refused_in_words(body, why):
+    said = msgspec.to_builtins(notice()) | body
+    with pytest.raises(WireError, match=why):
+        read_notice(KEYS, CITY, sign(KEY, SIGNED_AS, json.dumps(said).encode()))
+
+
+def test_second_key_of_the_city_is_good_too():
+    keys = [STRANGER.public_key(), KEY.public_key()]
+    assert read_notice(keys, CITY, signed()) == notice()
+    assert read_notice(keys, CITY, signed(STRANGER)) == notice()
+
+
+def test_later_word_is_true_whatever_comes_last():
+    known = board()
+    known.take(signed(published_ms=NOW_MS + 2, until_ms=NOW_MS + HOUR_MS))
+    known.take(signed(published_ms=NOW_MS + 1))
+    assert [one.until_ms for one in known.every()] == [NOW_MS + HOUR_MS]
+
+
+def test_notice_that_was_withdrawn_stays_so_when_an_old_copy_comes():
+    known = board()
+    known.take(signed())
+    known.take(signed(published_ms=NOW_MS + 1, is_withdrawn=True))
+    known.take_all([signed()])
+    assert known.every() == []
+    assert known.find("water-1") is None
+
+
+def test_wrong_signatures_are_counted_and_the_good_ones_stand():
+    known = board()
+    with pytest.raises(WireError):
+        known.take(signed(STRANGER))
+    known.take_all([b"", signed(STRANGER, id="other"), signed()])
+    assert (known.refused, [one.id for one in known.every()]) == (3, ["water-1"])
+
+
+def test_board_is_the_same_after_a_restart(tmp_path):
+    first = board(tmp_path / "notices")
+    first.take_all([signed(), signed(id="gone", is_withdrawn=True)])
+    again = board(tmp_path / "notices")
+    assert (again.every(), again.heard_ms) == ([notice()], NOW_MS)
+    assert len(again.messages()) == 2
+
+
+def test_half_a_file_is_half_of_the_notices(tmp_path):
+    path = tmp_path / "notices"
+    board(path).take_all([signed(id=f"n{at}") for at in range(10)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert 3 <= len(board(path).every()) <= 5
+
+
+def test_file_that_somebody_else_wrote_shows_nothing(tmp_path):
+    path = tmp_path / "notices"
+    path.write_bytes(b"\xff\x00\n" + b64encode(signed(STRANGER)) + b"\nheard x\n" + b64encode(signed()) + b"\n")
+    known = board(path)
+    assert (known.every(), known.heard_ms) == ([notice()], None)
+
+
+def test_full_disk_costs_nothing_but_the_memory_of_a_restart(tmp_path):
+    path = tmp_path / "a folder" / "notices"  # it is not there
+    known = board(path)
+    known.take(signed())
+    assert known.every() == [notice()]
+
+
+def test_board_has_an_end_and_lets_go_of_what_ends_first():
+    known = board()
+    known.take_all([signed(id=f"n{at}", until_ms=NOW_MS + at + 1) for at in range(MOST_NOTICES + 5)])
+    assert len(known.messages()) == MOST_NOTICES
+    assert known.find("n4") is None
+    assert known.find("n5") is not None
+
+
+def test_new_key_is_for_its_owner_alone_and_is_never_written_over(tmp_path):
+    public = new_key(tmp_path / "city.key")
+    assert stat.S_IMODE((tmp_path / "city.key").stat().st_mode) == 0o600
+    message = write_notice(read_private_key(tmp_path / "city.key"), notice())
+    assert read_notice(read_public_keys([public]), CITY, message) == notice()
+    with pytest.raises(ConfigError, match="is there already"):
+        new_key(tmp_path / "city.key")
+    for wrong in (lambda: read_private_key(public), lambda: read_public_keys([tmp_path / "city.key"])):
+        with pytest.raises(ConfigError, match="bega kiosk key new"):
+            wrong()
+
+
+@contextlib.asynccontextmanager
+async def desk(known, on_taken=lambda: None):
+    listener = bind("listen", "127.0.0.1:0")
+    serving = asyncio.create_task(serve(Starlette(routes=notice_routes(known, on_taken)), listener))
+    try:
+        yield "http://127.0.0.1:%d" % listener.getsockname()[1]
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        listener.close()
+
+
+def test_notice_goes_by_the_desk_to_a_kiosk_and_a_hint_brings_the_next_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(notice_feed, "LOOK_FOR_HINT_S", 0.05)
+    told = []
+
+    async def go():
+        office, corner = board(tmp_path / "desk"), board(tmp_path / "kiosk")
+        async with desk(office, lambda: told.append(1)) as url, httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.post(url + "/v1/notices", content=signed())).status_code == 201
+            wrong = await client.post(url + "/v1/notices", content=signed(STRANGER))
+            long = await client.post(url + "/v1/notices", content=bytes(MOST_BYTES + 1))
+            following = asyncio.create_task(NoticeFeed(url, corner, tmp_path / "notices.hint").follow())
+            await until(lambda: len(corner.every()) == 1)
+            await client.post(url + "/v1/notices", content=signed(id="second"))
+            await asyncio.sleep(0.3)
+            before = len(corner.every())
+            (tmp_path / "notices.hint").touch()
+            await until(lambda: len(corner.every()) == 2)
+            following.cancel()
+            return wrong, long, before
+
+    wrong, long, before = asyncio.run(go())
+    assert (wrong.status_code, wrong.text) == (400, "no signature of the city\n")
+    assert (long.status_code, before, told) == (413, 1, [1, 1])
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"notices": [1]}', b'{"notices": ["%"]}', b"[]", b'{"notices": ["AA=="]}']
+)
+def test_desk_that_says_something_else_changes_nothing(body, tmp_path, caplog):
+    class Odd(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    known = board()
+    known.take(signed())
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    feed = NoticeFeed("http://127.0.0.1:%d" % server.server_address[1], known, tmp_path / "hint")
+
+    async def once():
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await feed._fetch(client)
+
+    is_there = asyncio.run(once())
+    server.shutdown()
+    server.server_close()
+    assert known.every() == [notice()]
+    assert is_there == (body == b'{"notices": ["AA=="]}')
+    assert is_there == (known.heard_ms is not None), "an answer that is none is not heard"
+
+
+async def until(condition, for_s=8.0):
+    for _ in range(round(for_s / 0.02)):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("it never was so")
