@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bega.clock import CLOCK_FLOOR_MS
+from bega.clock import CLOCK_FLOOR_MS, wall_ms
 from bega.revocation import Revoked, understood
 from bega_firmware import ca, ca_verbs
 from bega_firmware.authority import Pair, Role, list_pem, make_issuing, make_leaf, make_list, make_root
@@ -334,8 +334,12 @@ def test_thousand_identities_share_nothing_and_follow_from_nothing():
     assert all(350 < count < 650 for count in ones), "no bit is the same in all: no maker's prefix, no time"
 
 
-def test_command_says_no_secret_and_no_traceback(city):
-    said = ""
+def test_command_says_no_secret_and_no_traceback(tmp_path):
+    """As a program, so by the real clock."""
+    city, said = tmp_path / "ca", ""
+    assert ask(city, "init", "--name", NAME, now_ms=wall_ms()) == 0
+    for name in ("air-7", "air-8"):
+        assert ask(city, "issue", name, now_ms=wall_ms()) == 0
     for words in (["list"], ["revoke", "air-7", "--json"], ["renew", "air-8"], ["issuing"], ["revoke", "nobody-9"]):
         command = [sys.executable, "-m", "bega", "ca", words[0], "--ca", str(city), *words[1:]]
         outcome = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -345,3 +349,62 @@ def test_command_says_no_secret_and_no_traceback(city):
     for key in city.rglob("*.key"):
         content = key.read_bytes()
         assert (content.splitlines()[1].decode() if content.startswith(b"-----") else content.hex()) not in said
+
+
+def test_revoked_device_is_not_renewed_by_an_older_certificate_that_just_ended(city, tmp_path):
+    """It would be in again without --again, and gateways, whose list bars it, would refuse what it sends."""
+    assert ask(city, "issuing", now_ms=NOW_MS + 400 * DAY_MS) == 0
+    assert ask(city, "renew", "air-7", "--out", tmp_path / "next", now_ms=NOW_MS + 700 * DAY_MS) == 0
+    after_the_first_ended_ms = NOW_MS + 800 * DAY_MS
+    assert ask(city, "revoke", "air-7", "--reason", "stolen", now_ms=after_the_first_ended_ms) == 0
+    with pytest.raises(ConfigError, match="air-7 was revoked"):
+        ask(city, "renew", "air-7", "--out", tmp_path / "third", now_ms=after_the_first_ended_ms)
+    assert heard(city).barred == {"air-7"}
+
+
+def test_issuing_key_ends_with_its_root_and_an_ended_root_signs_none(city, capsys):
+    assert ask(city, "issuing", now_ms=NOW_MS + 3600 * DAY_MS) == 0
+    assert "the root ends then" in capsys.readouterr().err
+    root = certificate(city / "root.pem")
+    assert certificate(city / "issuing-2.pem").not_valid_after_utc == root.not_valid_after_utc
+    with pytest.raises(ConfigError, match=r"the root ended on .*a new authority: `bega ca init`"):
+        ask(city, "issuing", now_ms=NOW_MS + 3700 * DAY_MS)
+
+
+def test_list_never_begins_in_the_future_after_a_clock_that_was_ahead(city):
+    """mosquitto refuses everybody while a list is not yet valid."""
+    assert ask(city, "revoke", "air-7", now_ms=NOW_MS + 365 * DAY_MS) == 0
+    with pytest.raises(ConfigError, match=r"begins on .*set the clock.* delete revoked.pem"):
+        ask(city, "revoke", "air-8")
+    (city / "revoked.pem").unlink()
+    assert ask(city, "revoke", "air-8") == 0
+    assert heard(city).barred == {"air-7", "air-8"}
+    listed = x509.load_pem_x509_crl((city / "revoked.pem").read_bytes())
+    assert listed.last_update_utc < datetime.fromtimestamp(NOW_MS / 1000, UTC)
+
+
+class PowerCutError(BaseException):
+    """Nothing that comes after it is done."""
+
+
+@pytest.mark.parametrize("arguments", [("issue", "air-9"), ("issuing",)])
+def test_power_cut_leaves_no_half_certificate_among_those_that_were_noted(city, monkeypatch, arguments):
+    """One that cannot be read would stop every list and every issue from then on."""
+
+    def cut(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        if ".pem" in name:
+            raise PowerCutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bega_firmware.ca_folder.os.fsync", cut)
+        with pytest.raises(PowerCutError):
+            ask(city, *arguments)
+    assert ask(city, "revoke", "air-7") == 0
+    assert ask(city, *arguments) == 0
+
+
+def test_authority_without_a_folder_of_its_own_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="write it as city-ca"):
+        ask(Path(), "init", "--name", NAME)

@@ -65,11 +65,14 @@ def make_issuing(name: str, number: int, root: Pair, now_ms: int) -> Pair:
 
     It is good from the root's first day on, and so are the brokers' certificates below it: a node that comes back from
     a power cut has no later clock than the day on which it was configured, and must know every broker of that day on.
+    It ends with the root at the latest. Raises ConfigError if that has ended.
     """
+    require_valid(root.certificate, "the root", now_ms, "the city needs a new authority: `bega ca init`")
     key = _new_key()
     subject = _named(f"{name} issuing {number}")
     issuer, first = root.certificate.subject, root.certificate.not_valid_before_utc
-    return Pair(_certificate(subject, key, issuer, root.key, first, now_ms, ISSUING_DAYS, path_length=0), key)
+    last = root.certificate.not_valid_after_utc
+    return Pair(_certificate(subject, key, issuer, root.key, first, now_ms, ISSUING_DAYS, 0, last), key)
 
 
 def make_leaf(name: str, role: Role, hosts: Sequence[str], issuing: Pair, now_ms: int, days: int) -> Pair:
@@ -106,9 +109,15 @@ def make_list(
     after: the beginning of the list before it. OpenSSL holds all that mosquitto was ever given and goes by the one that
     begins last, so each begins a second later than the one before, if not more. It begins a day ago, like a device's
     certificate: a broker whose clock is behind refuses everybody while its list is "not yet valid". For the same
-    reason it ends with the issuing key and not before.
+    reason it ends with the issuing key and not before. Raises ConfigError if it would have to begin in the future.
     """
     require_clock(now_ms)
+    if after is not None and after >= _moment(now_ms):
+        raise ConfigError(
+            f"the list before this one begins on {after:%Y-%m-%d}, and this machine's clock shows "
+            f"{_moment(now_ms):%Y-%m-%d}: set the clock; if it is right now, it was wrong then: delete revoked.pem in "
+            "the authority's folder, and run the same command again"
+        )
     first = max(_moment(now_ms) - BACKDATED, issuing.certificate.not_valid_before_utc)
     if after is not None:
         first = max(first, after + timedelta(seconds=1))
@@ -127,7 +136,12 @@ def make_list(
     return builder.sign(issuing.key, hashes.SHA256())
 
 
-def require_valid(certificate: x509.Certificate, what: str, now_ms: int) -> None:
+def require_valid(
+    certificate: x509.Certificate,
+    what: str,
+    now_ms: int,
+    remedy: str = "the authority needs a new one: `bega ca issuing`",
+) -> None:
     """Raise ConfigError, with a sentence that says what to do, if `certificate` is not valid now."""
     now = _moment(now_ms)
     if now < certificate.not_valid_before_utc:
@@ -138,7 +152,7 @@ def require_valid(certificate: x509.Certificate, what: str, now_ms: int) -> None
     if now > certificate.not_valid_after_utc:
         raise ConfigError(
             f"{what} ended on {certificate.not_valid_after_utc:%Y-%m-%d}, and this machine's clock shows "
-            f"{now:%Y-%m-%d}: if the clock is right, the authority needs a new one: `bega ca issuing`"
+            f"{now:%Y-%m-%d}: if the clock is right, {remedy}"
         )
 
 
@@ -187,11 +201,13 @@ def _certificate(
     now_ms: int,
     days: int,
     path_length: int,
+    latest: datetime | None = None,
 ) -> x509.Certificate:
-    """Return the certificate of an authority."""
+    """Return the certificate of an authority. latest: the end of the one that signs it."""
+    last = _moment(now_ms) + timedelta(days=days)
     builder = (
         _builder(subject, key, issuer, signer, first, now_ms, days)
-        .not_valid_after(_moment(now_ms) + timedelta(days=days))
+        .not_valid_after(min(last, latest or last))
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
     )

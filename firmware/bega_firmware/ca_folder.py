@@ -78,8 +78,7 @@ class CaFolder:
         key.unlink(missing_ok=True)  # of an attempt that came to nothing: without a certificate it signed nothing
         write_new(key, key_pem(pair.key), SECRET)
         _sync_folder(self.folder)
-        write_new(key.with_suffix(".pem"), certificate_pem(pair.certificate), PUBLIC)
-        _sync_folder(self.folder)
+        replace_file(key.with_suffix(".pem"), certificate_pem(pair.certificate), PUBLIC)
 
     def _read_issuing(self, path: Path) -> x509.Certificate:
         """Raises ConfigError unless the root signed it: brokers are told to trust it, nodes trust the root alone."""
@@ -108,8 +107,7 @@ class CaFolder:
         """Write down that this certificate is there: what is not written down can never be revoked."""
         place = self._noted(certificate)
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_new(place, b"# for %s\n%s" % (role.encode(), certificate_pem(certificate)), PUBLIC)
-        _sync_folder(place.parent)
+        replace_file(place, b"# for %s\n%s" % (role.encode(), certificate_pem(certificate)), PUBLIC)
 
     def revocation_of(self, certificate: x509.Certificate) -> Revocation | None:
         """Return when and why it was revoked, None if it was not."""
@@ -151,6 +149,8 @@ def create(folder: Path, root: Pair, issuing: Pair, root_key: Path | None) -> No
 
     root_key: where the root's key goes, if not into the folder. Raises ConfigError if something is there already.
     """
+    if not folder.name:  # "." cannot be put in its place in one step
+        raise ConfigError(f"{folder} is no name for a new folder: write it as city-ca, from the folder above")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not empty: an authority begins in a folder of its own, and is never replaced")
     files = {

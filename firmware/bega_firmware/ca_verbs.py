@@ -96,7 +96,7 @@ def renew(args: argparse.Namespace, clock: Clock = wall_ms) -> int:
     require_device_id(args.name)
     authority = CaFolder(args.ca)
     with authority.locked():
-        old = _to_renew(authority, args.name)
+        old = _to_renew(authority, args.name, now_ms)
         role = Role(args.role or ca_list.role_of(authority, old) or _unknown_role(args.name))
         pair = make_leaf(args.name, role, _hosts(old), authority.issuing(), now_ms, args.days)
         folder = args.out or args.ca / IDENTITIES / args.name
@@ -161,6 +161,12 @@ def issuing(args: argparse.Namespace, clock: Clock = wall_ms) -> int:
         ca_list.write_list(authority, now_ms)
     print(f"{args.ca}: issuing key {number}, until {last_day(pair.certificate)}; it signs from now on")
     print(f"Before anything that it signs: bring {args.ca / LIST} to every broker, by it they know the new key.")
+    if pair.certificate.not_valid_after_utc == authority.root.not_valid_after_utc:
+        print(
+            f"bega ca issuing: valid only until {last_day(pair.certificate)}: the root ends then, and the city needs a "
+            "new authority before: `bega ca init`",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -169,13 +175,16 @@ def last_day(certificate: x509.Certificate) -> str:
     return f"{certificate.not_valid_after_utc:%Y-%m-%d}"
 
 
-def _to_renew(authority: CaFolder, name: str) -> x509.Certificate:
-    """Return the certificate that ends last of those that were not revoked; raises ConfigError if there is none."""
+def _to_renew(authority: CaFolder, name: str, now_ms: int) -> x509.Certificate:
+    """Return the certificate that ends last of those that were not revoked.
+
+    Raises ConfigError if there is none, or none but ended ones beside one that was revoked: the list bars the device.
+    """
     issued = authority.issued(name)
     if not issued:
         raise ConfigError(f"{name} has no certificate of this authority: `bega ca issue {name}` makes its first")
     left = [each for each in issued if authority.revocation_of(each) is None]
-    if not left:
+    if len(left) < len(issued) and not ca_list.good(authority, name, now_ms):
         raise ConfigError(f"{name} was revoked: `bega ca issue --again {name}` lets it in again, if that is meant")
     return max(left, key=lambda each: each.not_valid_after_utc)
 
