@@ -65,6 +65,8 @@ def test_a_ql_of_die_cut_labels_gets_all_that_is_black():
     burnt = of_ql(brother_ql(drawn, 62, 29))
     assert burnt.size == (720, 271)
     assert burnt.convert("L").histogram()[0] == drawn.image.convert("L").histogram()[0]
+    reached = drawn.image.crop((18, 36, 18 + 696, 36 + 271))  # not mirrored: a reader of codes would not mind
+    assert burnt.crop((12, 0, 12 + 696, 271)).tobytes() == reached.tobytes()
 
 
 def test_a_size_of_no_die_cut_label_goes_on_the_roll():
