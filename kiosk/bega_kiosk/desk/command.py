@@ -1,0 +1,129 @@
+"""`bega desk`: where reports of a city's kiosks arrive, and where staff say how they are."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from bega.clock import wall_ms
+from bega.service import carry_out, command_line, log_to_stderr, until_signalled
+from bega_kiosk.desk.store import DeskStore, Row
+from bega_kiosk.report import STATES, read_code, spaced
+from bega_protocols.errors import ConfigError
+
+EXAMPLES = """examples:
+  bega desk run --data /var/lib/bega-desk --city timisoara --mqtt mqtt://127.0.0.1:1883
+  bega desk list --data /var/lib/bega-desk
+  bega desk set K7TM R4QX --data /var/lib/bega-desk --state work --number 20114"""
+
+
+def main(argv: list[str]) -> int:
+    """Return 0, or 1 after saying on standard error what is wrong and what to do."""
+    return carry_out(_parser(), argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Receive reports and answer for them until SIGTERM or SIGINT."""
+    from bega.mqtt import Credentials
+    from bega_kiosk.desk import app
+
+    log_to_stderr(args.verbose, "asyncio")
+    credentials = Credentials(args.ca_file, args.cert_file, args.key_file) if args.cert_file or args.ca_file else None
+    listen = f"{args.host}:{args.port}"
+    settings = app.Settings(args.data, args.city, listen, args.mqtt, args.name, credentials, args.city_key)
+    asyncio.run(until_signalled(lambda stop: app.run(settings, wall_ms, args.ready_file, stop)))
+    return 0
+
+
+def listing(args: argparse.Namespace) -> int:
+    """Print the newest reports."""
+    store = _existing(args.data)
+    try:
+        rows = store.rows(args.limit)
+    finally:
+        store.close()
+    if args.json:
+        print(json.dumps([_as_json(row) for row in rows], ensure_ascii=False))
+    else:
+        print("\n".join(_as_line(row) for row in rows) or "no reports yet")
+    return 0
+
+
+def change(args: argparse.Namespace) -> int:
+    """Say how a report is; its kiosk is told by the desk that runs on this folder."""
+    code = read_code("".join(args.code))
+    if code is None:
+        raise ConfigError(f"{' '.join(args.code)!r} is no code of a report: it has eight letters and digits")
+    if args.state is None and args.number is None and args.detail is None:
+        raise ConfigError("nothing to change: give --state, --number or --detail")
+    store = _existing(args.data)
+    try:
+        status = store.change(code, args.state, args.number, args.detail)
+    finally:
+        store.close()
+    if status is None:
+        raise ConfigError(f"there is no report {spaced(code)} here; see bega desk list")
+    print(f"{spaced(code)}: {status.state} {status.number} {status.detail}".rstrip())
+    return 0
+
+
+def _existing(folder: Path) -> DeskStore:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no desk's folder; see --data of bega desk run")
+    return DeskStore(folder, wall_ms)
+
+
+def _as_json(row: Row) -> dict[str, object]:
+    return {**msgspec.to_builtins(row.report), **msgspec.to_builtins(row.status), "heard_ms": row.heard_ms}
+
+
+def _as_line(row: Row) -> str:
+    when = datetime.fromtimestamp(row.heard_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    said = "; ".join(
+        f"{name}: {text[:80]}" for name, text in row.report.answers.items() if name not in ("name", "contact")
+    )
+    return f"{spaced(row.status.code)}  {when}  {row.status.state:9}  {row.report.source}  {row.report.kind}  {said}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser, verbs = command_line("bega desk", __doc__, EXAMPLES)
+
+    def verb(name: str, command: object, purpose: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=purpose, description=purpose)
+        added.add_argument("--data", type=Path, required=True, metavar="DIR", help="where the desk keeps its reports")
+        added.set_defaults(command=command)
+        return added
+
+    running = verb("run", run, "receive reports until told to stop")
+    running.add_argument("--city", default="timisoara", help="whose kiosks: the second part of their topics")
+    running.add_argument("--mqtt", metavar="URL", help="the city's broker: mqtts://host:port; left out: HTTP only")
+    running.add_argument("--name", default="desk", help="the name in its certificate")
+    running.add_argument("--ca-file", metavar="FILE", help="who signed the broker's certificate")
+    running.add_argument("--cert-file", metavar="FILE", help="the desk's certificate")
+    running.add_argument("--key-file", metavar="FILE", help="its key")
+    running.add_argument(
+        "--city-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="public key of who may publish notices",
+    )
+    running.add_argument("--host", default="127.0.0.1", help="where it answers over HTTP")
+    running.add_argument("--port", type=int, default=8090)
+    running.add_argument("--ready-file", type=Path, metavar="PATH", help="written as JSON once it is up")
+    running.add_argument("--verbose", action="store_true", help="log more")
+    listed = verb("list", listing, "print the newest reports; names and contacts with --json only")
+    listed.add_argument("--limit", type=int, default=100)
+    listed.add_argument("--json", action="store_true", help="whole, as a list of objects")
+    changed = verb("set", change, "say how a report is")
+    changed.add_argument("code", nargs="+", help="the citizen's code")
+    changed.add_argument("--state", choices=[state for state in STATES if state != "unknown"])
+    changed.add_argument("--number", help="city hall's registration number")
+    changed.add_argument("--detail", help="to which office it went, or why it is refused")
+    return parser

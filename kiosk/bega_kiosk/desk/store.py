@@ -1,0 +1,128 @@
+"""What the desk knows: reports with their numbers and states.
+
+A report is stored before it is acknowledged, once for each (source, boot, seq) however often it comes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from bega.clock import Clock
+from bega_kiosk.report import Report, Status
+from bega_protocols.errors import ConfigError
+
+FILE = "desk.sqlite"
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS report (source TEXT, boot INTEGER, seq INTEGER, code TEXT NOT NULL, kind TEXT NOT NULL,
+    time_ms INTEGER, heard_ms INTEGER NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'received',
+    number TEXT NOT NULL DEFAULT '', detail TEXT NOT NULL DEFAULT '', changed_ms INTEGER NOT NULL,
+    is_told INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (source, boot, seq)) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS by_code ON report (code);
+CREATE INDEX IF NOT EXISTS untold ON report (is_told) WHERE is_told = 0;
+"""
+
+
+class Row(NamedTuple):
+    """A report as the desk's people see it."""
+
+    status: Status
+    report: Report
+    heard_ms: int
+
+
+class DeskStore:
+    """One file; raises ConfigError if its folder cannot be used. `note` and what it acknowledges are on the disk."""
+
+    def __init__(self, folder: Path, wall_ms: Clock) -> None:
+        self._wall_ms = wall_ms
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(folder / FILE, timeout=5.0, isolation_level=None)
+            self._file.execute("PRAGMA journal_mode=WAL")
+            self._file.execute("PRAGMA synchronous=FULL")
+            self._file.executescript(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"{folder}: the desk's reports cannot be kept there ({error})") from None
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+    def take(self, report: Report) -> bool:
+        """Store a report; return whether it is new. One that is here already is only to be acknowledged again.
+
+        Raises sqlite3.IntegrityError for another report with a code that is taken (it cannot be by chance).
+        """
+        now_ms = self._wall_ms()
+        identity = (report.source, report.boot, report.seq)
+        known = self._file.execute(
+            "UPDATE report SET is_told = 0 WHERE source = ? AND boot = ? AND seq = ? RETURNING code", identity
+        ).fetchall()
+        if known:
+            return False
+        time_ms = report.time_ms if report.time_quality == 0 else None
+        row = (*identity, report.code, report.kind, time_ms, now_ms, msgspec.json.encode(report), now_ms)
+        self._file.execute(
+            "INSERT INTO report (source, boot, seq, code, kind, time_ms, heard_ms, body, changed_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            row,
+        )
+        return True
+
+    def status(self, code: str) -> Status:
+        """Return how the report with this code is, "unknown" if there is none."""
+        row = self._file.execute(
+            "SELECT code, state, number, detail, changed_ms FROM report WHERE code = ?", (code,)
+        ).fetchone()
+        return _status(row) if row else Status(code=code, state="unknown")
+
+    def change(self, code: str, state: str | None, number: str | None, detail: str | None) -> Status | None:
+        """Change what is given of a report and have it told; return how it is then, None if there is none."""
+        row = self._file.execute(
+            "UPDATE report SET state = coalesce(?, state), number = coalesce(?, number), detail = coalesce(?, detail),"
+            " changed_ms = ?, is_told = 0 WHERE code = ? RETURNING code, state, number, detail, changed_ms",
+            (state, number, detail, self._wall_ms(), code),
+        ).fetchone()
+        return _status(row) if row else None
+
+    def untold(self, limit: int = 100) -> list[tuple[str, Status]]:
+        """Return what kiosks were not told yet: (kiosk, how its report is)."""
+        rows = self._file.execute(
+            "SELECT source, code, state, number, detail, changed_ms FROM report"
+            " WHERE is_told = 0 ORDER BY changed_ms LIMIT ?",
+            (limit,),
+        ).fetchall()
+        return [(source, _status(row)) for source, *row in rows]
+
+    def told(self, status: Status) -> None:
+        """Note that its kiosk was told this, unless it changed meanwhile."""
+        self._file.execute(
+            "UPDATE report SET is_told = 1 WHERE code = ? AND changed_ms = ?", (status.code, status.changed_ms)
+        )
+
+    def rows(self, limit: int = 100) -> list[Row]:
+        """Return the newest reports."""
+        rows = self._file.execute(
+            "SELECT body, heard_ms, code, state, number, detail, changed_ms FROM report"
+            " ORDER BY heard_ms DESC, seq DESC LIMIT ?",
+            (limit,),
+        ).fetchall()
+        return [
+            Row(_status(status), msgspec.json.decode(body, type=Report), heard_ms) for body, heard_ms, *status in rows
+        ]
+
+    def kiosks(self) -> list[str]:
+        """Return the kiosks that reports came from."""
+        return [source for (source,) in self._file.execute("SELECT DISTINCT source FROM report").fetchall()]
+
+    def count(self) -> int:
+        """Return how many reports there are."""
+        return int(self._file.execute("SELECT count(*) FROM report").fetchone()[0])
+
+
+def _status(row: list[object] | tuple[object, ...]) -> Status:
+    return msgspec.convert(dict(zip(Status.__struct_fields__, row, strict=True)), Status)

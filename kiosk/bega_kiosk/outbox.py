@@ -1,0 +1,192 @@
+"""What citizens sent and the desk has not yet acknowledged, and how the reports are whose codes this kiosk gave out.
+
+One SQLite file between two processes: the pages commit to it, the agent sends from it and notes what the desk says.
+A report is on the disk before its citizen reads that it is (FULL), leaves only when the desk itself has stored it,
+and is overwritten then: it may hold a name. Each use opens the file and lets it go: a few a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from bega.clock import CLOCK_FLOOR_MS, Clock
+from bega.outbox.boot import raise_boot
+from bega_kiosk.report import Ask, Chance, Report, Status, encode, make_code
+from bega_protocols.errors import ConfigError
+
+log = logging.getLogger("bega.kiosk.outbox")
+
+FILE = "reports.sqlite"
+MOST_WAITING = 5_000  # of at most 64 kB: a disk that a week without a network fills is no kiosk's
+MOST_KNOWN = 10_000
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS waiting (id INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE, payload BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS asked (code TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS known (code TEXT PRIMARY KEY, state TEXT, number TEXT, detail TEXT, changed_ms INTEGER,
+    heard_ms INTEGER);
+"""
+
+
+class NotKept(Exception):
+    """A report could not be written: say so, and offer another way. Nothing of it was kept."""
+
+
+class Waiting(NamedTuple):
+    """A message for the desk."""
+
+    id: int
+    payload: bytes
+
+
+class Heard(NamedTuple):
+    """How a report was, and when the desk said so; 0 where its kiosk's clock did not know."""
+
+    status: Status
+    heard_ms: int
+
+
+class Outbox:
+    """The file in one kiosk's `folder`."""
+
+    def __init__(self, folder: Path, source: str, wall_ms: Clock, chance: Chance) -> None:
+        self._folder = folder
+        self._source = source
+        self._wall_ms = wall_ms
+        self._chance = chance
+        self._boot: int | None = None
+        self._seq = 0
+
+    def keep(self, kind: str, answers: dict[str, str], language: str) -> str:
+        """Write a report for the desk and return its code; raises NotKept if it is not safely on the disk."""
+        now_ms = self._wall_ms()
+        try:
+            report = Report(
+                source=self._source,
+                boot=self._raised_boot(),
+                seq=self._seq + 1,
+                code=make_code(self._chance),
+                kind=kind,
+                language=language,
+                time_ms=max(0, now_ms),
+                time_quality=0 if now_ms >= CLOCK_FLOOR_MS else 2,
+                answers=answers,
+            )
+            payload = encode(report)
+            with self._opened() as file:
+                if file.execute("SELECT count(*) FROM waiting").fetchone()[0] >= MOST_WAITING:
+                    raise NotKept("too many reports wait for the desk")
+                file.execute("INSERT INTO waiting (code, payload) VALUES (?, ?)", (report.code, payload))
+        except (sqlite3.Error, OSError, ConfigError) as error:
+            log.error("report could not be kept error=%s", error)
+            raise NotKept(str(error)) from None
+        self._seq += 1
+        return report.code
+
+    def is_waiting(self, code: str) -> bool:
+        """Return whether the desk has not yet acknowledged this report."""
+        try:
+            with self._opened() as file:
+                return file.execute("SELECT 1 FROM waiting WHERE code = ?", (code,)).fetchone() is not None
+        except (sqlite3.Error, OSError):
+            return False
+
+    def heard(self, code: str) -> Heard | None:
+        """Return what the desk last said of a report; None if it never did."""
+        try:
+            with self._opened() as file:
+                row = file.execute(
+                    "SELECT code, state, number, detail, changed_ms, heard_ms FROM known WHERE code = ?", (code,)
+                ).fetchone()
+        except (sqlite3.Error, OSError):
+            return None
+        return Heard(Status(**dict(zip(Status.__struct_fields__, row, strict=False))), row[5]) if row else None
+
+    def ask(self, code: str) -> None:
+        """Have the agent ask the desk how a report is; without a disk nobody is asked."""
+        try:
+            with self._opened() as file:
+                file.execute("DELETE FROM asked WHERE (SELECT count(*) FROM asked) > 100")
+                file.execute("INSERT OR IGNORE INTO asked (code) VALUES (?)", (code,))
+        except (sqlite3.Error, OSError) as error:
+            log.warning("desk cannot be asked error=%s", error)
+
+    def waiting(self, after_id: int = 0, limit: int = 50) -> list[Waiting]:
+        """Return reports that wait, oldest first."""
+        with self._opened() as file:
+            rows = file.execute(
+                "SELECT id, payload FROM waiting WHERE id > ? ORDER BY id LIMIT ?", (after_id, limit)
+            ).fetchall()
+        return [Waiting(*row) for row in rows]
+
+    def asked(self) -> list[bytes]:
+        """Return the questions that wait, and forget them: one unheard is asked again by whoever wants to know."""
+        with self._opened() as file:
+            codes = [code for (code,) in file.execute("SELECT code FROM asked").fetchall()]
+            if codes:
+                file.execute("DELETE FROM asked")
+        return [encode(Ask(code=code)) for code in codes]
+
+    def note(self, status: Status) -> None:
+        """Keep what the desk says of a report, which it has stored then: the report itself is overwritten."""
+        with self._opened() as file:
+            file.execute(
+                "REPLACE INTO known (code, state, number, detail, changed_ms, heard_ms) VALUES (?, ?, ?, ?, ?, ?)",
+                (*msgspec.structs.astuple(status), self._wall_ms()),
+            )
+            if status.state != "unknown":
+                file.execute("DELETE FROM waiting WHERE code = ?", (status.code,))
+            file.execute(
+                "DELETE FROM known WHERE code IN (SELECT code FROM known ORDER BY heard_ms DESC LIMIT -1 OFFSET ?)",
+                (MOST_KNOWN,),
+            )
+        self._wipe_journal()
+
+    def _wipe_journal(self) -> None:
+        """Empty the journal: it holds what was deleted from the file until it is written over."""
+        with closing(self._connect()) as file:
+            file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _raised_boot(self) -> int:
+        if self._boot is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._boot = raise_boot(self._folder, self._wall_ms() // 1000)
+        return self._boot
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        with closing(self._connect()) as file, file:
+            yield file
+
+    def _connect(self) -> sqlite3.Connection:
+        path = self._folder / FILE
+        try:
+            return _connect(path)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            log.error("reports damaged, put aside path=%s error=%s", path, error)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.replace(path.with_name(path.name + ".damaged"))
+        return _connect(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = sqlite3.connect(path, timeout=2.0)
+    try:
+        file.execute("PRAGMA journal_mode=WAL")
+        file.execute("PRAGMA synchronous=FULL")
+        file.execute("PRAGMA secure_delete=ON")
+        file.executescript(SCHEMA)
+    except sqlite3.Error:
+        file.close()
+        raise
+    return file

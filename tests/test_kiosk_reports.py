@@ -1,0 +1,257 @@
+"""Reports from a kiosk to the desk: kept first, sent second, stored once; what arrives is believed like noise."""
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bega.clock import CLOCK_FLOOR_MS
+from bega.mqtt import Message
+from bega_kiosk import outbox as outbox_module
+from bega_kiosk.desk import command
+from bega_kiosk.desk.link import Link
+from bega_kiosk.desk.store import DeskStore
+from bega_kiosk.outbox import FILE, NotKept, Outbox
+from bega_kiosk.report import (
+    ALPHABET,
+    LONGEST_ANSWER,
+    Ask,
+    Report,
+    Status,
+    encode,
+    make_code,
+    read_code,
+    read_sent,
+    read_status,
+    spaced,
+)
+from bega_protocols.errors import WireError
+
+NOW_MS = 1_795_000_000_000
+SCRIPTS = "Groapă, ținut · őrült űr · Straße · Ђорђе Њ · Україна Ґ · Ελλάδα · שלום · 日本 · 👵🏽"
+
+
+def outbox(folder, now_ms=NOW_MS):
+    return Outbox(folder, "kiosk-corner", lambda: now_ms, os.urandom)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    store = DeskStore(tmp_path / "desk", lambda: NOW_MS)
+    yield Link(store, "timisoara", "mqtt://nowhere:1", "desk")
+    store.close()
+
+
+def sent_by(kiosk, payload):
+    return Message(f"city/timisoara/{kiosk}/report", payload)
+
+
+def test_report_is_the_same_at_the_other_end_in_letters_of_every_script(tmp_path):
+    box = outbox(tmp_path)
+    code = box.keep("problem", {"what": "road", "details": SCRIPTS}, "ro")
+    (waiting,) = box.waiting()
+    report = read_sent(waiting.payload)
+    assert (report.code, report.source, report.seq, report.time_ms) == (code, "kiosk-corner", 1, NOW_MS)
+    assert report.answers == {"what": "road", "details": SCRIPTS}
+
+
+def test_report_of_ten_thousand_letters_arrives_whole_and_one_more_is_refused():
+    def payload(letters):
+        return encode(
+            Report(
+                source="k", boot=1, seq=1, code="34679ACD", kind="problem", language="sr", time_ms=1,
+                answers={"details": "ж" * letters},
+            )
+        )  # fmt: skip
+
+    assert len(read_sent(payload(LONGEST_ANSWER)).answers["details"]) == 10_000
+    with pytest.raises(WireError):
+        read_sent(payload(LONGEST_ANSWER + 1))
+
+
+@given(st.binary(max_size=300))
+def test_noise_is_no_report_and_no_status(noise):
+    for read in (read_sent, read_status):
+        with pytest.raises(WireError):
+            read(noise)
+
+
+def test_half_a_report_is_none(tmp_path):
+    box = outbox(tmp_path)
+    box.keep("problem", {"what": "road"}, "ro")
+    (waiting,) = box.waiting()
+    for cut in range(len(waiting.payload)):
+        with pytest.raises(WireError):
+            read_sent(waiting.payload[:cut])
+
+
+def test_error_says_nothing_of_what_was_written():
+    payload = b'{"type":"report","source":"k","answers":{"name":"Ion Popescu"}}'
+    with pytest.raises(WireError) as refused:
+        read_sent(payload)
+    assert "Popescu" not in str(refused.value)
+
+
+def test_code_is_read_as_people_type_it():
+    code = make_code(os.urandom)
+    assert read_code(spaced(code).lower()) == code
+    assert [read_code(text) for text in ("", "K7TM", "0OIL1258", code + "3", "жжжжжжжж")] == [None] * 5
+
+
+def test_code_favours_no_letter():
+    codes = "".join(make_code(os.urandom) for _ in range(3000))
+    counts = [codes.count(letter) for letter in ALPHABET]
+    assert sum(counts) == 24_000
+    assert max(counts) - min(counts) < 300, "a thousand each, give or take five deviations"
+
+
+def test_each_start_has_a_boot_of_its_own(tmp_path):
+    for _ in range(2):
+        box = outbox(tmp_path)
+        box.keep("problem", {}, "ro")
+        box.keep("problem", {}, "ro")
+    reports = [read_sent(waiting.payload) for waiting in box.waiting()]
+    assert [report.seq for report in reports] == [1, 2, 1, 2]
+    assert len({report.boot for report in reports}) == 2
+
+
+def test_clock_at_1970_is_said_to_be_wrong(tmp_path):
+    outbox(tmp_path, now_ms=5000).keep("problem", {}, "ro")
+    outbox(tmp_path, now_ms=CLOCK_FLOOR_MS).keep("problem", {}, "ro")
+    assert [read_sent(waiting.payload).time_quality for waiting in outbox(tmp_path).waiting()] == [2, 0]
+
+
+def test_report_that_cannot_be_written_is_not_kept(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotKept):
+        outbox(tmp_path / "file").keep("problem", {}, "ro")
+    monkeypatch.setattr(outbox_module, "MOST_WAITING", 2)
+    box = outbox(tmp_path / "full")
+    assert all(box.keep("problem", {}, "ro") for _ in range(2))
+    with pytest.raises(NotKept):
+        box.keep("problem", {}, "ro")
+
+
+def test_file_cut_in_half_is_put_aside_and_the_next_report_is_kept(tmp_path):
+    box = outbox(tmp_path)
+    for _ in range(40):
+        box.keep("problem", {"details": "x" * 500}, "ro")
+    path = tmp_path / FILE
+    whole = path.read_bytes()
+    path.write_bytes(b"torn" + whole[4 : len(whole) // 2])
+    code = outbox(tmp_path).keep("problem", {}, "ro")
+    assert outbox(tmp_path).is_waiting(code)
+    assert path.with_name(FILE + ".damaged").exists()
+
+
+def test_report_that_the_desk_has_leaves_no_letter_on_the_kiosk(tmp_path):
+    box = outbox(tmp_path)
+    code = box.keep("problem", {"name": "Ion Popescu", "details": "y" * 9000}, "ro")
+    assert any(b"Ion Popescu" in path.read_bytes() for path in tmp_path.iterdir())
+    box.note(Status(code=code, state="received", changed_ms=NOW_MS))
+    assert not box.is_waiting(code)
+    assert [path.name for path in tmp_path.iterdir() if b"Popescu" in path.read_bytes()] == []
+    assert box.heard(code).status.state == "received"
+
+
+def test_desk_that_knows_nothing_of_a_report_does_not_free_it(tmp_path):
+    box = outbox(tmp_path)
+    code = box.keep("problem", {}, "ro")
+    box.note(Status(code=code, state="unknown"))
+    assert box.is_waiting(code)
+
+
+def test_desk_stores_once_what_comes_again_and_tells_it_again(tmp_path, desk):
+    box = outbox(tmp_path)
+    code = box.keep("problem", {"what": "road"}, "ro")
+    message = sent_by("kiosk-corner", box.waiting()[0].payload)
+    desk.answer(message)
+    ((kiosk, status),) = desk._store.untold()
+    assert (kiosk, status.code, status.state) == ("kiosk-corner", code, "received")
+    desk._store.told(status)
+    assert desk._store.untold() == []
+    desk.answer(message)
+    assert len(desk._store.untold()) == 1, "the first answer may be lost"
+    assert (desk.taken, desk.again, desk._store.count()) == (1, 1, 1)
+
+
+def test_desk_refuses_what_is_not_the_kiosks_own_and_goes_on(tmp_path, desk):
+    box = outbox(tmp_path)
+    box.keep("problem", {}, "ro")
+    payload = box.waiting()[0].payload
+    for message in (sent_by("other", payload), sent_by("kiosk-corner", b"\xff"), sent_by("kiosk-corner", b"[" * 9999)):
+        assert desk.answer(message) is None
+    assert (desk.refused, desk._store.count()) == (3, 0)
+    desk.answer(sent_by("kiosk-corner", payload))
+    assert desk._store.count() == 1
+
+
+def test_code_that_is_taken_overwrites_nothing(tmp_path, desk):
+    box = outbox(tmp_path)
+    box.keep("problem", {"what": "road"}, "ro")
+    mine = json.loads(box.waiting()[0].payload)
+    desk.answer(sent_by("kiosk-corner", box.waiting()[0].payload))
+    desk.answer(sent_by("liar", json.dumps(mine | {"source": "liar", "answers": {}}).encode()))
+    assert (desk.refused, [row.report.answers for row in desk._store.rows()]) == (1, [{"what": "road"}])
+
+
+def test_kiosk_that_asks_is_told_how_a_report_is_and_of_none_that_it_is_unknown(tmp_path, desk):
+    box = outbox(tmp_path)
+    code = box.keep("problem", {}, "ro")
+    desk.answer(sent_by("kiosk-corner", box.waiting()[0].payload))
+    topic, payload = desk.answer(sent_by("kiosk-park", encode(Ask(code=code))))
+    assert (topic, read_status(payload).state) == ("city/timisoara/kiosk-park/cmd/report", "received")
+    _, payload = desk.answer(sent_by("kiosk-park", encode(Ask(code="34679ACD"))))
+    assert read_status(payload).state == "unknown"
+
+
+def test_change_that_comes_while_another_is_told_is_told_too(tmp_path, desk):
+    box = outbox(tmp_path)
+    code = box.keep("problem", {}, "ro")
+    desk.answer(sent_by("kiosk-corner", box.waiting()[0].payload))
+    ((_, first),) = desk._store.untold()
+    desk._store._wall_ms = lambda: NOW_MS + 1
+    desk._store.change(code, "work", "20114", None)
+    desk._store.told(first)
+    ((_, second),) = desk._store.untold()
+    assert (second.state, second.number) == ("work", "20114")
+
+
+def test_staff_say_how_a_report_is_and_names_stay_off_the_screen(tmp_path, desk, capsys):
+    box = outbox(tmp_path)
+    code = box.keep("problem", {"what": "road", "name": "Ion Popescu"}, "ro")
+    desk.answer(sent_by("kiosk-corner", box.waiting()[0].payload))
+    data = ["--data", str(tmp_path / "desk")]
+    assert command.main(["set", *spaced(code).split(), *data, "--state", "work", "--number", "20114"]) == 0
+    assert command.main(["list", *data]) == 0
+    said = capsys.readouterr().out
+    assert "work" in said
+    assert "what: road" in said
+    assert "Popescu" not in said
+    assert command.main(["list", *data, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["state"], row["number"], row["answers"]["name"]) == ("work", "20114", "Ion Popescu")
+    for wrong, why in (("nonsense", "is no code"), ("34679ACD", "there is no report")):
+        assert command.main(["set", wrong, *data, "--state", "done"]) == 1
+        assert why in capsys.readouterr().err
+
+
+def test_questions_are_few_and_leave_once(tmp_path):
+    box = outbox(tmp_path)
+    for _ in range(3):
+        box.ask("34679ACD")
+    assert box.asked() == [encode(Ask(code="34679ACD"))]
+    assert box.asked() == []
+
+
+def test_pages_keep_a_report_while_the_agent_reads(tmp_path):
+    box, agent = outbox(tmp_path), outbox(tmp_path)
+    box.keep("problem", {}, "ro")
+    with closing(sqlite3.connect(tmp_path / FILE)) as reader:
+        reader.execute("BEGIN").execute("SELECT * FROM waiting").fetchall()
+        assert box.keep("problem", {}, "ro")
+    assert len(agent.waiting()) == 2
