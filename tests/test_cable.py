@@ -13,6 +13,7 @@ import pytest
 from littlefs import LittleFS
 
 from bega_firmware.cable import Cable, CableError
+from bega_protocols.checks import crc32
 from bega_simulators.board.flash import VFS_BLOCKS
 from tests.bench_board import BLANK, BenchBoard, needs_micropython
 
@@ -64,6 +65,29 @@ def test_program_is_stopped_worked_beside_and_started_again(board, door):
         assert "/deep/er/file" not in cable.listing()
         cable.restart()
         assert any(line == "started, cause 2" for line in cable.lines(3))
+
+
+@needs_micropython
+def test_restart_by_a_cable_costs_an_update_and_a_configuration_nothing_of_their_trial(board):
+    """Two looks with `bega node doctor` had a good version rolled back, never to be tried again."""
+    trial, longer = (b"b %d 1.2.3 1.2.2" % left for left in (1, 2))
+    damaged, confirmed = b"b 1 1.2.3 1.2.2 00000000", b"b - - 1.2.2"
+    confirmed += b" %08x" % crc32(confirmed)
+    with Cable(board.port) as cable:
+        cable.put("/config.trial", b"{}")
+        cable.put("/state/slot", trial + b" %08x" % crc32(trial))
+        cable.restart()
+        assert "counting" in cable.lines(10)
+        assert cable.get("/state/slot") == longer + b" %08x" % crc32(longer)
+        assert "/config.new" in cable.listing() and "/config.trial" not in cable.listing()
+        for kept in (damaged, confirmed):
+            cable.put("/state/slot", kept)
+            cable.restart()
+            assert "counting" in cable.lines(10)
+            assert cable.get("/state/slot") == kept
+        cable.remove("/state/slot", "/config.new")
+        cable.restart()
+        assert "counting" in cable.lines(10)
 
 
 @needs_micropython

@@ -258,7 +258,7 @@ def test_starts_that_are_damaged_count_for_nothing():
     assert doctor.starts(b"5,2 00000000") == doctor.starts(b"nonsense") == doctor.starts(None) == (0, 0)
 
 
-def test_update_on_trial_is_not_tested_since_a_restart_counts_against_it():
+def test_update_on_trial_is_not_tested_since_a_bench_would_decide_it():
     assert found(texts={"/state/slot": b"b 2 1.2.3 - 01234567"}).is_on_trial
     assert not found(texts={"/state/slot": b"b - - 1.2.2 01234567"}).is_on_trial
     (outcome,) = command.unfit(found(texts={"/state/slot": b"b 2 1.2.3 - 01234567"}))
@@ -339,6 +339,7 @@ def test_bench_that_was_cut_off_is_put_right_by_the_next_test(board):
     with Cable(board.port) as cable:
         cable.put("/state/ring/00000077.seg", b"the site's own")
         before = cable.get("/config.json")
+        cable.put("/config.trial", b"{}")
         lent.lend(cable, {"node": NODE, "devices": {}}, {"ca.der": b"x"})
         assert read_node(cable).texts["/bench/lent"] is not None
         cable.put("/config.json", b"the bench's")  # confirmed by its gateway; then the plug was pulled
@@ -347,6 +348,8 @@ def test_bench_that_was_cut_off_is_put_right_by_the_next_test(board):
         node = read_node(cable)
         assert node.texts["/config.json"] == before and node.texts["/config.good"] is None
         assert (77, 14) in node.ring
+        assert cable.get("/config.new") == b"{}", "what its gateway would have it try is tried again"
+        cable.remove("/config.new")
         assert not lent.give_back(cable)
         cable.remove("/state/ring/00000077.seg")
 

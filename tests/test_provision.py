@@ -18,7 +18,9 @@ from bega_firmware.authority import common_name
 from bega_firmware.ca_folder import IDENTITIES, CaFolder
 from bega_firmware.cable import Cable, CableError
 from bega_firmware.command import main
+from bega_firmware.proof import lent
 from bega_firmware.site import Beacon, Broker, Site, Uplink, Wifi, save_site, save_wifi_key
+from bega_protocols.checks import crc32
 from bega_protocols.errors import ConfigError
 from tests.bench_board import BenchBoard, air_image, needs_micropython
 
@@ -115,6 +117,22 @@ def test_board_becomes_a_node_keeps_its_identity_and_says_no_secret(board, site,
     assert json.loads(on_board(board.port)["/config.json"])["devices"]["pms"] == {"every_s": 5}
 
 
+def test_node_that_a_bench_had_is_provisioned_for_good(board, site):
+    """Whoever pulled the cable in a test and then provisioned had the former settings again at the next test."""
+    provisioned(board.port, site)
+    with Cable(board.port) as cable:
+        cable.put("/state/ring/00000077.seg", b"the site's own")
+        lent.lend(cable, {"node": NODE, "devices": {}}, {"ca.der": b"x"})
+        cable.put("/config.json", json.dumps({"node": NODE, "ring_segments": 4, "devices": {"pms": {}}}).encode())
+    changed = provisioned(board.port, site, every_s=7.0)
+    assert [outcome.step for outcome in changed.outcomes].count("configuration") == 1
+    with Cable(board.port) as cable:
+        assert not lent.give_back(cable), "nothing of the bench waits for the next test"
+        settings = json.loads(cable.get("/config.json"))
+        assert settings["devices"] == {"pms": {"every_s": 7}, "sht": {"every_s": 7}} and "ring_segments" not in settings
+        assert "/state/ring/00000077.seg" in cable.listing()
+
+
 @pytest.mark.timeout(900)
 def test_plug_that_is_pulled_anywhere_leaves_what_the_same_command_ends(board, site):
     """Over one board, each time a new name: what is cut off after n exchanges is whole after the next run."""
@@ -171,8 +189,12 @@ def test_wiped_board_holds_no_secret_anywhere_in_its_flash(board, site, capsys):
     assert all(secret in board.flash.read_bytes() for secret in secrets)
     assert main(["wipe", "--port", board.port]) == 1
     assert "--yes" in capsys.readouterr().err
+    choice = b"a - - 0.2.0"
+    choice += b" %08x" % crc32(choice)
     with Cable(board.port) as cable:
         assert wipe.name_of(cable) == NODE
+        cable.put("/state/slot", choice)
+        lent.lend(cable, {"node": NODE, "devices": {}}, {})  # a test whose cable was pulled
     assert main(["wipe", "--port", board.port, "--yes"]) == 0
     assert "bega ca revoke air-7" in capsys.readouterr().out
     flash = board.flash.read_bytes()
@@ -180,8 +202,9 @@ def test_wiped_board_holds_no_secret_anywhere_in_its_flash(board, site, capsys):
     with Cable(board.port) as cable:
         files = cable.listing()
         left = [path for path in files if path.startswith(wipe.OURS)]
-        assert set(left) <= {"/state/starts"}, "that of the start just now"
+        assert set(left) <= {"/state/starts", "/state/slot"}, "that of the start just now"
         assert "/a/facts.json" in files, "its firmware stays"
+        assert cable.get("/state/slot") == choice, "and the version that it was updated to"
 
 
 def test_log_names_what_a_traceback_means(tmp_path):

@@ -22,7 +22,8 @@ EXAMPLES = """examples:
 
 It asks for the node's id. Records that no gateway acknowledged are lost. The certificate is still good until it ends:
 `bega ca revoke ID`. The surest wipe is `esptool erase-flash`, firmware and all."""
-OURS = ("/config", "/tls/", "/state/", "/wiped")
+OURS = ("/config", "/tls/", "/state/", "/bench/", "/wiped")
+CHOICE = "/state/slot"  # which of its two versions runs: the firmware stays, and so does this
 FILLED_WITHIN_S = 300.0  # 2 MB on an ESP32 take half a minute: some 500 erases of 45 ms, and as much for writing
 # littlefs never writes where a file was: removed, its octets stay until their block is taken again. So all free blocks
 # are taken once. Folders go too: their own blocks hold what is smaller than 128 octets, a private key for one.
@@ -33,11 +34,21 @@ def clear(folder):
   path = folder + "/" + row[0]
   clear(path) if row[1] & 0x4000 else os.remove(path)
  os.rmdir(folder)
+try:
+ os.rename("/state/slot", "/slot")
+except OSError:
+ pass
 for row in list(os.ilistdir("/")):
- if row[0] in ("tls", "state"):
+ if row[0] in ("tls", "state", "bench"):
   clear("/" + row[0])
  elif row[0].startswith(("config", "wiped")):
   os.remove("/" + row[0])
+try:
+ os.stat("/slot")
+ os.mkdir("/state")
+ os.rename("/slot", "/state/slot")
+except OSError:
+ pass
 machine.RTC().memory(b"")
 """
 FILL = """
@@ -97,7 +108,7 @@ def name_of(cable: Cable) -> str:
 def wipe(cable: Cable, node: str) -> list[Outcome]:
     """Take everything off the board that is not its firmware; what was there is overwritten as far as can be."""
     cable.run(CLEAR, 60)
-    left = sorted(path for path in cable.listing() if path.startswith(OURS))
+    left = sorted(path for path in cable.listing() if path.startswith(OURS) and path != CHOICE)
     outcomes = [_removed(left)]
     if not left:
         try:

@@ -146,7 +146,7 @@ def unfit(found: Found) -> Iterator[Outcome]:
     elif found.config is None:
         yield Outcome(CONFIGURATION, False, found.problem, "bega node provision")
     elif found.is_on_trial:
-        words = "an update is on trial there, and each restart of a test counts against it"
+        words = "an update is on trial there, and a test would decide it in the place of its gateway"
         yield Outcome("firmware", False, words, "leave the node running until the update is confirmed, then test")
     else:
         try:
