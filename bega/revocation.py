@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from cryptography import x509
@@ -56,11 +57,21 @@ class RevocationList:
     entries: tuple[Revoked, ...]
     issuing: tuple[x509.Certificate, ...]  # of the keys that signed it
     pem: bytes  # what was understood, and nothing else
+    begins: datetime
 
     @property
     def barred(self) -> frozenset[str]:
         """Return the devices of which nothing is to be believed."""
         return frozenset(entry.name for entry in self.entries if entry.is_barred)
+
+    def require_begun(self, now_ms: int, where: str) -> None:
+        """Raise ConfigError if it begins later than `now_ms`: a broker would refuse everybody by it until then."""
+        now = datetime.fromtimestamp(now_ms / 1000, UTC)
+        if self.begins > now:
+            raise ConfigError(
+                f"{where}: begins on {self.begins:%Y-%m-%d}, and this machine's clock shows {now:%Y-%m-%d}: until then "
+                "a broker would refuse everybody; set the clock that is wrong, here or where the authority is"
+            )
 
     def revoked_since(self, earlier: RevocationList | None) -> list[str]:
         """Return the devices whose sessions must end: one of their certificates is here, and was not in `earlier`."""
@@ -97,7 +108,8 @@ def understood(pem: bytes, trusted: Sequence[x509.Certificate], where: str) -> R
     if len(numbers) != 1 or len(set(issuing)) != len(issuing):
         raise ConfigError(f"{where}: is put together of several lists: take it as `bega ca revoke` wrote it")
     texts = [each.public_bytes(Encoding.PEM) for each in lists] + [each.public_bytes(Encoding.PEM) for each in issuing]
-    return RevocationList(numbers.pop(), tuple(found), tuple(issuing), b"".join(texts))
+    begins = max(each.last_update_utc for each in lists)
+    return RevocationList(numbers.pop(), tuple(found), tuple(issuing), b"".join(texts), begins)
 
 
 def _signer(

@@ -218,6 +218,48 @@ def test_node_with_a_new_certificate_is_let_in_and_its_old_one_is_not(own_city, 
     assert Hello(own_broker, (tmp_path / "new/air-7.pem", tmp_path / "new/air-7.key")).is_let_in()
 
 
+def test_node_that_was_renewed_may_come_back_when_its_old_certificate_is_revoked(
+    own_city, own_broker, tmp_path, monkeypatch, eventually, capsys
+):
+    """It is on the list for its old one, and comes back by its new one: that is no broker which heeds no list."""
+    monkeypatch.setattr(sessions, "AGAIN_S", 0.1)
+    (noted,) = (own_city.ca / "issued/air-7").iterdir()
+    assert bega_ca("renew", own_city.ca, "air-7", "--out", tmp_path / "new") == 0
+    assert bega_ca("revoke", own_city.ca, "air-7", "--serial", noted.stem) == 0
+    own = (tmp_path / "new/air-7.pem", tmp_path / "new/air-7.key")
+    node = Client(own_broker, "air-7", "air-7", own, own_broker.port)
+    try:
+        eventually(lambda: node.is_up, "it connects by its new one")
+        assert own_broker.revoke("--hold-s", 1) == 0
+        assert "let in again" not in capsys.readouterr().err
+        assert len(node.downs) == 1
+        eventually(lambda: node.is_up, "it is back")
+    finally:
+        node.close()
+
+
+def test_list_mends_a_broker_whose_own_is_damaged(own_city, own_broker):
+    (own_broker.etc / "bega/revoked.pem").write_bytes(b"")
+    bega_ca("revoke", own_city.ca, "air-7")
+    assert own_broker.revoke() == 0
+    assert Hello(own_broker, own_city.of("air-8")).is_let_in()
+    assert not Hello(own_broker, own_city.of("air-7")).is_let_in()
+
+
+def test_list_that_begins_in_the_future_is_not_taken(own_city, own_broker, capsys):
+    """The authority's clock was ahead, or this machine's is behind: mosquitto would refuse everybody by it."""
+    bega_ca("revoke", own_city.ca, "air-7", now_ms=wall_ms() + 30 * 86_400_000)
+    assert own_broker.revoke() == 1
+    assert "set the clock that is wrong" in capsys.readouterr().err
+    assert Hello(own_broker, own_city.of("air-8")).is_let_in()
+
+
+def test_file_without_end_is_no_list(own_city, own_broker, capsys):
+    """The gateway's user may lay a link to anything where root looks for a list."""
+    assert own_broker.revoke(crl=Path("/dev/zero")) == 1
+    assert "is larger than any list" in capsys.readouterr().err
+
+
 def test_list_brings_a_new_issuing_key_to_the_broker(own_city, own_broker, tmp_path):
     assert bega_ca("issuing", own_city.ca) == 0
     assert bega_ca("renew", own_city.ca, "air-9", "--out", tmp_path / "new") == 0
@@ -361,10 +403,14 @@ def test_what_somebody_else_wrote_or_changed_stays_until_it_is_said(empty, capsy
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd's tools are not here")
 def test_units_are_what_systemd_takes(empty):
-    assert empty.configure("--gateway", "gw-1") == 0
+    assert empty.configure("--gateway", "gw-1", "--state", "/var/lib/be ga") == 0
     units = sorted((empty.folder / "units").iterdir())
     told = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
     assert (told.returncode, "bega-broker" in told.stderr) == (0, False), told.stderr
+    service = (empty.folder / "units/bega-broker-revoke.service").read_text()
+    assert f"--folder {empty.etc}\n" in service
+    assert f"ReadWritePaths={empty.etc}\n" in service
+    assert "StartLimitIntervalSec=0\n" in service, "a limit that is hit ends the path unit, and no later list is seen"
 
 
 def test_rules_of_ones_own_are_kept(empty):

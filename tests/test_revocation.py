@@ -169,10 +169,24 @@ def test_command_ends_when_the_broker_has_the_list(city, known, tmp_path, monkey
     assert facts["revoked"] == 2
 
 
+def test_list_that_is_sent_again_wakes_the_unit_again(city, known, tmp_path, monkeypatch):
+    """It may have given up while the broker was down: the operator who sends the list once more is not on the pole."""
+    monkeypatch.setattr(revocation, "HEEDED_WITHIN_S", 0.01)
+    revocations, own = known(), tmp_path / "state/revoked.pem"
+    acts = Acts(OfGateway(revocations), None, wall_ms)
+    assert not asyncio.run(acts.prepare(ordered(city))())[0].well
+    os.utime(own, (1, 1))
+    assert not asyncio.run(acts.prepare(ordered(city))())[0].well
+    assert own.stat().st_mtime > 1
+
+
 def test_command_that_may_not_be_done_is_refused(city, known):
     forged = (city.folder / "foreign/revoked.pem").read_bytes()
     with pytest.raises(Refused, match="is not signed by the authority"):
         Acts(OfGateway(known()), None, wall_ms).prepare(ordered(city, forged))
+    bega_ca("revoke", city.ca, "air-7", now_ms=wall_ms() + 30 * 86_400_000)
+    with pytest.raises(Refused, match="set the clock that is wrong"):
+        Acts(OfGateway(known()), None, wall_ms).prepare(ordered(city))
     with pytest.raises(Refused, match=r"has no \[revocation\]"):
         Acts(OfGateway(None), None, wall_ms).prepare(ordered(city))
 
@@ -235,7 +249,7 @@ class PathUnit:
         units = broker.folder / "units"
         self._watched = Path(_value(units / "bega-broker-revoke.path", "PathChanged"))
         command = _value(units / "bega-broker-revoke.service", "ExecStart").split()
-        places = ["--hold-s", 1, "--folder", broker.etc, "--pid-file", broker.folder / "mosquitto.pid"]
+        places = ["--hold-s", 1, "--pid-file", broker.folder / "mosquitto.pid"]
         self._command = [*command, *map(str, places)]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)

@@ -91,7 +91,13 @@ def _unit(args: argparse.Namespace, name: str) -> str:
     text = (shipped("systemd") / name).read_text(encoding="utf-8")
     config = args.config or Path(config_of(Path("/"), None))
     state = args.state or state_dir_of(config)
-    words = {"python": quoted(sys.executable), "config": quoted(str(config)), "list": quoted(f"{state}/{LIST}")}
+    words = {
+        "python": quoted(sys.executable),
+        "config": quoted(str(config)),
+        "folder": quoted(str(args.folder.absolute())),
+        "list": quoted(f"{state}/{LIST}"),
+        "watched": f"{state}/{LIST}".replace("%", "%%"),  # systemd.path(5) takes the rest of the line, quotes and all
+    }
     for key, word in words.items():
         text = text.replace(f"{{{key}}}", word)
     return text

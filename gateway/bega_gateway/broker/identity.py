@@ -45,7 +45,9 @@ def read_identity(folder: Path, now_ms: int, is_local: bool) -> Identity:
         raise ConfigError(f"{keys[0]}: is not the key of {own}: take both as they were issued")
     if not (folder / LIST).exists():
         raise ConfigError(f"{folder / LIST} is missing: copy it from the authority's folder, an older Bega left it out")
-    return Identity(authorities, certificate, key, understood(read(folder / LIST), trusted, str(folder / LIST)))
+    revoked = understood(read(folder / LIST), trusted, str(folder / LIST))
+    revoked.require_begun(now_ms, str(folder / LIST))
+    return Identity(authorities, certificate, key, revoked)
 
 
 def with_what_is_there(identity: Identity, place: Path) -> tuple[bytes, bytes]:

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from bega.revocation import RevocationList, understood
+from bega.clock import Clock, wall_ms
+from bega.revocation import LARGEST_BYTES, RevocationList, understood
 from bega_gateway.broker.configuration import CITY
 from bega_gateway.broker.identity import AUTHORITIES, LIST, read, trusted_in
 from bega_gateway.broker.place import kind_of, put
@@ -62,19 +63,19 @@ def add_revoke(verbs: Verbs) -> None:
     parser.set_defaults(command=revoke)
 
 
-def revoke(args: argparse.Namespace) -> int:
+def revoke(args: argparse.Namespace, clock: Clock = wall_ms) -> int:
     """Return 0 if the broker heeds the list; 1 too if one that is on it was let in again."""
     kind = kind_of(args.folder / OURS)
     if not kind:
         raise ConfigError(f"{args.folder / OURS} is not there: `bega broker configure` first, then this again")
-    revoked, names = place_list(args.folder / "bega", args.crl)
+    revoked, names = place_list(args.folder / "bega", args.crl, clock())
     if kind == CITY:
         _run("systemctl", "restart", "mosquitto")  # a gateway has several sessions, under ids that nobody here knows
         outcome = Outcome(revoked.number, names, [])
     else:
         _reload(args.pid_file)
         time.sleep(RELOADED_S)
-        outcome = Outcome(revoked.number, names, _end_sessions(args, names))
+        outcome = Outcome(revoked.number, names, _end_sessions(args, names, revoked.barred))
     if args.json:
         print(json.dumps(outcome._asdict()))
     else:
@@ -86,16 +87,20 @@ def revoke(args: argparse.Namespace) -> int:
     return 1 if outcome.came_back else 0
 
 
-def place_list(folder: Path, crl: Path) -> tuple[RevocationList, list[str]]:
+def place_list(folder: Path, crl: Path, now_ms: int) -> tuple[RevocationList, list[str]]:
     """Put a list where mosquitto reads it; return it, and whose sessions must end. Raises ConfigError.
 
     The same list again is none too many: what came between the first time and the end of its sessions is done then.
     """
     authorities = folder / AUTHORITIES
     trusted = trusted_in(authorities)
-    new = understood(read(crl), trusted, str(crl))
+    new = understood(_read_list(crl), trusted, str(crl))
+    new.require_begun(now_ms, str(crl))
     place = folder / LIST
-    old = understood(place.read_bytes(), trusted, str(place)) if place.exists() else None
+    try:
+        old = understood(_read_list(place), trusted, str(place)) if place.exists() else None
+    except ConfigError:  # damaged: nobody is let in by it, and the new one is what mends that
+        old = None
     if old and new.number < old.number:
         raise ConfigError(f"{crl}: is list {new.number}, and list {old.number} is here already: fetch the newest")
     # First: whose issuing key mosquitto knows without having its list, is refused.
@@ -106,6 +111,15 @@ def place_list(folder: Path, crl: Path) -> tuple[RevocationList, list[str]]:
         put(authorities, read(authorities).rstrip(b"\n") + b"\n" + b"".join(texts), 0o644)
     is_same = old is not None and new.number == old.number
     return new, new.revoked_since(None if is_same else old)
+
+
+def _read_list(path: Path) -> bytes:
+    """Return what is in a file, as far as a list can go: the gateway's user may lay anything there, and we are root."""
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _reload(pid_file: Path) -> None:
@@ -133,7 +147,8 @@ def _run(*command: str) -> None:
         raise ConfigError(f"{' '.join(command)}: {said}; the list is in its place, and mosquitto does not know it yet")
 
 
-def _end_sessions(args: argparse.Namespace, names: list[str]) -> list[str]:
+def _end_sessions(args: argparse.Namespace, names: list[str], barred: frozenset[str]) -> list[str]:
+    """End their sessions; return who of `barred` came back. The others have a good certificate, and are to come."""
     from bega import mqtt
     from bega_gateway.broker.sessions import end_sessions
 
@@ -142,8 +157,12 @@ def _end_sessions(args: argparse.Namespace, names: list[str]) -> list[str]:
     broker, credentials = _way(args.config)
     connect = partial(mqtt.connect, broker, credentials=credentials, keep=False)
 
+    async def end() -> list[str]:
+        await end_sessions(set(names) - barred, lambda client_id: connect(client_id), 0)
+        return await end_sessions(set(names) & barred, lambda client_id: connect(client_id), args.hold_s)
+
     try:
-        return asyncio.run(end_sessions(names, lambda client_id: connect(client_id), args.hold_s))
+        return asyncio.run(end())
     except (mqtt.SessionLost, OSError) as error:
         raise ConfigError(
             f"{broker}: {error}; the list is in its place, but sessions of {', '.join(names)} may go on: do this again"

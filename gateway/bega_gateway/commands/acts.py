@@ -181,6 +181,7 @@ class Acts:
             raise Refused("this gateway has no [revocation]")
         try:
             found = revocations.understood(keys.list.encode(), "the list")
+            found.require_begun(self._wall_ms(), "the list")
         except ConfigError as error:
             raise Refused(str(error)) from None
 
