@@ -10,6 +10,7 @@ from bega.clock import wall_ms
 from bega.service import add_run, add_verb, carry_out, command_line, log_to_stderr, report, until_signalled
 from bega.settings import parse_assignments
 from bega_kiosk import config as settings
+from bega_kiosk.content import load_content
 from bega_kiosk.words import DEFAULT, LANGUAGES
 
 EXAMPLES = """examples:
@@ -28,6 +29,8 @@ def check(args: argparse.Namespace) -> int:
     config, problems = settings.examine(args.config, parse_assignments(args.set))
     if config is None:
         return report(problems)
+    if left_out := load_content(config.content_folder).problems:
+        return report(left_out)
     panel = config.panel
     print(f"{args.config}: good; {panel.width_px} x {panel.height_px} pixels on {panel.diagonal_in:g} inches")
     return 0

@@ -16,6 +16,7 @@ import msgspec
 from bega import tables
 from bega.look.panels import NEAREST_MM, PANELS, Panel
 from bega.tables import Name, Problem, Table, Tables, is_address, table_problems
+from bega_kiosk.content import sample_folder
 from bega_protocols.errors import ConfigError
 
 Minutes = Annotated[int, msgspec.Meta(ge=1, le=24 * 60)]
@@ -27,6 +28,7 @@ class Kiosk(Table, frozen=True, kw_only=True):
     name: Name
     city: Name
     state_dir: str = "/var/lib/bega"
+    content_dir: str | None = None  # left out: the sample, which says of itself that it is one
     panel: str = "24"
     distance_mm: int | None = None  # left out: the farthest that the panel's layout is made for
     timezone: str = "Europe/Bucharest"
@@ -65,6 +67,11 @@ class Config(Table, frozen=True, kw_only=True):
     def panel(self) -> Panel:
         """Return the screen that the pages are drawn for."""
         return PANELS[self.kiosk.panel]
+
+    @property
+    def content_folder(self) -> Path:
+        """Return where the content lies that staff edit."""
+        return sample_folder() if self.kiosk.content_dir is None else Path(self.kiosk.content_dir)
 
     @property
     def distance_mm(self) -> int:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
 from bega.clock import Clock
 from bega_kiosk import pages
 from bega_kiosk.config import Config
+from bega_kiosk.content import Content, load_content
 from bega_kiosk.pages.screen import Drawn, Screen
 from bega_kiosk.store import Store
 from bega_kiosk.words import Words, load_words
@@ -30,6 +32,11 @@ class Known:
     config: Config
     store: Store
     wall_ms: Clock
+
+    @cached_property
+    def content(self) -> Content:
+        """Return what staff wrote, as it was when the kiosk started."""
+        return load_content(self.config.content_folder)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,10 @@ class Pages:
         self._words = words
         self._wall_ms = wall_ms
         self._panel_css = panel_css(config.panel, config.distance_mm)
-        self.places = every_place(Known(config, store, wall_ms))
+        known = Known(config, store, wall_ms)
+        self.places = every_place(known)
+        for problem in known.content.problems:
+            log.warning("content left out: %s", problem)
         self.stopping = asyncio.Event()
 
     def app(self) -> Starlette:
@@ -79,6 +82,8 @@ class Pages:
 
     def _shows(self, place: Place) -> Callable[[Request], Awaitable[Response]]:
         async def show(request: Request) -> Response:
+            if place.instances is not None and request.url.path not in place.paths():
+                raise HTTPException(404)
             screen = self.screen(place, request.path_params, request.query_params)
             if request.method == "POST" and place.take is not None:
                 form = await request.form(max_files=0, max_fields=MOST_FIELDS)

@@ -16,10 +16,11 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date as CalendarDay
 from datetime import datetime, tzinfo
 from pathlib import Path
 
-from babel.dates import format_date
+from babel.dates import format_date, get_day_names
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import PoFileError, read_po
@@ -109,6 +110,15 @@ class Words:
     def date(self, at_ms: int) -> str:
         """Return the day, as in "sâmbătă, 21 noiembrie 2026"."""
         return format_date(self.local(at_ms), LANGUAGES[self.language].day, locale=self.locale)
+
+    def day(self, day: CalendarDay) -> str:
+        """Return a day without the name it has in its week, as in "21 noiembrie 2026"."""
+        return format_date(day, "long", locale=self.locale)
+
+    def weekdays(self, first: int, last: int) -> str:
+        """Return some days of the week (0 for Monday) that follow each other, as in "luni–vineri"."""
+        names = get_day_names("wide", locale=self.locale)
+        return str(names[first]) if first == last else f"{names[first]}–{names[last]}"
 
     def time(self, at_ms: int) -> str:
         """Return the time of day, as in "8:05"."""

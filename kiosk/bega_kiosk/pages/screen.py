@@ -23,6 +23,9 @@ from bega_kiosk.words import LANGUAGES, Words, reviews
 LETTER_EM, LETTER_EM_CYRILLIC, FULL = 0.50, 0.57, 0.90
 LINE_EM = 1.25
 BETWEEN_LINES = 0.45  # of a line, between two paragraphs
+LONG_TITLE = 28  # letters of a heading that find no room between large controls
+LONG_NAME = 18  # letters of a tile that find no room in three columns of the lowest tiles
+FRAME_MM = {"wide": 45.0, "tall": 45.0, "small": 38.0}  # edges, the row of controls, the footer
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class Screen:
     @property
     def has_title_on_top(self) -> bool:
         """Return whether the heading stands between the controls, where a wide screen has room for it."""
-        return self.panel.shape == "wide" and not self.display.is_reach
+        has_room = not self.display.is_larger or len(self.title) <= LONG_TITLE
+        return self.panel.shape == "wide" and not self.display.is_reach and has_room
 
     @property
     def classes(self) -> str:
@@ -97,14 +101,15 @@ class Screen:
         self, keys: Sequence[Key], intro: str = "", kind: str = "plain", values: Mapping[str, Any] | None = None
     ) -> Drawn:
         """Return a question with what can be tapped, as many of it as the panel may show."""
-        most = self.panel.most_things(self.display.is_larger)
+        is_wordy = self.display.is_reach and any(len(key.name) > LONG_NAME for key in keys)
+        most = self.panel.most_things(self.display.is_larger or is_wordy)
         parts = _parted(keys, most)
         shown = list(parts[min(self.page, len(parts)) - 1])
         page = min(self.page, len(parts))
         if page < len(parts):
             more = self.words.text("common.more")
             shown.append(Key(more, self.address(self.path, page + 1), "more"))
-        said = {"keys": shown, "intro": intro, "kind": kind} | dict(values or {})
+        said = {"keys": shown, "intro": intro, "kind": kind, "is_wordy": is_wordy} | dict(values or {})
         return Drawn(self.draw("choice.html", said, before=page - 1), len(parts))
 
     def answer(
@@ -114,15 +119,17 @@ class Screen:
         keys: Sequence[Key] = (),
         notes: Sequence[str] = (),
         values: Mapping[str, Any] | None = None,
+        is_list: bool = False,
     ) -> Drawn:
-        """Return a sentence and what belongs to it; notes stand small below: age, source, "exemplu"."""
+        """Return a sentence and what belongs to it, to tick off if `is_list`; notes below: age, source, "exemplu"."""
         room = self._lines(keys, notes) - self._lines_of(sentence, 1.35) - BETWEEN_LINES
         parts = self._parted_text(paragraphs, room)
         page = min(self.page, len(parts))
         shown = list(keys)
         if page < len(parts):
             shown = [Key(self.words.text("common.next"), self.address(self.path, page + 1), "arrow"), *shown]
-        said = {"sentence": sentence, "paragraphs": parts[page - 1], "keys": shown, "notes": notes, **(values or {})}
+        said = {"sentence": sentence, "paragraphs": parts[page - 1], "keys": shown, "notes": notes, "is_list": is_list}
+        said |= {"is_title_spoken": self._is_tight} | dict(values or {})
         return Drawn(self.draw("answer.html", said, before=page - 1), len(parts))
 
     def draw(self, template: str, values: Mapping[str, Any], before: int = 0) -> str:
@@ -140,6 +147,11 @@ class Screen:
             )
         )
 
+    @property
+    def _is_tight(self) -> bool:
+        """Return whether an answer has no room for its heading: who tapped on it knows it, who listens hears it."""
+        return self.display.is_larger and not self.panel.is_large
+
     def _letters(self) -> float:
         """Return how many letters a line of running text has."""
         cyrillic = self.display.language == "sr"
@@ -152,25 +164,24 @@ class Screen:
     def _lines(self, keys: Sequence[Key], notes: Sequence[str]) -> float:
         """Return how many lines of text the panel has room for between its keys."""
         mm = self.panel.px_per_mm
-        taken_px = 45 * mm + self.font_px * LINE_EM * 1.6  # frame, the row of controls, the heading
+        heading = 0.0 if self._is_tight else self._lines_of(self.title, 1.2) + 0.4
+        frame_mm = FRAME_MM[self.panel.shape] + (8.0 if self._is_tight else 0.0)  # controls of three lines
+        taken_px = frame_mm * mm + self.font_px * LINE_EM * heading
         rows = math.ceil((len(keys) + 1) / self.panel.columns)
         taken_px += rows * 24 * mm
         taken_px += sum(self._lines_of(note) for note in notes) * self.font_px * LINE_EM
-        height_px = self.panel.height_px
-        if self.display.is_reach:
-            return (height_px / 2 - 8 * mm - self.font_px * LINE_EM * 1.6) / (self.font_px * LINE_EM)
-        return (height_px - taken_px) / (self.font_px * LINE_EM)
+        return (self.panel.height_px - taken_px) / (self.font_px * LINE_EM)
 
     def _parted_text(self, paragraphs: Sequence[str], room: float) -> list[list[str]]:
         parts: list[list[str]] = [[]]
         left = room
         for paragraph in paragraphs:
-            needed = self._lines_of(paragraph) + BETWEEN_LINES
+            needed = self._lines_of(paragraph)
             if parts[-1] and needed > left:
                 parts.append([])
                 left = room
             parts[-1].append(paragraph)
-            left -= needed
+            left -= needed + BETWEEN_LINES
         return parts
 
 

@@ -1,0 +1,76 @@
+"""Papers and services: what to bring, where to go, what else is good to know. Clerks write the lists."""
+
+from __future__ import annotations
+
+from bega_kiosk.content import Desk, Service, said
+from bega_kiosk.desks import source_line, today, where_lines
+from bega_kiosk.pages.screen import Drawn, Key, Screen
+from bega_kiosk.places import Known, Params, Place, Tile
+from bega_kiosk.words import Words
+
+VIEWS = {"bring": ("svc.bring", ""), "where": ("svc.where", "/where"), "about": ("svc.about", "/about")}
+
+
+def places(known: Known) -> list[Place]:
+    """Return the screens of this module."""
+
+    def title(words: Words, params: Params) -> str:
+        return said(_service(known, params["service"]).title, words.language)
+
+    def place(view: str) -> Place:
+        ending = VIEWS[view][1]
+        paths = [f"/services/{service.id}{ending}" for service in known.content.every(Service)]
+        return Place(
+            "/services/{service}" + ending,
+            title,
+            lambda screen: draw_service(screen, known, view),
+            parent="/services",
+            instances=lambda: paths,
+        )
+
+    tile = Tile("paper", 60)
+    return [Place("/services", "svc.title", lambda screen: draw(screen, known), tile=tile), *map(place, VIEWS)]
+
+
+def draw(screen: Screen, known: Known) -> Drawn:
+    """Return the services to choose from."""
+    language = screen.words.language
+    keys = [
+        Key(said(service.title, language), screen.address(f"/services/{service.id}"))
+        for service in known.content.every(Service)
+    ]
+    if keys:
+        return screen.choice(keys)
+    text = screen.words.text
+    return screen.answer(
+        text("svc.none"), [text("svc.ask")], [Key(text("common.call_human"), screen.address("/human"))]
+    )
+
+
+def draw_service(screen: Screen, known: Known, view: str) -> Drawn:
+    """Return one view of a service."""
+    service = _service(known, screen.more["service"])
+    text, language = screen.words.text, screen.words.language
+    keys = [
+        Key(text(name), screen.address(f"/services/{service.id}{ending}"))
+        for other, (name, ending) in VIEWS.items()
+        if other != view
+    ]
+    notes = [] if service.is_checked(today(screen)) else [text("svc.example")]
+    if view == "bring":
+        return screen.answer(
+            text("svc.bring"), [said(one, language) for one in service.bring], keys, notes, is_list=True
+        )
+    if view == "where":
+        desks = [desk for name in service.desks if (desk := known.content.find(Desk, name))]
+        lines = [line for desk in desks for line in where_lines(screen, desk)]
+        return screen.answer(text("svc.where"), [said(one, language) for one in service.where] + lines, keys, notes)
+    sentences = [said(one, language) for one in [*service.purpose, *service.know]]
+    notes += [source_line(screen, service)] if screen.panel.is_large else []
+    return screen.answer(text("svc.about"), sentences, keys, notes)
+
+
+def _service(known: Known, name: str) -> Service:
+    service = known.content.find(Service, name)
+    assert service is not None, "the server asks for no other"
+    return service
