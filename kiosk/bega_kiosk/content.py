@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -118,7 +118,7 @@ class Content:
     """Everything that was good in the files, in their order, and what was not."""
 
     records: Mapping[type[Record], Mapping[str, Record]]
-    problems: Sequence[str] = ()
+    problems: list[str]
 
     def every(self, kind: type[Kind]) -> list[Kind]:
         """Return all records of a kind."""
