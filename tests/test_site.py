@@ -46,6 +46,32 @@ def test_site_is_what_was_asked_and_its_password_is_the_owners_alone(tmp_path, d
     assert SECRET not in said.out + said.err
 
 
+def test_site_whose_authority_is_named_from_where_one_stands_can_be_made_again(data, capsys):
+    for _ in range(2):
+        assert site_command.main(["new", "hall", *OPTIONS, "--ca", "../city-ca"]) == 0
+    assert read_site("hall").ca == Path.cwd().parent / "city-ca"
+
+
+def test_answer_that_does_not_come_is_a_sentence(data, monkeypatch, capsys):
+    def ended(question: str) -> str:
+        raise EOFError
+
+    assert made() == 0
+    with pytest.raises(ConfigError, match="was not typed"):
+        read_site("hall").wifi_key(ended)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", ended)
+    assert site_command.main(["new", "cellar"]) == 1
+    assert "an answer is missing" in capsys.readouterr().err
+
+
+def test_password_of_no_network_is_refused(tmp_path, data, capsys):
+    words = ["new", "cellar", "--city", "a", "--gateway", "gw-1", "--uplink"]
+    assert site_command.main([*words, "--wifi-key-file", str(secret_file(tmp_path))]) == 1
+    assert "name it with --ssid" in capsys.readouterr().err
+    assert not (data / SITES / "cellar.toml").exists()
+
+
 def test_site_made_again_is_the_same_or_refused(tmp_path, data, capsys):
     key = secret_file(tmp_path)
     assert made("--wifi-key-file", key) == made("--wifi-key-file", key) == 0

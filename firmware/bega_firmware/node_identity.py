@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from bega_firmware import ca_list
 from bega_firmware.authority import ISSUING_DAYS, Role, certificate_der, common_name, make_leaf, require_clock
-from bega_firmware.ca_folder import IDENTITIES, PUBLIC, CaFolder, write_new
+from bega_firmware.ca_folder import IDENTITIES, PUBLIC, CaFolder, replace_file
 from bega_firmware.ca_verbs import keep
 from bega_firmware.cable import Cable
 from bega_protocols.errors import ConfigError
@@ -55,6 +55,8 @@ def bring(cable: Cable, authority: CaFolder, node: str, chip: str, again: bool, 
     if held is not None and not again:
         return _told(held, False, folder if _is_for(folder, chip) else None)
     with authority.locked():
+        if folder.exists() and _is_over(authority, folder, now_ms):
+            shutil.rmtree(folder)  # no broker would let it in
         if not folder.exists():
             _issue(authority, folder, node, again, now_ms)
         _claim(folder, node, chip)
@@ -92,9 +94,7 @@ def _held(cable: Cable, authority: CaFolder, node: str, now_ms: int) -> x509.Cer
         )
     if name != node:
         raise ConfigError(f"the board at {cable.port} is {name}: `bega node wipe` first, or --id {name}")
-    revocation = authority.revocation_of(certificate)
-    until = certificate.not_valid_after_utc
-    if revocation is not None or until <= datetime.fromtimestamp(now_ms / 1000, UTC) or not {*TLS.values()} <= {*files}:
+    if not _is_good(authority, certificate, now_ms) or not {*TLS.values()} <= {*files}:
         return None
     is_whole = cable.get(TLS["ca.der"]) == certificate_der(authority.root)
     try:
@@ -102,6 +102,21 @@ def _held(cable: Cable, authority: CaFolder, node: str, now_ms: int) -> x509.Cer
     except (ValueError, TypeError):
         return None
     return certificate if is_whole and key.public_key() == certificate.public_key() else None
+
+
+def _is_over(authority: CaFolder, folder: Path, now_ms: int) -> bool:
+    """Return whether what was issued into `folder` has ended or was revoked. Raises ConfigError if it is no node's."""
+    try:
+        certificate = x509.load_der_x509_certificate((folder / "node.der").read_bytes())
+        common_name(certificate)
+    except (OSError, ValueError, IndexError):
+        raise ConfigError(f"{folder} holds no node's identity: give this board another id, or take it away") from None
+    return not _is_good(authority, certificate, now_ms)
+
+
+def _is_good(authority: CaFolder, certificate: x509.Certificate, now_ms: int) -> bool:
+    is_ended = certificate.not_valid_after_utc <= datetime.fromtimestamp(now_ms / 1000, UTC)
+    return not is_ended and authority.revocation_of(certificate) is None
 
 
 def _is_of(certificate: x509.Certificate, authority: CaFolder) -> bool:
@@ -135,7 +150,7 @@ def _issue(authority: CaFolder, folder: Path, node: str, again: bool, now_ms: in
 def _claim(folder: Path, node: str, chip: str) -> None:
     """Note for which chip this is; raise ConfigError if another one was begun with it."""
     if not (folder / CHIP).exists():
-        write_new(folder / CHIP, f"{chip}\n".encode(), PUBLIC)
+        replace_file(folder / CHIP, f"{chip}\n".encode(), PUBLIC)
     elif not _is_for(folder, chip):
         raise ConfigError(
             f"{node} was begun on another board (chip {(folder / CHIP).read_text().strip()}) and not ended there: "

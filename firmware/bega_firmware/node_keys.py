@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 
-from bega_firmware.ca_folder import PUBLIC, SECRET, SECRET_FOLDER, write_new
+from bega_firmware.ca_folder import PUBLIC, SECRET, SECRET_FOLDER, replace_file
 from bega_firmware.site import Site
 from bega_protocols.errors import ConfigError
 
@@ -25,14 +25,14 @@ def shared_key(site: Site, node: str, way: str, chip: str, again: bool) -> str:
         for path in (key, owner, folder / f"{node}.toml"):
             path.unlink(missing_ok=True)
     if not owner.exists():
-        write_new(owner, f"{chip}\n".encode(), PUBLIC)
+        replace_file(owner, f"{chip}\n".encode(), PUBLIC)
     elif (other := owner.read_text(encoding="utf-8").strip()) != chip:
         raise ConfigError(
             f"{node} is another board (chip {other}) at site {site.name}: give this one another id, "
             "or --again if it takes the place of the first"
         )
     if not key.exists():
-        write_new(key, f"{secrets.token_hex(KEY_BYTES[way])}\n".encode(), SECRET)
+        replace_file(key, f"{secrets.token_hex(KEY_BYTES[way])}\n".encode(), SECRET)
     if key.stat().st_mode & 0o077:
         raise ConfigError(f"{key} can be read by others: chmod 600 {key}, and ask who had it")
     text = key.read_text(encoding="utf-8").strip()
@@ -60,5 +60,4 @@ def keep_beacon_table(site: Site, node: str, address: str, key: str) -> None:
     """Keep the table of a beacon with its key, for the gateway's owner alone."""
     path = site.keys_path / f"{node}.toml"
     table = gateway_table(site, node, "ble", address).partition("  #")[0].replace('"..."', f'"{key}"')
-    path.unlink(missing_ok=True)
-    write_new(path, f"{table}\n".encode(), SECRET)
+    replace_file(path, f"{table}\n".encode(), SECRET)

@@ -105,7 +105,10 @@ class Site:
                 f"`bega site new {self.name} --wifi-key-file FILE` keeps it there"
             )
         assert self.wifi is not None
-        return checked_wifi_key((ask or getpass.getpass)(f"Wi-Fi password of {self.wifi.ssid} (empty: open): "))
+        try:
+            return checked_wifi_key((ask or getpass.getpass)(f"Wi-Fi password of {self.wifi.ssid} (empty: open): "))
+        except EOFError:
+            raise ConfigError(f"the Wi-Fi password of site {self.name} was not typed: the same command again") from None
 
 
 def site_path(name_or_path: str) -> Path:

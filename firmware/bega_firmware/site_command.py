@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ def main(argv: list[str]) -> int:
     _add_show(verbs)
     try:
         return carry_out(parser, argv)
+    except EOFError:  # Ctrl-D
+        print("\nbega site: an answer is missing: the same command again", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"bega site: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
         return 1
@@ -56,6 +60,8 @@ def new(args: argparse.Namespace, ask: Ask | None = None, ask_secret: Ask = getp
     if ask is None and sys.stdin.isatty():
         ask = input
     site = _asked_site(args, ask)
+    if args.wifi_key_file and site.wifi is None:
+        raise ConfigError("--wifi-key-file is for a Wi-Fi: name it with --ssid")
     key = read_wifi_key_file(args.wifi_key_file) if args.wifi_key_file else None
     is_new = save_site(site)
     if site.wifi is not None and key is None and not site.secrets_path.exists() and ask is not None:
@@ -114,7 +120,7 @@ def _asked_site(args: argparse.Namespace, ask: Ask | None) -> Site:
         wifi=Wifi(ssid=ssid) if ssid else None,
         uplink=Uplink(line=args.uplink_line, bus=args.uplink_bus, baud=args.uplink_baud) if args.uplink else None,
         beacon=Beacon(line=args.beacon_line) if args.beacon else None,
-        ca=ca.expanduser().absolute() if ca is not None else None,
+        ca=Path(os.path.normpath(ca.expanduser().absolute())) if ca is not None else None,  # as it will be read
     )
 
 
