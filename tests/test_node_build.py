@@ -29,6 +29,7 @@ from bega_firmware.library import library_files, wanted_packages
 from bega_firmware.pins import BUS_OF_WIRE, CHIPS, wiring_problems
 from bega_protocols.devices.modbus_meter.profile import read_profile
 from bega_protocols.errors import ConfigError
+from bega_protocols.update import why_not
 from tests.node_park import FAST, NODE, GatewayDouble, NodeProcess
 
 ROOT = Path(__file__).parent.parent
@@ -243,6 +244,20 @@ def test_every_device_on_a_wire_that_a_node_has_can_be_built():
     assert {"pms5003", "scd41", "dsmr_p1"} <= set(node_devices()) < set(device_names())
     targets = [source.target for source in sources(read_board(AIR), node_devices())]
     assert targets == sorted(set(targets))
+
+
+def test_firmware_of_a_board_with_contacts_says_that_it_counts_their_pulses():
+    """Or a node could not be set up to count, and who counts would refuse each update for want of a driver."""
+    board = read_board("meter_carrier")
+    built = build(board, ["pulses"], ["broker"])
+    facts = json.loads(built.contents["/a/facts.json"])
+    assert built.devices == built.facts["devices"] == facts["devices"] == ["pulses"]
+    assert "/a/pulses.mpy" in built.contents
+    manifest = {"hardware": "meter_carrier", "version": "9.0.0", "from": "0.1.0", "mpy": 6, "size": 1, "unpacked": 1}
+    manifest |= {"devices": facts["devices"], "ways": facts["ways"]}
+    assert why_not(manifest, {"version": "0.1.0", "hardware": "meter_carrier"}, "", ["pulses"], "broker") == ""
+    with pytest.raises(ConfigError, match="a node has no device pulses"):
+        sources(read_board(AIR), ["pulses"])
 
 
 def test_image_carries_the_ways_out_that_were_asked_for(air_node):

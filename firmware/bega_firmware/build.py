@@ -28,6 +28,7 @@ from bega_firmware.contents import (
     SLOT_FACTS,
     STARTED_BY_NAME,
     WAYS,
+    carried,
     node_devices,
     sources,
 )
@@ -160,7 +161,7 @@ def build(
         raise ConfigError(f"the version is {version!r}: write it as 1.2.3")
     if len(keys) % KEY_BYTES:
         raise ConfigError(f"the keys are {len(keys)} bytes: each of them is {KEY_BYTES}")
-    devices = sorted(set(devices))
+    devices = carried(board, devices)
     theirs = library_files(micropython_lib) if micropython_lib is not None else {}
     found = {source.target: source.path for source in sources(board, devices, ways, actions)} | theirs
     texts = {target: path.read_text(encoding="utf-8") for target, path in found.items()}

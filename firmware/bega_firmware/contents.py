@@ -41,7 +41,19 @@ def node_devices() -> list[str]:
     return [name for name in device_names() if wire_of(driver_class(name)) in wires]
 
 
-def _wires_of(devices: list[str]) -> set[str]:
+def carried(board: Board, devices: Collection[str]) -> list[str]:
+    """Return what the configuration of a node so built may name as drivers: the word for a contact is no driver.
+
+    Nodes hold this list of an update against what they need.
+    """
+    return sorted({*devices, COUNTER} if _has_contacts(board) else set(devices))
+
+
+def _has_contacts(board: Board) -> bool:
+    return any(bus.get("kind") == COUNTER for bus in board.buses.values())
+
+
+def _wires_of(devices: Collection[str]) -> set[str]:
     return {wire_of(driver_class(device)) for device in devices}
 
 
@@ -60,13 +72,15 @@ def sources(board: Board, devices: list[str], ways: Collection[str] = WAYS, acti
     ways: those out of the node that it can be configured for; actions: whether its devices can be told what their
     drivers' actions do. Raises ConfigError if a device is none for a node.
     """
+    if _has_contacts(board):
+        devices = [device for device in devices if device != COUNTER]
     unknown = sorted(set(devices) - set(node_devices()))
     if unknown:
         raise ConfigError(f"a node has no device {', '.join(unknown)}; it can have {', '.join(node_devices())}")
     left_out = set(WAYS) - set(ways)
     if set(ways) == {BEACON}:
         left_out |= {STORES, *UPDATED}
-    if not any(bus.get("kind") == COUNTER for bus in board.buses.values()):
+    if not _has_contacts(board):
         left_out.add(COUNTER)
     left_out |= {module for module, wires in NEEDED_FOR.items() if not wires & _wires_of(devices)}
     if not actions:

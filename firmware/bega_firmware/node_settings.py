@@ -12,6 +12,7 @@ from typing import Any
 
 from bega_firmware.board import Board, board_names, read_board
 from bega_firmware.cable import Cable, CableError
+from bega_firmware.contents import COUNTER
 from bega_firmware.node_identity import TLS
 from bega_firmware.site import Site
 from bega_protocols.errors import ConfigError
@@ -135,7 +136,8 @@ def _devices(
     elif isinstance(had, dict) and had:
         found = {name: dict(row) for name, row in had.items() if isinstance(row, dict)}
     else:
-        found = {name: {} for name, row in known.items() if row["driver"] in there.drivers}
+        # A contact is not taken for granted: an open one counts nothing, as one does that nobody has connected.
+        found = {name: {} for name, row in known.items() if row["driver"] in there.drivers and row["driver"] != COUNTER}
     if not found:
         raise ConfigError(
             f"no device of the board file {there.board.key} has a driver in the firmware on it "
