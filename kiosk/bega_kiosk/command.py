@@ -5,16 +5,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bega.clock import wall_ms
-from bega.service import add_run, add_verb, carry_out, command_line, log_to_stderr, report, until_signalled
+from bega.service import Verb, add_verb, carry_out, command_line, log_to_stderr, report, until_signalled
 from bega.settings import parse_assignments
 from bega_kiosk import config as settings
 from bega_kiosk.content import load_content
+from bega_kiosk.given import add_settings, given_config
 from bega_kiosk.words import DEFAULT, LANGUAGES
+
+if TYPE_CHECKING:
+    from bega.service import Verbs
 
 EXAMPLES = """examples:
   bega kiosk check --config kiosk.toml
+  bega kiosk run --port 8000 --data /var/lib/bega --feed http://gw-corner:8080 --panel 10
   bega kiosk screens --config kiosk.toml --json
   bega kiosk run --config kiosk.toml --set kiosk.panel=10 --set feed.url=http://gw-corner:8080"""
 
@@ -40,7 +47,7 @@ def screens(args: argparse.Namespace) -> int:
     """Print every screen of this configuration: its address and its heading, so that a review misses none."""
     from bega_kiosk.places import every_screen
 
-    config = settings.load(args.config, parse_assignments(args.set))
+    config = given_config(args)
     found = every_screen(config, wall_ms, args.lang)
     if args.json:
         print(json.dumps([{"address": address, "title": title} for address, title in found], ensure_ascii=False))
@@ -54,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from bega_kiosk import app
 
     log_to_stderr(args.verbose, "httpx", "httpcore", "asyncio")
-    config = settings.load(args.config, parse_assignments(args.set))
+    config = given_config(args)
     asyncio.run(until_signalled(lambda stop: app.run(config, wall_ms, args.ready_file, stop)))
     return 0
 
@@ -62,8 +69,18 @@ def run(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser, verbs = command_line("bega kiosk", __doc__, EXAMPLES)
     add_verb(verbs, "check", check, "say whether a configuration is good, with every problem and its place")
-    listing = add_verb(verbs, "screens", screens, "list every screen: address and heading")
+    listing = _add(verbs, "screens", screens, "list every screen: address and heading")
     listing.add_argument("--lang", choices=LANGUAGES, default=DEFAULT, help="in which language")
     listing.add_argument("--json", action="store_true", help="as a list of objects")
-    add_run(verbs, run, "serve the pages until told to stop")
+    running = _add(verbs, "run", run, "serve the pages until told to stop")
+    running.add_argument("--ready-file", type=Path, metavar="PATH", help="written as JSON once it is up")
+    running.add_argument("--verbose", action="store_true", help="log more")
+    return parser
+
+
+def _add(verbs: Verbs, name: str, verb: Verb, purpose: str) -> argparse.ArgumentParser:
+    """Add a verb that works on a kiosk, with a file or without one."""
+    parser = verbs.add_parser(name, help=purpose, description=purpose)
+    add_settings(parser)
+    parser.set_defaults(command=verb)
     return parser

@@ -99,6 +99,14 @@ def load(path: Path, assignments: Mapping[str, Any] | None = None) -> Config:
     return config
 
 
+def make(whole: Tables) -> Config:
+    """Return the configuration that these tables are; raises ConfigError that lists every problem, one a line."""
+    config, problems = _understood(whole)
+    if config is None or problems:
+        raise ConfigError("\n".join(f"{place}: {why}" for place, why in problems))
+    return config
+
+
 def examine(path: Path, assignments: Mapping[str, Any] | None = None) -> tuple[Config | None, list[str]]:
     """Return (configuration, []) or (None, every problem with its place)."""
     return tables.examine(path, assignments, _understood)
