@@ -3,6 +3,7 @@
 import base64
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 from littlefs import LittleFS
 
 from bega_firmware.cable import Cable, CableError
+from bega_firmware.interrupt import Interrupted, ends_in_order
 from bega_protocols.checks import crc32
 from bega_simulators.board.flash import VFS_BLOCKS
 from tests.bench_board import BLANK, BenchBoard, needs_micropython
@@ -155,6 +157,18 @@ def test_what_the_board_refuses_is_a_sentence_and_the_next_thing_works(board):
         with pytest.raises(CableError, match="has not ended it in 1 s"):
             cable.run("while True: pass", 1)
         assert cable.run("print('well')") == "well\n"
+
+
+@needs_micropython
+def test_command_that_is_ended_in_the_middle_lets_the_program_start_again(board):
+    """At once, and not by the watchdog after two minutes; so with Ctrl-C, `kill`, and a terminal that is closed."""
+    alarm = threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted), ends_in_order(), Cable(board.port) as cable:
+        assert cable.run("print(1)") == "1\n"
+        alarm.start()
+        cable.run("while True: pass", 30)
+    with Cable(board.port) as cable:
+        assert "counting" in cable.lines(10)
 
 
 @needs_micropython

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -447,6 +448,24 @@ def test_certificates_of_two_authorities_do_not_meet_and_it_is_said_who_refuses(
         cable.run(
             "import os\nfor f in '/right', '/other':\n for n in os.listdir(f):\n  os.remove(f + '/' + n)\n os.rmdir(f)"
         )
+
+
+@needs_micropython
+@pytest.mark.slow
+@by_night
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "a closed terminal"])
+def test_test_that_is_ended_gives_the_node_back_and_ends_its_bench(board, number, tmp_path):
+    board.order(**WELL)
+    order = [sys.executable, "-m", "bega", "node", "test", "--port", board.port, "--bench"]
+    told = subprocess.Popen(order, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert told.stdout is not None
+    with told.stdout as lines:
+        assert any(line.startswith(b"ok     broker") for line in lines)
+        told.send_signal(number)
+        assert told.wait(60) == 130
+    assert not list(tmp_path.iterdir()), "the folder of the bench goes with its broker and its gateway"
+    with Cable(board.port) as cable:
+        assert not lent.give_back(cable)
 
 
 @needs_micropython

@@ -350,6 +350,9 @@ class Cable:
         except OSError as error:
             self._is_at_prompt = self._is_stopped = False
             raise CableError(pulled(self.port, error)) from None
+        except KeyboardInterrupt:
+            self._is_at_prompt = False  # it is still at work: who puts things back on the way out stops it first
+            raise
         if not wrong.endswith(END):
             self._is_at_prompt = False  # whatever it does: the next one stops it again
             raise CableError(too_slow(self.port, within_s))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable
 
 from bega.service import carry_out, command_line
 from bega_firmware import (
@@ -18,6 +20,7 @@ from bega_firmware import (
     shell,
     wipe,
 )
+from bega_firmware.interrupt import ends_in_order
 from bega_firmware.proof import command as test
 from bega_firmware.proof import doctor
 
@@ -36,8 +39,22 @@ def main(argv: list[str]) -> int:
     parser, verbs = command_line("bega node", DESCRIPTION, EXAMPLES)
     for verb in VERBS:
         verb.add_to(verbs)
+    for each in verbs.choices.values():
+        each.set_defaults(command=_in_order(each.get_default("command")))
     try:
         return carry_out(parser, argv)
+    except BrokenPipeError:
+        raise  # who read us went away: no fault of a disk
     except OSError as error:  # a folder that cannot be made or written
         print(f"bega node: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
         return 1
+
+
+def _in_order(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Return `run` such that a signal lets it give back what it has: a node's program, and its configuration."""
+
+    def in_order(args: argparse.Namespace) -> int:
+        with ends_in_order():
+            return run(args)
+
+    return in_order
