@@ -270,6 +270,19 @@ def test_list_brings_a_new_issuing_key_to_the_broker(own_city, own_broker, tmp_p
     assert Hello(own_broker, own_city.of("air-8")).is_let_in(), "what the older key signed stays good"
 
 
+def test_stolen_issuing_key_lets_nobody_in_once_the_list_is_there(own_city, own_broker, tmp_path):
+    assert bega_ca("issuing", own_city.ca, "--stolen", 1) == 0
+    assert bega_ca("renew", own_city.ca, "air-9", "--out", tmp_path / "new") == 0
+    assert own_broker.revoke() == 0
+    own_broker.stop()  # OpenSSL keeps the lists that it was given, the stolen key's too
+    own_broker.start()
+    assert not Hello(own_broker, own_city.of("air-8")).is_let_in()
+    assert Hello(own_broker, (tmp_path / "new/air-9.pem", tmp_path / "new/air-9.key")).is_let_in()
+    bega_ca("revoke", own_city.ca, "air-9")
+    assert own_broker.revoke("--hold-s", 0) in (0, 1)
+    assert not Hello(own_broker, own_city.of("air-8")).is_let_in(), "no later list brings it back"
+
+
 def test_list_that_is_older_or_of_another_authority_changes_nothing(own_city, own_broker, tmp_path, capsys):
     old = Path(shutil.copy(own_city.list, tmp_path / "old.pem"))
     bega_ca("revoke", own_city.ca, "air-7")

@@ -210,6 +210,21 @@ def test_next_issuing_key_signs_and_the_list_speaks_for_both(city, tmp_path, cap
     assert stat.S_IMODE((city / "issuing-2.key").stat().st_mode) == 0o600
 
 
+def test_stolen_issuing_key_is_in_no_list_and_what_it_signed_is_good_no_more(city, tmp_path, capsys):
+    assert ask(city, "revoke", "air-8") == 0
+    with pytest.raises(ConfigError, match="has no issuing key 7"):
+        ask(city, "issuing", "--stolen", 7)
+    assert ask(city, "issuing", "--stolen", 1) == 0
+    assert {path.name for path in city.glob("*-[0-9].*")} == {"stolen-1.pem", "issuing-2.pem", "issuing-2.key"}
+    said = heard(city)
+    assert certificate(city / "stolen-1.pem") not in said.issuing
+    assert {row["state"] for row in rows(city, capsys)} == {"revoked"}
+    assert ask(city, "issue", "air-7", "--out", tmp_path / "new") == 0, "as one that has none"
+    assert ask(city, "renew", "gw-1", "--out", tmp_path / "gw") == 0
+    assert certificate(tmp_path / "new/node.der").issuer == certificate(city / "issuing-2.pem").subject
+    assert {row["name"] for row in rows(city, capsys) if row["state"] == "good"} == {"air-7", "gw-1"}
+
+
 def test_issuing_key_that_ended_needs_no_list_and_one_that_is_left_alone_is_said(city, capsys):
     ended_ms = NOW_MS + 740 * DAY_MS
     with pytest.raises(ConfigError, match=r"the issuing key ended on .* `bega ca issuing`"):

@@ -85,3 +85,12 @@ def test_renewed_certificate_is_brought_when_it_is_asked_for(city):
     assert not brought(board, city).is_new
     assert brought(board, city, again=True).serial == serial_on(board) != first
     assert len(CaFolder(city).issued(NODE)) == 2, "the renewed one, and no third"
+
+
+def test_board_whose_issuing_key_was_stolen_gets_another_identity(city):
+    board = Board()
+    node_identity.clear(brought(board, city))
+    first = serial_on(board)
+    assert ask(city, "issuing", "--stolen", 1) == 0
+    assert brought(board, city).is_new
+    assert serial_on(board) != first

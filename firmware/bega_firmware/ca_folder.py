@@ -2,6 +2,7 @@
 
 DIR/root.pem  root.key           the root; its key belongs on a medium that is locked away
 DIR/issuing-1.pem  issuing-1.key  what signs; the next one is issuing-2
+DIR/stolen-1.pem                 one that is in other hands: it signs no more, and its list is no longer written
 DIR/issued/ID/SERIAL.pem         every certificate that was ever issued, before anybody has its key
 DIR/revoked/ID/SERIAL.json       when and why one of them is no longer good
 DIR/revoked.pem                  the list of these, as it is brought to brokers and gateways
@@ -79,6 +80,14 @@ class CaFolder:
         write_new(key, key_pem(pair.key), SECRET)
         _sync_folder(self.folder)
         replace_file(key.with_suffix(".pem"), certificate_pem(pair.certificate), PUBLIC)
+
+    def give_up_issuing(self, number: int) -> None:
+        """Trust an issuing key no longer: it is in other hands. One that was given up before stays so."""
+        path = self.folder / f"issuing-{number}.pem"
+        with suppress(FileNotFoundError):
+            path.rename(self.folder / f"stolen-{number}.pem")
+        path.with_suffix(".key").unlink(missing_ok=True)
+        _sync_folder(self.folder)
 
     def _read_issuing(self, path: Path) -> x509.Certificate:
         """Raises ConfigError unless the root signed it: brokers are told to trust it, nodes trust the root alone."""

@@ -69,7 +69,8 @@ def published(authority: CaFolder) -> RevocationList | None:
 
 def rows(authority: CaFolder, now_ms: int) -> list[Row]:
     """Return every certificate that was issued: what is good first, and of that what ends first."""
-    found = [_row(authority, each, _moment(now_ms)) for name in authority.names() for each in authority.issued(name)]
+    now, signers = _moment(now_ms), _signers(authority)
+    found = [_row(authority, each, now, signers) for name in authority.names() for each in authority.issued(name)]
     return sorted(found, key=lambda row: (row.state == "ended", row.state == "revoked", row.until, row.name))
 
 
@@ -83,20 +84,28 @@ def role_of(authority: CaFolder, certificate: x509.Certificate) -> str:
 
 
 def good(authority: CaFolder, name: str, now_ms: int) -> list[x509.Certificate]:
-    """Return the certificates of a device that are neither ended nor revoked."""
-    now = _moment(now_ms)
-    return [
-        each
-        for each in authority.issued(name)
-        if each.not_valid_after_utc > now and authority.revocation_of(each) is None
-    ]
+    """Return the certificates of a device that are good."""
+    return [each for each in authority.issued(name) if is_good(authority, each, now_ms)]
 
 
-def _row(authority: CaFolder, certificate: x509.Certificate, now: datetime) -> Row:
+def is_good(authority: CaFolder, certificate: x509.Certificate, now_ms: int) -> bool:
+    """Return whether a certificate has not ended, was not revoked, and its issuing key is in nobody else's hands."""
+    if certificate.not_valid_after_utc <= _moment(now_ms) or authority.revocation_of(certificate):
+        return False
+    return certificate.issuer in _signers(authority)
+
+
+def _signers(authority: CaFolder) -> set[x509.Name]:
+    return {each.subject for each in authority.issuing_certificates()}
+
+
+def _row(authority: CaFolder, certificate: x509.Certificate, now: datetime, signers: set[x509.Name]) -> Row:
     revocation = authority.revocation_of(certificate)
     until = certificate.not_valid_after_utc
     state = "revoked" if revocation else "ended" if until <= now else "ends soon" if until - now < SOON else "good"
     why = f"{revocation.reason}, {revocation.when:%Y-%m-%d}" if revocation else ""
+    if state in ("good", "ends soon") and certificate.issuer not in signers:
+        state, why = "revoked", "its issuing key was stolen"
     return Row(
         common_name(certificate), role_of(authority, certificate), until, state, why, f"{certificate.serial_number:x}"
     )
@@ -104,10 +113,12 @@ def _row(authority: CaFolder, certificate: x509.Certificate, now: datetime) -> R
 
 def _revoked(authority: CaFolder, now: datetime) -> list[tuple[Revoked, Revocation, x509.Certificate]]:
     """Return what was revoked, oldest first."""
-    found = []
+    found, signers = [], _signers(authority)
     for name in authority.names():
         issued = [(each, authority.revocation_of(each)) for each in authority.issued(name)]
-        is_barred = all(revocation or each.not_valid_after_utc <= now for each, revocation in issued)
+        is_barred = all(
+            revocation or each.not_valid_after_utc <= now or each.issuer not in signers for each, revocation in issued
+        )
         found += [
             (Revoked(each.serial_number, name, is_barred), revocation, each)
             for each, revocation in issued

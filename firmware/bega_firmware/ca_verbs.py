@@ -104,7 +104,7 @@ def renew(args: argparse.Namespace, clock: Clock = wall_ms) -> int:
             raise ConfigError(f"{folder} is there already, and is not written over: name another with --out")
         keep(authority, folder, role, pair, now_ms)
     tell(args, role, folder, pair.certificate, now_ms)
-    if not args.json and old.not_valid_after_utc.timestamp() > now_ms / 1000:
+    if not args.json and ca_list.is_good(authority, old, now_ms):
         print(f"the one before stays good until {last_day(old)}: revoke --serial {old.serial_number:x} if it was lost")
     return 0
 
@@ -155,12 +155,20 @@ def issuing(args: argparse.Namespace, clock: Clock = wall_ms) -> int:
     if path.stat().st_mode & 0o077:
         print(f"bega ca issuing: others can read {path} while it is here: put it away again", file=sys.stderr)
     with authority.locked():
+        for stolen in args.stolen:
+            if not any((args.ca / f"{word}-{stolen}.pem").exists() for word in ("issuing", "stolen")):
+                raise ConfigError(f"{args.ca} has no issuing key {stolen}: `bega ca list` shows them; nothing was done")
         number = authority.issuing_numbers()[0] + 1
         pair = make_issuing(common_name(authority.root).removesuffix(SUFFIX), number, root, now_ms)
         authority.add_issuing(number, pair)
+        for stolen in args.stolen:
+            authority.give_up_issuing(stolen)
         ca_list.write_list(authority, now_ms)
     print(f"{args.ca}: issuing key {number}, until {last_day(pair.certificate)}; it signs from now on")
     print(f"Before anything that it signs: bring {args.ca / LIST} to every broker, by it they know the new key.")
+    if args.stolen:
+        print("What the stolen key signed is good no more where that list is, once mosquitto was restarted there:")
+        print("issue gateways and brokers their next certificates first (docs/identity.md).")
     if pair.certificate.not_valid_after_utc == authority.root.not_valid_after_utc:
         print(
             f"bega ca issuing: valid only until {last_day(pair.certificate)}: the root ends then, and the city needs a "
@@ -254,6 +262,8 @@ def add_to(verbs: Verbs) -> None:
     teller.add_argument("--json", action="store_true", help="print it as JSON")
     maker = _add(verbs, "issuing", issuing, "make the next issuing key, with the root's from its stick")
     maker.add_argument("--root-key", type=Path, metavar="FILE", help="the root's key (default: root.key in DIR)")
+    stolen = "the issuing key of this number is in other hands: nothing that it signed is good any more; may come again"
+    maker.add_argument("--stolen", type=int, action="append", default=[], metavar="N", help=stolen)
 
 
 def _add(verbs: Verbs, name: str, verb: object, purpose: str) -> argparse.ArgumentParser:
