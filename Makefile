@@ -50,7 +50,7 @@ NIGHTLY_devices := tests/test_devices.py tests/test_vectors_outside.py tests/tes
 NIGHTLY_firmware := tests/test_ring.py tests/test_timekeeping.py tests/test_board.py tests/test_board_buttons.py tests/test_flash.py tests/test_lean_build.py tests/test_node_soak.py tests/test_board_serial.py tests/test_board_storage.py tests/test_meter_node.py tests/test_uplink.py tests/test_uplink_line.py tests/test_uplink_cuts.py tests/test_uplink_node.py tests/test_overheard.py tests/test_beacon.py tests/test_bthome_write.py
 NIGHTLY_firmware += tests/test_node_update.py tests/test_update_powercut.py tests/test_node_recovery.py tests/test_node_gates.py tests/test_node_week.py tests/test_fifteen_pains.py tests/test_32_bit.py tests/test_setup.py tests/test_node_proof.py tests/test_revocation.py tests/test_ca_revoke.py tests/test_provision.py tests/test_cable.py
 NIGHTLY_firmware += tests/test_update_fleet.py tests/test_update_whole.py
-NIGHTLY_kiosk := $(wildcard tests/test_kiosk_*.py) tests/test_look.py tests/test_page_browser.py
+NIGHTLY_kiosk := $(wildcard tests/test_kiosk_*.py) tests/test_look.py tests/test_page_browser.py tests/test_browser.py
 
 nightly: $(VENV)/.installed-test system-packages
 	@[ -n "$(NIGHTLY_$(PART))" ] || { echo "name a part: make nightly PART=engine|edge|devices|firmware|kiosk"; exit 1; }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   bega kiosk check --config kiosk.toml
   bega kiosk run --port 8000 --data /var/lib/bega --feed http://gw-corner:8080 --panel 10
+  bega kiosk doctor --config kiosk.toml
   bega kiosk screens --config kiosk.toml --json
   bega kiosk run --config kiosk.toml --set kiosk.panel=10 --set feed.url=http://gw-corner:8080"""
 
@@ -66,12 +67,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def doctor(args: argparse.Namespace) -> int:
+    """Say what is wrong with this kiosk, and what people still owe it; 1 if a citizen suffers from something now."""
+    from bega_kiosk.doctor import look
+
+    found = [*look(given_config(args), wall_ms)]
+    if args.json:
+        print(json.dumps([finding._asdict() for finding in found], ensure_ascii=False))
+    else:
+        print("\n".join(f"{finding.state:6} {finding.what:10} {finding.says}" for finding in found))
+    return int(any(finding.state == "wrong" for finding in found))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser, verbs = command_line("bega kiosk", __doc__, EXAMPLES)
     add_verb(verbs, "check", check, "say whether a configuration is good, with every problem and its place")
     listing = _add(verbs, "screens", screens, "list every screen: address and heading")
     listing.add_argument("--lang", choices=LANGUAGES, default=DEFAULT, help="in which language")
     listing.add_argument("--json", action="store_true", help="as a list of objects")
+    looking = _add(verbs, "doctor", doctor, "say what is wrong with a kiosk, and what people still owe it")
+    looking.add_argument("--json", action="store_true", help="as a list of objects")
     running = _add(verbs, "run", run, "serve the pages until told to stop")
     running.add_argument("--ready-file", type=Path, metavar="PATH", help="written as JSON once it is up")
     running.add_argument("--verbose", action="store_true", help="log more")
