@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from bega.broker import LOOPBACK
 from bega_firmware.cable import Cable
+from bega_firmware.command import main
 from bega_firmware.outcome import Outcome
 from bega_firmware.proof import bench as own_bench
 from bega_firmware.proof import command, doctor, lent
@@ -153,6 +155,18 @@ def test_broker_that_is_not_reached_is_said_with_its_step(answer, words):
     assert not outcome.passed and words in outcome.words and outcome.what_to_do, outcome
 
 
+def test_words_of_a_chip_stay_in_one_line():
+    said = "\nThe certificate is not correctly signed\nby the trusted CA\n"
+    outcome = of_broker("gw.lan:8883", True, {"failed": "tls", "said": said}, 1.0)
+    assert "signed by the trusted CA)" in outcome.words and outcome.words.isprintable()
+
+
+@pytest.mark.parametrize("taps", ["nan", "-1", "1e9"])
+def test_time_for_taps_that_cannot_be_is_a_sentence(taps, capsys):
+    assert main(["test", "--port", "/nowhere", "--taps", taps]) == 1
+    assert "--taps is from 0 to 600" in capsys.readouterr().err
+
+
 def test_broker_without_tls_proves_no_certificate():
     assert "no certificate was tried" in of_broker("gw.lan:1883", False, {"code": 0}, 1.0).words
 
@@ -238,6 +252,8 @@ def told(*lines: str) -> Told:
         (found(texts={"/state/starts": counts(b"0,10")}), [RUNS], "supply"),
         (found(texts={"/state/error": b"Traceback\nMemoryError: memory allocation failed"}), [RUNS], "failed"),
         (found(texts={"/bench/lent": b"{}"}), [RUNS], "lent"),
+        (found(chip=replace(CHIP, flash_free_kb=256), ring=[(1, 4096)]), [RUNS], "flash full"),
+        (found(config={"node": NODE, "ring_segments": 2, "devices": {}}, ring=[(1, 9), (2, 9)]), [RUNS], "flash full"),
         (found(), ["bega: safe mode: 5 resets in a row"], "safe mode"),
         (found(), [RUNS, "bega: link down: OSError no Wi-Fi, no answer"], "way closed"),
         (found(), ["MemoryError: x"], "does not start"),

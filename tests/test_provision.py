@@ -112,6 +112,9 @@ def test_board_becomes_a_node_keeps_its_identity_and_says_no_secret(board, site,
 
     with pytest.raises(ConfigError, match="is air-7: `bega node wipe` first"):
         provisioned(board.port, site, node="air-8")
+    for every_s in (float("nan"), float("inf"), 0.01):
+        with pytest.raises(ConfigError, match="--every-s is from"):
+            provisioned(board.port, site, every_s=every_s)
     changed = provisioned(board.port, site, every_s=5.0)
     assert changed.identity.serial == first.identity.serial
     assert json.loads(on_board(board.port)["/config.json"])["devices"]["pms"] == {"every_s": 5}

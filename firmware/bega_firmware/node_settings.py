@@ -20,6 +20,7 @@ from bega_protocols.errors import ConfigError
 CONFIG, LEFT_OVER = "/config.json", ("/config.new", "/config.new~", "/config.trial", "/config.good", "/config.json~")
 SLOTS, STATE = ("a", "b"), "/state/slot"
 WAYS = {"wifi": "broker", "serial": "uplink", "ble": "beacon"}  # our word, and the firmware's (node/config.py)
+SOONEST_S, SELDOM_S = 0.1, 86_400  # of every_s, or the node refuses it (firmware/node/config.py)
 OURS = ("node", "made_s", "wifi", "broker", "uplink", "beacon", "devices")
 
 
@@ -80,6 +81,8 @@ def settings(
     Settings of the node that are none of ours (battery, watchdog_s) stay, and so does made_s if nothing changes.
     Raises ConfigError.
     """
+    if every_s is not None and not SOONEST_S <= every_s <= SELDOM_S:
+        raise ConfigError(f"--every-s is from {SOONEST_S} to {SELDOM_S} seconds")
     before = there.config if there.config is not None and there.config.get("node") == node else {}
     whole: dict[str, Any] = {"node": node, "made_s": now_s, **_way(site, way, secret)}
     whole["devices"] = _devices(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ BENCH, ON_SITE = "bench", "on-site"
 ON_BENCH = "proved on the bench, not on site"
 AT_SITE = "proved on site"
 CONFIGURATION = "configuration"
+LONGEST_TAPS_S = 600
 
 NOT_TRIED = Outcome(RECORD, None, "not tried: what stands above comes first")
 
@@ -83,6 +85,8 @@ def add_to(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Test; say each outcome as it comes; 1 if something is wrong."""
     where = BENCH if args.bench else ON_SITE if args.on_site else None
+    if not 0 <= args.taps <= LONGEST_TAPS_S:
+        raise ConfigError(f"--taps is from 0 to {LONGEST_TAPS_S} seconds")
     table = Table(args.host, _wifi(args), args.uplink_port, args.taps)
     site, outcomes = _site(args.site, where)
 
@@ -129,7 +133,7 @@ def tried(cable: Any, site: Any, where: str | None, table: Table) -> Iterator[Ou
         return
     assert found.board is not None and found.config is not None
     yield from _compared(found, site)
-    heard = Bench(Wires(cable)).read(devices(found.board, found.config), table.taps_s)
+    heard = Bench(Wires(cable), ask=_ask).read(devices(found.board, found.config), table.taps_s)
     yield from (judged(each, heard) for each in heard)
     if where == ON_SITE:
         yield from _on_site(cable, found.config)
@@ -213,6 +217,10 @@ def _on_bench(cable: Any, found: Found, table: Table) -> Iterator[Outcome]:
         outcome = prove_record(cable, record_within_s(config), f"{ON_BENCH} ({bench.software})")
         give_back(cable)
         yield replace(outcome, took_s=mono_s() - began_s)
+
+
+def _ask(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def _give_back(cable: Any) -> None:

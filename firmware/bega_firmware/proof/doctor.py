@@ -26,6 +26,7 @@ Its program is stopped and started again. Exit code: 0 nothing wrong, 1 somethin
 bega node test --on-site."""
 CRASHES, POWERS = 5, 10  # of firmware/node/starts.py
 NO_SPACE_KB = 64
+LEFT_FREE, NEARLY_KB = 8, 32  # a store takes all but an eighth of the flash (node/flash.py), and what else there is
 EARLIEST_YEAR = 2026  # a clock that shows less was not set
 LISTEN_S, QUIET_S = 12.0, 4.0  # to the start; and so long after it said that it runs
 LEAST_HEAP_KB = 80
@@ -175,8 +176,11 @@ def _of_starts(node: Found, cause: int | None) -> Iterator[Finding]:
 
 def _of_room(node: Found) -> Iterator[Finding]:
     chip = node.chip
-    if chip.flash_free_kb < NO_SPACE_KB:
-        words = "its flash is nearly full: records are dropped, oldest first, and no update fits"
+    most = (node.config or {}).get("ring_segments", 0)
+    is_full = bool(node.ring) and chip.flash_free_kb < chip.flash_kb // LEFT_FREE + NEARLY_KB
+    if is_full or chip.flash_free_kb < NO_SPACE_KB or (isinstance(most, int) and 0 < most <= len(node.ring)):
+        words = "its store is full: from now on records are dropped, oldest first"
+        words += ", and no update fits" if chip.flash_free_kb < NO_SPACE_KB else ""
         evidence = f"{chip.flash_free_kb} of {chip.flash_kb} kB free, {len(node.ring)} segments of records"
         remedy = "why are its records not taken? bega node test --on-site"
         yield _finding("flash full", words, "its flash", evidence, remedy, False)

@@ -58,8 +58,16 @@ class Heard:
 class Bench:
     """Reads all devices of a node; those on I2C and those that talk by themselves at the same time."""
 
-    def __init__(self, wires: Wires, clock: Callable[[], int] = mono_ms, sleep: Sleep = time.sleep) -> None:
+    def __init__(
+        self,
+        wires: Wires,
+        clock: Callable[[], int] = mono_ms,
+        sleep: Sleep = time.sleep,
+        ask: Callable[[str], None] = lambda words: None,
+    ) -> None:
+        """ask(words): what the technician is to do with his hands, now."""
         self._wires = wires
+        self._ask = ask
         self._clock = clock
         self._sleep = sleep
         self._began_ms = clock()
@@ -192,7 +200,10 @@ class Bench:
         return False
 
     def _count(self, heard: Heard, taps_s: float) -> None:
-        level, count = self._wires.closings(heard.device.wiring["pin"], taps_s)
+        pin = heard.device.wiring["pin"]
+        if taps_s:
+            self._ask(f"now: close the contact {heard.device.name} on GPIO {pin}, some times within {taps_s:.0f} s")
+        level, count = self._wires.closings(pin, taps_s)
         heard.level, heard.closings = level, count if taps_s else None
 
 

@@ -118,7 +118,7 @@ def of_broker(place: str, is_secured: bool, answer: Mapping[str, Any], took_s: f
 
 
 def _of_broker(place: str, answer: Mapping[str, Any]) -> tuple[str, str]:
-    step, name, said = answer.get("failed", ""), answer.get("name", ""), str(answer.get("said", ""))
+    step, name, said = answer.get("failed", ""), answer.get("name", ""), " ".join(str(answer.get("said", "")).split())
     host, _, port = place.rpartition(":")
     if step == "name":
         return f"nobody knows the name {host}", "is it right? does the network's router answer names (DNS)?"
