@@ -130,6 +130,14 @@ def test_whoever_was_revoked_is_let_in_again_only_when_asked_for(city, capsys):
     assert after.barred == frozenset()
 
 
+def test_list_that_cannot_end_a_broker_is_said_to(city, capsys):
+    """Who connects looks at no list, MicroPython's TLS cannot: a thief plays the broker until its certificate ends."""
+    assert ask(city, "revoke", "broker-1") == 0
+    assert "nodes and gateways look at no list" in capsys.readouterr().err
+    assert ask(city, "revoke", "air-7") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_one_certificate_of_two_can_be_revoked(city, tmp_path):
     old = certificate(city / "identities/air-7/node.der")
     assert ask(city, "renew", "air-7", "--out", tmp_path / "new") == 0

@@ -123,6 +123,12 @@ def revoke(args: argparse.Namespace, clock: Clock = wall_ms) -> int:
             authority.note_revoked(certificate, revocation)
         written = ca_list.write_list(authority, now_ms)
     _tell_revoked(args, meant, len(new), written)
+    if Role.BROKER.value in [ca_list.role_of(authority, each) for each in meant]:
+        print(
+            f"bega ca revoke: {args.name} is a broker's: nodes and gateways look at no list, and take it for their "
+            f"broker until {max(map(last_day, meant))} wherever it can stand in the broker's place",
+            file=sys.stderr,
+        )
     return 0
 
 
