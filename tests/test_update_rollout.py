@@ -132,6 +132,7 @@ def test_who_was_cut_off_while_it_loaded_has_not_failed_and_is_offered_it_again(
     rollout.take_status(node, OLD, BOARD, said("refused", "it is cut off: 512 of 9000 bytes came"), 0, 0)
     assert not rollout.stopped and offered(rollout, 61_000) == [node]
     rollout.take_answer(node, True, "", False, 61_000)
+    rollout.note_pull(node, 0, 9_000, 61_500)
     rollout.take_status(node, OLD, BOARD, said("refused", "the hash differs"), 0, 62_000)
     assert rollout.seats[node].state == "failed"
 
@@ -199,6 +200,113 @@ def test_a_node_that_is_new_to_the_gateway_comes_last_and_one_that_is_gone_holds
     assert rollout.seats["air-000"].state == "left out"
     assert rollout.seats["air-new"].ring == ALL
     assert rollout.seats[offered(rollout)[0]].ring == CANARY
+
+
+def test_words_of_another_board_that_has_a_version_of_the_same_name_are_not_taken_for_ours():
+    rollout = rollout_of(3, canary=["air-000"])
+    rollout.take_status("air-000", NEW, "", said("confirmed"), 0, 0)  # it does not say which board it is
+    assert offered(rollout) == ["air-000"], "nothing of this board is proved yet"
+    rollout.take_answer("air-000", False, f"it is for the board {BOARD}, and this is esp32_c3", False, 0)
+    assert rollout.seats["air-000"].state == "left out" and offered(rollout) == ["air-001"]
+    for state in ("loading", "trial", "rolled back", "confirmed"):
+        rollout.take_status("air-000", NEW, "", said(state), 0, 1)
+    assert rollout.seats["air-000"].state == "left out" and not rollout.stopped
+    rollout.go_back(list(rollout.seats), 2)
+    rollout.take_status("air-000", NEW, "", said("confirmed"), 0, 3)
+    assert ("air-000", "rollback") not in rollout.due(4, NOW_S, heard_now)
+
+
+def test_who_runs_it_already_and_does_not_say_its_board_is_confirmed_once_it_has_answered():
+    rollout = rollout_of(1)
+    rollout.take_status("air-000", NEW, "", None, 0, 0)
+    assert offered(rollout) == ["air-000"]
+    rollout.take_answer("air-000", True, "", False, 1)
+    rollout.take_status("air-000", NEW, "", None, 0, 2)
+    assert rollout.is_over and not rollout.stopped and rollout.count()["confirmed"] == 1
+
+
+def test_who_looks_at_the_offer_after_its_answer_and_refuses_it_is_left_out_and_not_asked_again():
+    rollout = rollout_of(2)
+    (node,) = offered(rollout)
+    rollout.take_answer(node, True, "", False, 0)  # it has too little memory to look at it at once
+    rollout.take_status(node, OLD, "", said("refused", "it has no driver scd41, and this node needs it"), 0, 1)
+    assert rollout.seats[node].state == "left out" and not rollout.stopped
+    assert offered(rollout, 61_000) == ["air-001"]
+
+
+def test_who_has_no_room_after_its_answer_is_not_made_to_restart_every_minute():
+    rollout = rollout_of(1)
+    (node,) = offered(rollout)
+    rollout.take_answer(node, True, "", False, 0)
+    rollout.take_status(node, OLD, "", said("refused", "no room: 9 kB of 90 are free; ask again once"), 0, 1)
+    assert offered(rollout, 600_000) == [] and offered(rollout, 901_000) == [node]
+
+
+def test_going_back_ends_and_reaches_who_was_loading_and_who_was_about_to_start_with_it():
+    rollout = rollout_of(30, at_once=3, canary=["air-000", "air-001", "air-002"])
+    for node in offered(rollout):
+        rollout.take_answer(node, True, "", False, 0)
+        rollout.note_pull(node, 0, 9_000, 0)
+    rollout.take_status("air-001", OLD, BOARD, said("waiting"), 0, 1)
+    assert rollout.go_back(list(rollout.seats), 2) == ["air-000", "air-001", "air-002"]
+    assert [node for node, _ in rollout.due(3, NOW_S, heard_now)] == ["air-000", "air-001", "air-002"]
+    for node in ("air-000", "air-001", "air-002"):
+        rollout.take_answer(node, True, f"version {OLD} runs already", False, 4)
+    assert rollout.is_over, "who was never offered it has nothing to go back from"
+    rollout.take_status("air-001", NEW, BOARD, said("trial"), 0, 5)  # all of it had come
+    assert rollout.due(6, NOW_S, heard_now) == [("air-001", "rollback")]
+    rollout.take_answer("air-001", True, "", False, 7)
+    assert rollout.is_over and rollout.count()["gone back"] == 3
+
+
+def test_another_board_of_that_name_is_offered_it_anew_but_not_who_was_told_to_go_back():
+    rollout = rollout_of(2, canary=["air-000", "air-001"])
+    for node in offered(rollout):
+        confirm(rollout, node)
+    rollout.take_status("air-000", OLD, BOARD, None, 0, 1)
+    assert rollout.is_over, "a word may come late"
+    rollout.take_status("air-000", OLD, BOARD, None, 0, 2)
+    for _ in range(2):
+        rollout.take_status("air-001", OLD, BOARD, said("rolled back", "by command"), 0, 2)
+    assert rollout.count() == {"waiting": 1, "gone back": 1}
+    assert offered(rollout, 3) == ["air-000"]
+
+
+def test_a_node_that_is_back_in_the_configuration_has_its_turn():
+    rollout = rollout_of(3)
+    rollout.know(["air-001", "air-002"], 0)
+    assert rollout.know(["air-000", "air-001", "air-002"], 1)
+    assert rollout.seats["air-000"].state == "waiting" and rollout.seats["air-000"].ring == ALL
+
+
+def test_a_failure_that_was_forgiven_and_proved_none_makes_up_for_no_other():
+    rollout = rollout_of(3)
+    (node,) = offered(rollout)
+    fail(rollout, node)
+    rollout.resume(None)
+    rollout.take_status(node, NEW, BOARD, said("confirmed"), 0, 1)
+    assert rollout.forgiven == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("nodes", "rings"), [(1, (1, 0, 0)), (2, (1, 1, 0)), (9, (1, 1, 7)), (11, (1, 2, 8))])
+def test_in_a_small_fleet_any_failure_stops_it(nodes, rings):
+    rollout = rollout_of(nodes)
+    assert tuple(sum(seat.ring == ring for seat in rollout.seats.values()) for ring in (CANARY, TENTH, ALL)) == rings
+    for ring, size in enumerate(rings):
+        if size:
+            stopping = rollout_of(nodes)
+            while stopping.ring < ring:
+                for node in offered(stopping):
+                    confirm(stopping, node)
+            fail(stopping, offered(stopping)[0])
+            assert stopping.stopped
+
+
+def test_versions_are_numbers_and_no_texts():
+    rollout = begun(MANIFEST | {"version": "1.10.0", "from": "1.2.0"}, ["air-000", "air-001"], [], 1, 10, 0)
+    rollout.take_status("air-000", "1.9.0", BOARD, None, 0, 0)
+    rollout.take_status("air-001", "1.11.0", BOARD, None, 0, 0)
+    assert [seat.state for seat in rollout.seats.values()] == ["waiting", "left out"]
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"null", b"\xff", b'{"hardware": 1}'])

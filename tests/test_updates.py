@@ -199,6 +199,30 @@ def test_what_was_rolled_back_by_hand_is_not_published_again(tmp_path):
             with_gateway(updates, gateway, lambda question=question: updates.asked(question, bundle()))
 
 
+def test_going_back_needs_no_bundle_and_each_asking_has_a_number_of_its_own(tmp_path):
+    """A node that lost its power while it went back answers the same number with "begun before a restart", for ever."""
+    gateway = GatewayDouble("air-1")
+    updates = published(tmp_path / "updates", gateway)
+    said = {"version": VERSION, "state": "confirmed"}
+    updates.take("air-1", read_status({"firmware": VERSION, "update": said}))
+    with_gateway(updates, gateway, lambda: asyncio.sleep(0))
+    gateway.told.clear()
+    (tmp_path / "updates" / "esp32_devkitc.bega").unlink()
+    gateway.answer = {"done": False, "reason": "begun before a restart: look whether it was done"}
+    ids = []
+    for _ in range(2):  # the second gateway finds what the first had noted
+        again = updates_of(tmp_path / "updates")
+        if not ids:
+            with_gateway(again, gateway, lambda again=again: again.asked({"do": "rollback"}, b""))
+        else:
+            with_gateway(again, gateway, lambda: asyncio.sleep(0))
+        ((node, verb, asked),) = gateway.told
+        assert (node, verb, asked["version"]) == ("air-1", "rollback", VERSION)
+        ids.append(asked["id"])
+        gateway.told.clear()
+    assert ids[0] != ids[1]
+
+
 @pytest.mark.parametrize(
     "question",
     [{}, {"do": "burn"}, {"do": "stop"}, {"do": "publish", "x": 1}, {"do": "publish", "at_once": 0}, {"do": None}],
@@ -266,6 +290,23 @@ def test_a_disk_that_takes_nothing_refuses_a_publication_and_costs_nothing_else(
     with pytest.raises(ConfigError, match="the disk takes nothing"):
         with_gateway(updates, gateway, lambda: updates.asked({"do": "publish"}, bundle()))
     assert updates.status() == [] and gateway.told == []
+
+
+def test_what_was_asked_for_and_could_not_be_written_is_so_all_the_same_and_that_is_said(tmp_path, monkeypatch):
+    gateway = GatewayDouble("air-1")
+    updates = published(tmp_path / "updates", gateway)
+
+    def full(self, hardware, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Shelf, "keep_rollout", full)
+    said = with_gateway(updates, gateway, lambda: updates.asked({"do": "stop"}, b""))["said"]
+    assert "offered to nobody" in said[0] and "the disk takes nothing (No space left on device)" in said[1]
+    assert updates.status()[0].is_stopped
+    monkeypatch.undo()
+    updates._write_after_ms = 0
+    with_gateway(updates, gateway, lambda: asyncio.sleep(0))
+    assert updates_of(tmp_path / "updates").status()[0].is_stopped, "it was written once the disk took it"
 
 
 def test_a_key_that_cannot_be_read_lets_no_bundle_in(tmp_path, caplog):

@@ -145,8 +145,7 @@ class Updates:
             elif do in verbs:
                 rollout = self._named(question.pop("hardware", None))
                 said = verbs[do](rollout, **question)
-                self._note(rollout)
-                await self._keep(rollout)
+                said += await self._kept(rollout)
             elif do == "status":
                 said = [line for rollout in self._rollouts.values() for line in told.words(rollout, self._quiet_ms)]
             else:
@@ -181,8 +180,8 @@ class Updates:
                 raise ConfigError(f"{version} was rolled back: give what mends it a higher version")
             await self._keep_bundle(bundle)
             before.renew(bundle.manifest["expires"])
-            await self._keep(before)
-            return [f"{version} for {board} is being rolled out already; it expires later now, if that was changed"]
+            said = f"{version} for {board} is being rolled out already; it expires later now, if that was changed"
+            return [said, *await self._kept(before)]
         if board not in self._rollouts and len(self._rollouts) >= MOST_BOARDS:
             raise ConfigError(f"this gateway has updates for {MOST_BOARDS} boards, and no room for more")
         rollout = begun(
@@ -201,10 +200,10 @@ class Updates:
         await self._keep_bundle(bundle)
         self._rollouts[board] = rollout
         self._seen[board] = {}
-        await self._keep(rollout)
+        forgotten = await self._kept(rollout)
         first = ", ".join(sorted(node for node, seat in rollout.seats.items() if seat.ring == 0))
         log.info("update published version=%s hardware=%s nodes=%d", version, board, len(rollout.seats))
-        return [f"{version} for {board} goes to {len(rollout.seats)} nodes, first to {first}"]
+        return [f"{version} for {board} goes to {len(rollout.seats)} nodes, first to {first}", *forgotten]
 
     def _stop(self, rollout: Rollout) -> list[str]:
         rollout.stop(BY_HAND)
@@ -253,15 +252,17 @@ class Updates:
         assert self._gateway
         table, bundle = self._gateway.config().nodes.get(node), self._bundle_of(rollout)
         line = self._gateway.line(table.line) if table else None
-        if line is None or bundle is None:
+        if line is None:
             return
-        # Of `rollback` a repetition must not be a second one, which would bring the new version back.
-        id_ = f"{verb}-{rollout.sha256[:12]}" + ("" if verb == "rollback" else f"-{secrets.token_hex(4)}")
+        # A new one each time: a node gives the answer of an earlier one again, whatever has come of it since.
+        id_ = f"{verb}-{rollout.sha256[:12]}-{secrets.token_hex(4)}"
         asked: dict[str, Any] = {"id": id_, "expires": self._now_s() + EXPIRES_IN_S}
         if verb == "update":
+            if bundle is None:
+                return
             asked |= {"manifest": bundle.text.decode(), "signature": base64.b64encode(bundle.signature).decode()}
         else:
-            asked["version"] = rollout.version
+            asked["version"] = rollout.version  # that it is to leave: told twice, it does not come back to it
         try:
             async with asyncio.timeout(ANSWER_MS / 1000):
                 result = await line.command(node, verb, id_, json.dumps(asked).encode())
@@ -300,6 +301,15 @@ class Updates:
             except OSError:
                 self._unwritten.add(rollout.hardware)
                 raise
+
+    async def _kept(self, rollout: Rollout) -> list[str]:
+        """Keep what somebody asked for, which is so from now on; return what to say if it is not written yet."""
+        try:
+            await self._keep(rollout)
+        except OSError as error:
+            why = error.strerror or "it fails"
+            return [f"the disk takes nothing ({why}): a gateway that restarts before it does knows nothing of this"]
+        return []
 
     async def _keep_bundle(self, bundle: Bundle) -> None:
         async with self._writing:

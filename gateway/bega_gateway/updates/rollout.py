@@ -22,7 +22,9 @@ State = Literal[
 RINGS = ("canary", "10 %", "all")
 CANARY, TENTH, ALL = 0, 1, 2
 IN_HAND = ("offered", "loading", "ready", "trial")
+NOTHING_YET = ("waiting", "offered", "loading")  # unless it has asked for pieces
 TAKEN = ("loading", "ready", "trial")
+HAVING = (*IN_HAND, "confirmed")  # it has that version, or may have it soon
 SETTLED = ("confirmed", "failed", "left out", "gone back")
 THERE_MS = 90_000  # heard so lately a node on mains can be told something, and
 AWAKE_MS = 10_000  # one on a battery
@@ -30,10 +32,15 @@ ANSWER_MS = 90_000  # of an offer
 PAUSE_MS = 60_000  # before a node is offered the same again
 AWAY_MS = 900_000  # a node that is silent for so long while it loads keeps no other one waiting
 LOST_MS = 3_600_000  # and one that was to start with the new version, and is silent for so long, has failed
+FULL_MS = 900_000  # before a node that had no room for it is asked again: it may restart to look at the offer
 MOST_RELAPSES = 3
+LOWER_WORDS = 2  # in a row: one may have come late
 NEVER_MS = 1 << 60
 BY_HAND = "by hand"
 CUT_OFF = "it is cut off"  # firmware/node/pull.py: nobody gave it any more
+LATER = "ask again"  # firmware/node/offer.py: what stands in the way will be over
+GONE = "it is no node of this gateway any more"
+NOT_ITS_TURN = "it went back before this one's turn came"
 EXPIRED = "the bundle has expired: sign it again and publish it"
 NO_BUNDLE = "its bundle is gone or damaged: publish it again"
 
@@ -47,7 +54,10 @@ class Seat(msgspec.Struct, kw_only=True):
     state: State = "waiting"
     why: str = ""
     firmware: str = ""  # as it said last
+    was_offered: bool = False  # and nothing says that it is of another board: its words of this version are of ours
     was_taken: bool = False  # the node has had some of it in this rollout: whatever becomes of it now is no old story
+    is_to_leave: bool = False  # this version, whenever it says that it runs it
+    lower: int = 0  # words in a row by which it runs a lower version than the one that it had confirmed
     relapses: int = 0  # times that it had all of it and then knew nothing of it
     got: int = 0
     of: int = 0
@@ -98,21 +108,33 @@ class Rollout(msgspec.Struct, kw_only=True):
             self.seats[node] = Seat(ring=ALL, since_ms=now_ms)
         gone = [seat for node, seat in self.seats.items() if node not in known and seat.state not in SETTLED]
         for seat in gone:
-            _move(seat, "left out", now_ms, "it is no node of this gateway any more")
+            _move(seat, "left out", now_ms, GONE)
+        again = [node for node in known & self.seats.keys() if self.seats[node].why == GONE and not self.is_going_back]
+        for node in again:
+            self.seats[node] = Seat(ring=ALL, since_ms=now_ms)
         self._fill_canary()
-        return bool(new or gone)
+        return bool(new or gone or again)
 
     def take_status(
         self, node: str, firmware: str, hardware: str, update: UpdateSaid | None, every_ms: int, now_ms: int
     ) -> bool:
-        """Take what a node says of itself; return whether that was news. every_ms: how rarely it speaks, 0 on mains."""
+        """Take what a node says of itself; return whether that was news. every_ms: how rarely it speaks, 0 on mains.
+
+        hardware: "" if it does not say. Boards have versions of one name: of one that was never offered ours, and does
+        not say which board it is, what it says of a version is not believed; what it answers to the offer is.
+        """
         seat = self.seats.get(node)
         if seat is None:
             return False
-        before = seat.state, seat.why, seat.firmware, seat.got
+        before = seat.state, seat.why, seat.firmware, seat.got, seat.lower
         seat.firmware, seat.every_ms = firmware, every_ms
-        if self.is_going_back:
+        if self.is_going_back and (seat.is_to_leave or seat.state in SETTLED):
             self._take_going_back(seat, firmware, now_ms)
+        elif not (seat.was_offered or seat.was_taken or hardware == self.hardware):
+            if seat.state == "waiting" and (why := self._why_not(firmware, hardware)):
+                _move(seat, "left out", now_ms, why)
+        elif seat.state == "confirmed":
+            self._watch(seat, firmware, update, now_ms)
         elif update and update.version == self.version:
             self._take_ours(seat, firmware, update, now_ms)
         elif firmware == self.version:
@@ -124,7 +146,7 @@ class Rollout(msgspec.Struct, kw_only=True):
         elif seat.state == "waiting" and (why := self._why_not(firmware, hardware)):
             _move(seat, "left out", now_ms, why)
         self._look_at_rings()
-        return before != (seat.state, seat.why, seat.firmware, seat.got)
+        return before != (seat.state, seat.why, seat.firmware, seat.got, seat.lower)
 
     def take_answer(self, node: str, is_done: bool, reason: str, is_later: bool, now_ms: int) -> None:
         """Take what a node answered to an offer, or to going back; is_later: asked again it may say yes."""
@@ -145,7 +167,7 @@ class Rollout(msgspec.Struct, kw_only=True):
                 _move(seat, "waiting", now_ms, reason)
                 seat.pause_until_ms = now_ms + PAUSE_MS
             else:
-                _move(seat, "left out", now_ms, reason or "it refuses and does not say why")
+                _leave_out(seat, now_ms, reason or "it refuses and does not say why")
         self._look_at_rings()
 
     def look(self, now_ms: int, quiet_ms: Quiet) -> bool:
@@ -193,6 +215,7 @@ class Rollout(msgspec.Struct, kw_only=True):
         ][: max(0, room)]
         for node in found:
             _move(self.seats[node], "offered", now_ms)
+            self.seats[node].was_offered = True
         return [(node, "update") for node in found]
 
     def away(self, quiet_ms: Quiet) -> list[str]:
@@ -233,16 +256,23 @@ class Rollout(msgspec.Struct, kw_only=True):
             self.forgiven[ring] += self.failures(ring)
 
     def go_back(self, nodes: Iterable[str], now_ms: int) -> list[str]:
-        """Have nodes go back to the version before; return those that will. It is offered to nobody any more."""
+        """Have nodes go back to the version before; return those that will. It is offered to nobody any more.
+
+        Who loads it may have all of it, and be about to start with it; who failed may have been away.
+        """
         self.is_going_back, self.stopped = True, f"gone back {BY_HAND}"
-        asked = [node for node in nodes if self.seats[node].state in ("confirmed", "trial", "ready")]
+        chosen = [node for node in nodes if self.seats[node].was_offered or self.seats[node].state in HAVING]
+        for node in chosen:
+            self.seats[node].is_to_leave, self.seats[node].relapses = True, 0
+        asked = [node for node in chosen if self.seats[node].state in HAVING]
         for node in asked:
             _move(self.seats[node], "to go back", now_ms)
+        self._look_at_rings()
         return asked
 
     def _take_ours(self, seat: Seat, firmware: str, update: UpdateSaid, now_ms: int) -> None:
         said = update.state
-        if said == "confirmed" and firmware == self.version:
+        if said in ("confirmed", "refused") and firmware == self.version:  # refused: what it runs already
             _move(seat, "confirmed", now_ms)
         elif seat.state in ("confirmed", "failed", "left out", "gone back"):
             return  # an old word, come late or twice
@@ -258,7 +288,12 @@ class Rollout(msgspec.Struct, kw_only=True):
             seat.pause_until_ms = now_ms + PAUSE_MS
         elif said in ("refused", "rolled back"):
             why = update.why or said
-            if seat.was_taken:
+            if said == "refused" and LATER in why:
+                _move(seat, "waiting", now_ms, why)
+                seat.pause_until_ms = now_ms + FULL_MS
+            elif said == "refused" and seat.state in NOTHING_YET and not seat.of:  # it answers, and then looks at it
+                _leave_out(seat, now_ms, why)
+            elif seat.was_taken:
                 _move(seat, "failed", now_ms, why)
             else:
                 _move(seat, "left out", now_ms, f"it had this version before: {why}")
@@ -271,8 +306,32 @@ class Rollout(msgspec.Struct, kw_only=True):
         else:
             _move(seat, "failed", now_ms, f"it runs {firmware or 'another version'} again and does not say why")
 
+    def _watch(self, seat: Seat, firmware: str, update: UpdateSaid | None, now_ms: int) -> None:
+        """See whether one that had confirmed it runs it still: another board may have its name by now."""
+        try:
+            is_lower = version_of(firmware) < version_of(self.version)
+        except WireError:
+            return
+        seat.lower = seat.lower + 1 if is_lower else 0
+        if seat.lower < LOWER_WORDS:
+            return
+        seat.lower = 0
+        if update and update.version == self.version and update.state == "rolled back":  # somebody has told it to
+            _move(seat, "gone back", now_ms, update.why)
+        else:
+            self._relapse(seat, firmware, now_ms)
+
     def _take_going_back(self, seat: Seat, firmware: str, now_ms: int) -> None:
-        if seat.state == "to go back" and seat.pause_until_ms and firmware not in ("", self.version):  # it was told to
+        if (
+            seat.is_to_leave
+            and seat.state != "to go back"
+            and firmware == self.version
+            and seat.relapses < MOST_RELAPSES
+        ):
+            seat.relapses += 1
+            seat.pause_until_ms = 0
+            _move(seat, "to go back", now_ms)
+        elif seat.state == "to go back" and seat.pause_until_ms and firmware not in ("", self.version):  # it was told
             _move(seat, "gone back", now_ms)
 
     def _due_back(self, now_ms: int, quiet_ms: Quiet) -> list[tuple[str, str]]:
@@ -298,9 +357,14 @@ class Rollout(msgspec.Struct, kw_only=True):
         return f"it runs {firmware}, and it takes {self.lowest} at least" if runs < version_of(self.lowest) else ""
 
     def _look_at_rings(self) -> None:
+        for seat in self.seats.values() if self.is_going_back else ():
+            if seat.state == "waiting":
+                _move(seat, "left out", seat.since_ms, NOT_ITS_TURN)
         self._fill_canary()
         for ring, name in enumerate(RINGS):
             size = sum(seat.ring == ring and seat.state != "left out" for seat in self.seats.values())
+            # One that had failed, and was forgiven, may have confirmed since.
+            self.forgiven[ring] = max(0, self.forgiven[ring] + min(0, self.failures(ring)))
             failures = self.failures(ring)
             allowed = 0 if ring == CANARY else self.failures_percent * size // 100
             if failures > allowed and not self.stopped:
@@ -363,6 +427,12 @@ def _move(seat: Seat, state: State, now_ms: int, why: str = "") -> None:
         seat.since_ms, seat.got, seat.of = now_ms, 0, 0
     seat.state, seat.why = state, why
     seat.was_taken = seat.was_taken or state in TAKEN
+
+
+def _leave_out(seat: Seat, now_ms: int, why: str) -> None:
+    """It takes none of it; what it says of a version of that name is of another board's, or an old story."""
+    _move(seat, "left out", now_ms, why)
+    seat.was_offered = seat.was_taken = False
 
 
 def _is_there(node: str, seat: Seat, quiet_ms: Quiet) -> bool:
