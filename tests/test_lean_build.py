@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from bega.devices import with_profile
+from bega_firmware.arguments import share_arguments
 from bega_firmware.board import read_board
 from bega_firmware.build import build, frozen_profiles, slot_files
-from bega_firmware.bytecode import without_types
+from bega_firmware.bytecode import compile_source, without_types
 from bega_firmware.contents import node_devices, sources
 from bega_firmware.edits import edited, instead
 from bega_firmware.lean import Lean, lean
@@ -178,6 +179,36 @@ def test_lean_driver_reads_its_vectors_as_the_whole_one_does(tmp_path, device):
         ROOT / "tests/micropython/device_contract.py", file, MICROPYPATH=f"{tmp_path}/lib:{tmp_path}:.frozen"
     )
     assert f"{len(cases)} vectors hold" in said
+
+
+FAILING = """
+def second(a, b=2, *, c=3):
+    a += b
+    if c:
+        a()
+
+
+class K:
+    def first(self, many):
+        shown = lambda one: second(one)
+        return [shown(one) for one in many]
+"""
+
+
+@needs_micropython
+def test_traceback_names_the_line_where_the_statements_of_its_function_begin(tmp_path):
+    (tmp_path / "part.mpy").write_bytes(compile_source(900 * "\n" + FAILING, "part"))
+    script = "import sys, part\ntry:\n part.K().first([1])\nexcept Exception as e:\n sys.print_exception(e, sys.stdout)"
+    said = micropython("-c", script, MICROPYPATH=str(tmp_path))
+    where = re.findall(r'"part", line (\d+), in (\S+)', said)
+    assert where == [("910", "first"), ("911", "<listcomp>"), ("910", "<lambda>"), ("903", "second")]
+
+
+def test_argument_takes_the_name_of_an_attribute_of_its_file_and_of_nothing_else():
+    text = "import json\n\ndef put(place, *, by=1):\n    return json.dumps(place.there) + place.where(by)\n"
+    found = share_arguments({"/part.py": text, "/main.py": "import part\npart.put(1, by=2)\n"})["/part.py"]
+    assert "def put(dumps, *, by=1):" in found
+    assert "json.dumps(dumps.there) + dumps.where(by)" in found
 
 
 SOURCE = """

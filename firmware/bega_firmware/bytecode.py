@@ -7,13 +7,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from bega_firmware.lines import with_few_lines
 from bega_protocols.errors import ConfigError
 
 # The head of a .mpy file (MicroPython documentation, "MicroPython .mpy files"): "M", version, flags, bits of a small
 # integer. Flags hold the native architecture and the sub-version of native code: 0 says there is none.
 VERSION = 6
 SMALL_INT_BITS = 31  # those of a 32-bit chip: a 64-bit MicroPython takes them too
-OPTIMISE = "-O2"  # no asserts; the numbers of lines stay, for the traceback that a technician reads out
+OPTIMISE = "-O2"  # no asserts; with -O3 a traceback would not even say where its function stands
 # The build leaves out what only the type checker reads; the lines keep their numbers.
 TYPES_FLAG = re.compile(r"^TYPE_CHECKING = False\b.*$", re.MULTILINE)
 TYPES_BEGIN = re.compile(r"^if TYPE_CHECKING:", re.MULTILINE)
@@ -31,7 +32,7 @@ def compile_source(text: str, name: str) -> bytes:
             raise ConfigError(f"{name} does not compile: {(outcome.stderr or outcome.stdout).strip()}")
         code = compiled.read_bytes()
     check_head(code, name)
-    return code
+    return with_few_lines(code)
 
 
 def check_head(code: bytes, name: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from bega_firmware.arguments import share_arguments
 from bega_firmware.bytecode import without_types
 from bega_firmware.merge import Piece, merge
 from bega_firmware.shake import shake
@@ -29,6 +31,12 @@ def lean(texts: Mapping[str, str], theirs: Collection[str], data: Mapping[str, b
     words = {word for content in data.values() for word in re.findall(r"\w+", content.decode())}
     words |= {word for path in theirs for word in re.findall(r"\w+", texts[path])}
     ours = shake({path: without_types(text) for path, text in texts.items() if path not in theirs}, words)
-    merged = merge(ours)
+    merged = merge({path: text for path, text in ours.items() if not _is_empty_package(path, text)})
     short, names = shorten(merged.texts, words)
+    short = share_arguments(short)
     return Lean({**short, **{path: texts[path] for path in theirs}}, names, merged.pieces)
+
+
+def _is_empty_package(path: str, text: str) -> bool:
+    """Return whether this only says that its folder is a package: MicroPython takes each folder for one."""
+    return path.endswith("/__init__.py") and all(isinstance(part, ast.Expr) for part in ast.parse(text).body)

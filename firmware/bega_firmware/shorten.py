@@ -37,7 +37,7 @@ def shorten(
     """
     texts = without_constants(texts)
     names = choose(texts, more_words)
-    shortened = {path: _renamed(text, names[path]) for path, text in texts.items()}
+    shortened = {path: renamed_text(text, names[path]) for path, text in texts.items()}
     return shortened, {path: {short: name for name, short in found.items()} for path, found in names.items()}
 
 
@@ -163,7 +163,8 @@ def _without_constants(
     return edited(text, edits)
 
 
-def _renamed(text: str, names: Mapping[str, str]) -> str:
+def renamed_text(text: str, names: Mapping[str, str]) -> str:
+    """Return a source in which each name that `names` has is another one."""
     edits = [
         (
             token.start[0],
