@@ -238,6 +238,17 @@ def test_node_that_was_renewed_may_come_back_when_its_old_certificate_is_revoked
         node.close()
 
 
+def test_session_that_an_earlier_list_could_not_end_is_ended_by_the_next(own_city, own_broker, tmp_path, eventually):
+    """The list of the first came into its place, and the way to the broker was shut: it is not new on the second."""
+    with clients(own_broker, "air-7") as (node,):
+        bega_ca("revoke", own_city.ca, "air-7")
+        assert own_broker.revoke("--config", tmp_path / "none.toml") == 1
+        assert node.is_up
+        bega_ca("revoke", own_city.ca, "air-8")
+        assert own_broker.revoke() == 0
+        eventually(lambda: node.downs, "it is out")
+
+
 def test_list_mends_a_broker_whose_own_is_damaged(own_city, own_broker):
     (own_broker.etc / "bega/revoked.pem").write_bytes(b"")
     bega_ca("revoke", own_city.ca, "air-7")

@@ -148,7 +148,10 @@ def _run(*command: str) -> None:
 
 
 def _end_sessions(args: argparse.Namespace, names: list[str], barred: frozenset[str]) -> list[str]:
-    """End their sessions; return who of `barred` came back. The others have a good certificate, and are to come."""
+    """End their sessions; return who of them is in `barred` and came back. The others have a good certificate.
+
+    Who was barred before is asked to go once more: the list may have come when his session could not be ended.
+    """
     from bega import mqtt
     from bega_gateway.broker.sessions import end_sessions
 
@@ -158,8 +161,9 @@ def _end_sessions(args: argparse.Namespace, names: list[str], barred: frozenset[
     connect = partial(mqtt.connect, broker, credentials=credentials, keep=False)
 
     async def end() -> list[str]:
-        await end_sessions(set(names) - barred, lambda client_id: connect(client_id), 0)
-        return await end_sessions(set(names) & barred, lambda client_id: connect(client_id), args.hold_s)
+        came_back = await end_sessions(barred.intersection(names), lambda client_id: connect(client_id), args.hold_s)
+        await end_sessions(barred.symmetric_difference(names), lambda client_id: connect(client_id), 0)
+        return came_back
 
     try:
         return asyncio.run(end())
