@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +19,7 @@ from bega_kiosk import config as settings
 from bega_kiosk.content import load_content
 from bega_kiosk.given import add_settings, given_config
 from bega_kiosk.words import DEFAULT, LANGUAGES
+from bega_protocols.errors import ConfigError
 
 if TYPE_CHECKING:
     from bega.service import Verbs
@@ -24,6 +29,7 @@ EXAMPLES = """examples:
   bega kiosk run --port 8000 --data /var/lib/bega --feed http://gw-corner:8080 --panel 10
   bega kiosk doctor --config kiosk.toml
   bega kiosk screens --config kiosk.toml --json
+  bega kiosk shots pictures --feed http://gw-corner:8080 --panel 10 --lang hu
   bega kiosk run --config kiosk.toml --set kiosk.panel=10 --set feed.url=http://gw-corner:8080"""
 
 
@@ -79,6 +85,24 @@ def doctor(args: argparse.Namespace) -> int:
     return int(any(finding.state == "wrong" for finding in found))
 
 
+def shots(args: argparse.Namespace) -> int:
+    """Write a picture of every screen; 1 if one could not be drawn."""
+    from bega_kiosk.places import every_screen
+    from bega_kiosk.shots import INDEX, draw, every_look
+
+    with tempfile.TemporaryDirectory(prefix="bega-shots-") as nothing:
+        args.data = args.data or (None if args.config else nothing)
+        found = every_screen(given_config(args), wall_ms, DEFAULT)
+        paths = [path for path, _ in found if path.startswith(args.only)]
+        if not paths:
+            raise ConfigError(f"no screen's address begins with {args.only!r}; see bega kiosk screens")
+        looks = every_look(args.lang or [*LANGUAGES], args.every_look)
+        with counted() as say:
+            failed = draw(args, args.folder, looks, paths, say)
+    print(f"{args.folder / INDEX} shows them all", *failed, sep="\n")
+    return int(bool(failed))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser, verbs = command_line("bega kiosk", __doc__, EXAMPLES)
     add_verb(verbs, "check", check, "say whether a configuration is good, with every problem and its place")
@@ -87,10 +111,34 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="as a list of objects")
     looking = _add(verbs, "doctor", doctor, "say what is wrong with a kiosk, and what people still owe it")
     looking.add_argument("--json", action="store_true", help="as a list of objects")
+    drawing = _add(verbs, "shots", shots, "write a picture of every screen, in every language, on every panel")
+    drawing.add_argument("folder", type=Path, metavar="DIR", help="where the pictures go; its index.html shows them")
+    drawing.add_argument("--lang", action="append", choices=LANGUAGES, help="in this language only")
+    drawing.add_argument("--only", default="/", metavar="PATH", help="only screens whose address begins so, as in /air")
+    drawing.add_argument("--every-look", action="store_true", help="also dark, large and reach: eight times as many")
     running = _add(verbs, "run", run, "serve the pages until told to stop")
     running.add_argument("--ready-file", type=Path, metavar="PATH", help="written as JSON once it is up")
     running.add_argument("--verbose", action="store_true", help="log more")
     return parser
+
+
+@contextmanager
+def counted() -> Iterator[Callable[[int, str], None]]:
+    """Yield what counts steps of a whole on standard error, in place on a terminal, and not at all elsewhere."""
+    done = 0
+
+    def step(whole: int, what: str) -> None:
+        nonlocal done
+        done += 1
+        if sys.stderr.isatty():
+            bar = "#" * (30 * done // whole)
+            print(f"\r[{bar:30}] {done}/{whole} {what[:40]:40}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield step
+    finally:
+        if done and sys.stderr.isatty():
+            print(file=sys.stderr)
 
 
 def _add(verbs: Verbs, name: str, verb: Verb, purpose: str) -> argparse.ArgumentParser:
