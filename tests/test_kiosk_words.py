@@ -59,7 +59,7 @@ def asked_for():
         key
         for source in sources
         for key in re.findall(r"[\"']([a-z]+(?:\.[a-z0-9_]+)+)[\"']", source.read_text(encoding="utf-8"))
-        if key.partition(".")[0] in TOPICS and not key.endswith((".html", ".py"))
+        if key.partition(".")[0] in TOPICS and not key.endswith((".html", ".py", ".toml"))
     }
     bands = range(1, BAND_COUNT + 1)
     named |= {f"air.{band}.{kind}" for band in bands for kind in ("name", "verdict", "all", "sensitive")}

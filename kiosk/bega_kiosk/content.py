@@ -25,6 +25,9 @@ MOST_BYTES = 1_000_000  # of one file
 MOST_RECORDS = 300  # of one kind
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Plain = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Days = Annotated[tuple[Day, ...], msgspec.Meta(min_length=1, max_length=7)]
+Lei = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 Number = Annotated[str, msgspec.Meta(pattern=r"^[0-9][0-9 ]{1,18}[0-9]\Z")]
 
 
@@ -64,7 +67,7 @@ class Phone(Fact, frozen=True, kw_only=True):
 class Opening(Table, frozen=True, kw_only=True):
     """Hours that are the same on some days."""
 
-    days: Annotated[list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]], msgspec.Meta(min_length=1)]
+    days: Days
     opens: time
     closes: time
 
@@ -106,9 +109,82 @@ class Service(Record, frozen=True, kw_only=True):
     know: Texts = ()
 
 
+class Line(Record, frozen=True, kw_only=True):
+    """Somebody who can be rung, and what to do besides."""
+
+    name: Wording
+    phone: Phone | None = None
+    advice: Texts = ()
+
+
+class Helper(Record, frozen=True, kw_only=True):
+    """A person who can be asked at this kiosk."""
+
+    name: Wording
+    place: Wording | None = None
+    hours: Hours | None = None
+    phone: Phone | None = None
+
+
+class Thing(Record, frozen=True, kw_only=True):
+    """A kind of waste, and where it goes."""
+
+    name: Wording
+    where: Wording
+    advice: Texts = ()
+
+
+class Point(Record, frozen=True, kw_only=True):
+    """Where bulky and electrical waste is taken."""
+
+    address: Wording
+    hours: Hours | None = None
+
+
+class Collection(Record, frozen=True, kw_only=True):
+    """On which days the waste of a street is collected."""
+
+    street: Wording
+    days: Days
+
+
+class Job(Record, frozen=True, kw_only=True):
+    """A notice of somebody who looks for workers."""
+
+    title: Wording
+    about: Texts = ()
+    until: date
+    pay_lei: Lei | None = None
+
+
+class Consultation(Record, frozen=True, kw_only=True):
+    """What city hall asks people before it decides."""
+
+    title: Wording
+    about: Texts
+    changes: Texts = ()
+    until: date
+
+
+class Event(Record, frozen=True, kw_only=True):
+    """Something to go to, by the clock of the city."""
+
+    title: Wording
+    place: Wording
+    starts: datetime
+    price_lei: Lei | None = None  # 0: free
+    access: Literal["step-free", "steps", "unknown"] = "unknown"
+
+
 FILES: Mapping[str, Mapping[str, type[Record]]] = {
     "desks.toml": {"desk": Desk},
     "services.toml": {"service": Service},
+    "numbers.toml": {"number": Line},
+    "helpers.toml": {"helper": Helper},
+    "waste.toml": {"thing": Thing, "point": Point, "day": Collection},
+    "jobs.toml": {"job": Job},
+    "consultations.toml": {"consultation": Consultation},
+    "events.toml": {"event": Event},
 }
 Kind = TypeVar("Kind", bound=Record)
 
