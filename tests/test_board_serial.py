@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from littlefs import LittleFS
 
-from bega_simulators.board import rom
+from bega_simulators.board import command, rom
 from bega_simulators.board.flash import FLASH_BYTES, VFS_BLOCKS, VFS_START
 from bega_simulators.board.slip import Frames, framed
 
@@ -417,3 +417,11 @@ def test_no_request_breaks_the_rom_or_leaves_the_flash(tmp_path_factory, asked):
     mode.end()
     assert (folder / "flash").stat().st_size == FLASH_BYTES
     assert all(len(packet) >= 10 for packet in Frames().feed(line.said))
+
+
+@needs_micropython
+def test_sensor_and_plug_on_one_line_are_refused(tmp_path, capsys):
+    """Both would read what the board writes: its line broke at the first word, and nobody said why."""
+    line = f"uart1={tmp_path / 'line'}"
+    assert command.main(["--kind", "meter", "--cable", line, "--sensor", "main=dsmr_p1@uart1"]) == 1
+    assert "a cable or a plug is in uart1 already" in capsys.readouterr().err

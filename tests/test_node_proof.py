@@ -62,6 +62,10 @@ def contact(**heard: Any) -> Heard:
     return Heard(Device("flat", "pulses", "s0", {"kind": "pulses", "id": 0, "pin": 27}, {}, ""), "pulses", **heard)
 
 
+def meter(name: str, driver: str, address: int | str, **heard: Any) -> Heard:
+    return Heard(Device(name, driver, "meters", UART, {"address": address}, ""), driver.partition("_")[0], **heard)
+
+
 JUDGED = [
     (dust(groups=[AIR]), True, "on UART 2 is right: pm2_5 11", ""),
     (dust(groups=[AIR], doubt=WARMING), True, "warm-up is not over, so far pm2_5 11", ""),
@@ -99,6 +103,18 @@ def test_what_came_of_a_device_is_judged_in_words(heard, passed, words, what_to_
     outcome = judged(heard, [heard])
     assert (outcome.passed, words in outcome.words, what_to_do in outcome.what_to_do) == (passed, True, True), outcome
     assert bool(outcome.what_to_do) or outcome.passed, "who hears of a fault is told what to do"
+
+
+@pytest.mark.parametrize("driver", ["modbus_meter", "mbus_meter"])
+def test_meter_that_is_silent_on_a_bus_that_works_is_looked_for_at_the_meter(driver):
+    silent, well = meter("attic", driver, 11, asked=1), meter("cellar", driver, 5, groups=[[Reading("volume", 1)]])
+    outcome = judged(silent, [silent, well])
+    assert "cellar on the same bus does" in outcome.words and "its address (11)" in outcome.what_to_do, outcome
+    assert "GPIO" not in outcome.what_to_do, "the node's own wires are right"
+    outcome = judged(silent, [silent])
+    assert "does not answer" in outcome.words and "its address (11)" in outcome.what_to_do, outcome
+    numbered = meter("attic", driver, "12345678", asked=1)
+    assert "12345678" not in str(judged(numbered, [numbered]))
 
 
 def test_meter_that_is_read_tells_nothing_of_its_household():
@@ -263,6 +279,11 @@ def test_doctor_finds_the_cause(node, lines, cause):
     causes = [finding.cause for finding in doctor.findings(node, 1, told(*lines), lines)]
     assert cause in causes
     assert "configuration" not in causes, "the program's own words are enough"
+
+
+def test_doctor_sends_nobody_to_flash_a_node_that_has_too_many_devices():
+    (finding,) = doctor.findings(found(), 1, told(), ["MemoryError: memory allocation failed, allocating 72 bytes"])
+    assert finding.cause == "does not start" and "fewer devices" in finding.remedy and "flash" not in finding.remedy
 
 
 def test_doctor_finds_nothing_on_a_node_that_works():

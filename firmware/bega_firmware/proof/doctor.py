@@ -199,8 +199,11 @@ def of_start(said: Told, lines: list[str]) -> Iterator[Finding]:
         yield _finding("safe mode", words, "its program", why, remedy)
     elif not said.runs:
         tail = " | ".join(line.strip() for line in lines if line.strip())[-MOST_ERROR:]
-        words = "its program does not come to work"
-        yield _finding("does not start", words, "its program", tail or "it says nothing", "bega node flash")
+        words, remedy = "its program does not come to work", "bega node flash"
+        if "MemoryError" in tail:
+            words = "its program does not come to work: it has no memory for all of its devices"
+            remedy = "fewer devices on this node (bega node provision --device), or a board with more memory"
+        yield _finding("does not start", words, "its program", tail or "it says nothing", remedy)
     elif said.down:
         words = "its way to the gateway does not open"
         yield _finding("way closed", words, "its way out", said.down, "bega node test --on-site says which step fails")

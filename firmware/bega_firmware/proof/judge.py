@@ -51,7 +51,7 @@ def _judged(heard: Heard, all_heard: Sequence[Heard]) -> tuple[bool | None, str,
         return _of_readings(heard)
     if heard.kind == "i2c":
         return _of_silent_i2c(heard, all_heard)
-    return _of_silent_uart(heard)
+    return _of_silent_uart(heard, all_heard)
 
 
 def _of_readings(heard: Heard) -> tuple[bool | None, str, str]:
@@ -141,7 +141,7 @@ def _of_silent_i2c(heard: Heard, all_heard: Sequence[Heard]) -> tuple[bool | Non
     )
 
 
-def _of_silent_uart(heard: Heard) -> tuple[bool | None, str, str]:
+def _of_silent_uart(heard: Heard, all_heard: Sequence[Heard]) -> tuple[bool | None, str, str]:
     device = heard.device
     if heard.is_another:
         return (
@@ -171,15 +171,34 @@ def _of_silent_uart(heard: Heard) -> tuple[bool | None, str, str]:
     pins = f"its TX is on GPIO {device.wiring['rx']}"
     if heard.asked:
         pins += f" and its RX on GPIO {device.wiring['tx']}"
+    others = [each.device.name for each in all_heard if each.device.bus == device.bus and each.groups]
+    if heard.kind in ("modbus", "mbus") and others:
+        return (
+            False,
+            f"does not answer {place(heard)}, and {', '.join(others)} on the same bus does",
+            f"the bus works: check its own two wires, its supply, its address{_address(device.settings)}, its rate",
+        )
     if heard.kind == "modbus":
         return (
             False,
             f"does not answer {place(heard)}",
-            f"check its supply, A and B, its address ({device.settings.get('address', 1)}), its baud and parity",
+            f"check its supply, A and B, its address{_address(device.settings)}, its baud and parity",
+        )
+    if heard.kind == "mbus":
+        return (
+            False,
+            f"does not answer {place(heard)}",
+            f"check the bus's supply, its two wires, its address{_address(device.settings)}, and that {pins}",
         )
     if device.driver in METERS:
         return False, f"silent {place(heard)}", f"check its plug or head, that it is switched to speak, and {pins}"
     return False, f"silent {place(heard)}", f"check {_supply(heard)} and that {pins}"
+
+
+def _address(settings: Mapping[str, object]) -> str:
+    """Return its address on the bus, '' for a secondary one: that is the number of a household's meter."""
+    address = settings.get("address", 1)
+    return f" ({address})" if isinstance(address, int) else ""
 
 
 def _of_contact(heard: Heard) -> tuple[bool | None, str, str]:

@@ -17,7 +17,7 @@ from bega.devices import device_names
 from bega.ready import require_place, write_ready
 from bega_protocols.errors import ConfigError
 from bega_simulators.board.board import Board
-from bega_simulators.board.cable import cables, plugs
+from bega_simulators.board.cable import Cable, Plug, cables, plugs
 from bega_simulators.board.contact import EnergyMeter
 from bega_simulators.board.control import serve_control
 from bega_simulators.board.flash import build_firmware, check_flash, find_micropython, make_blank, put_on_flash
@@ -81,12 +81,16 @@ async def _run(args: argparse.Namespace, folder: Path) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     micropython = find_micropython()
     clock, town = TownClock(args.epoch, args.speed), Town(args.seed)
+    wired: dict[str, Cable | Plug] = {**cables(args.cable), **plugs(args.plug)}
     peripherals = AirPeripherals(
         args.seed,
         lambda: town.readings(SITES[args.kind], clock.town_s(wall_ms() / 1000)),
-        args.sensor or SENSORS[args.kind],
+        args.sensor or [text for text in SENSORS[args.kind] if text.partition("@")[2] not in wired],
     )
-    peripherals.cables = {**cables(args.cable), **plugs(args.plug)}
+    for sensor in args.sensor:
+        if (uart := sensor.partition("@")[2].partition("/")[0]) in wired:
+            raise ConfigError(f"sensor {sensor}: a cable or a plug is in {uart} already")
+    peripherals.cables = wired
     usual = () if args.sensor or args.plug else CONTACTS[args.kind]
     meters = [EnergyMeter(text, peripherals) for text in args.pulses or usual]
     steps = read_scenario(args.scenario) if args.scenario else []
