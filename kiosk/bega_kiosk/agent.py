@@ -8,16 +8,20 @@ desk counts each once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import sqlite3
 from pathlib import Path
 
 from bega import mqtt
-from bega.clock import Clock
+from bega.clock import Clock, mono_ms, wall_ms
 from bega.mqtt import Credentials, Session, SessionLost
+from bega_kiosk.config import Config
+from bega_kiosk.notice_feed import HINT as HINT_FILE
 from bega_kiosk.outbox import Outbox
 from bega_kiosk.report import HINT, REPORT, STATUS, read_status
-from bega_protocols.errors import WireError
+from bega_protocols.errors import ConfigError, WireError
 
 log = logging.getLogger("bega.kiosk.agent")
 
@@ -106,3 +110,23 @@ class Agent:
                 self._sent_ms[message.id] = now_ms
                 self.sent += 1
         self._sent_ms = {id_: at_ms for id_, at_ms in self._sent_ms.items() if id_ in seen}
+
+
+async def run(config: Config, stop: asyncio.Event) -> None:
+    """Carry the reports of the kiosk that `config` describes until `stop`; raises ConfigError without a broker."""
+    reports, name = config.reports, config.kiosk.name
+    if reports.mqtt is None:
+        raise ConfigError("reports.mqtt: say which broker the reports go to, there or with --mqtt URL")
+    folder = Path(config.kiosk.state_dir)
+    outbox = Outbox(folder, name, wall_ms, os.urandom)
+    credentials = Credentials(reports.ca_file, reports.cert_file, reports.key_file) if reports.ca_file else None
+    root = f"city/{config.kiosk.city}/{name}/"
+    carrying = asyncio.create_task(
+        Agent(outbox, root, reports.mqtt, name, mono_ms, folder / HINT_FILE, credentials).run()
+    )
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({carrying, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (carrying, stopping):
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await carrying

@@ -9,6 +9,7 @@ from pathlib import Path
 from bega.clock import Clock
 from bega.ready import write_ready
 from bega.web import address_of, bind, serve
+from bega_kiosk.agent_child import kept_running
 from bega_kiosk.air import PLOTTED, QUANTITIES
 from bega_kiosk.config import Config
 from bega_kiosk.feed import Feed
@@ -31,6 +32,8 @@ async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asy
     try:
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(feed.follow()), tasks.create_task(store.keep())]
+            if config.reports.mqtt is not None:
+                background.append(tasks.create_task(kept_running(config)))
             serving = tasks.create_task(serve(pages.app(), listener))
             write_ready(ready_file, {"kiosk": address})
             log.info("kiosk up address=%s feed=%s panel=%s", address, config.feed.url, config.panel.name)

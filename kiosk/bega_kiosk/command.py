@@ -73,6 +73,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def agent(args: argparse.Namespace) -> int:
+    """Carry reports to the desk until SIGTERM or SIGINT. `run` starts it where [reports] names a broker."""
+    from bega_kiosk import agent as carrying
+
+    log_to_stderr(args.verbose, "asyncio")
+    config = given_config(args)
+    asyncio.run(until_signalled(lambda stop: carrying.run(config, stop)))
+    return 0
+
+
 def doctor(args: argparse.Namespace) -> int:
     """Say what is wrong with this kiosk, and what people still owe it; 1 if a citizen suffers from something now."""
     from bega_kiosk.doctor import look
@@ -116,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     drawing.add_argument("--lang", action="append", choices=LANGUAGES, help="in this language only")
     drawing.add_argument("--only", default="/", metavar="PATH", help="only screens whose address begins so, as in /air")
     drawing.add_argument("--every-look", action="store_true", help="also dark, large and reach: eight times as many")
+    carrying = _add(verbs, "agent", agent, "carry reports to the desk until told to stop; `run` starts it by itself")
+    carrying.add_argument("--verbose", action="store_true", help="log more")
     running = _add(verbs, "run", run, "serve the pages until told to stop")
     running.add_argument("--ready-file", type=Path, metavar="PATH", help="written as JSON once it is up")
     running.add_argument("--verbose", action="store_true", help="log more")

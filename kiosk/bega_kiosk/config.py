@@ -55,6 +55,15 @@ class Air(Table, frozen=True, kw_only=True):
     live_limit_minutes: Minutes = 10
 
 
+class Reports(Table, frozen=True, kw_only=True):
+    """How what citizens send leaves the kiosk. Without a broker it waits, and the slip says so."""
+
+    mqtt: str | None = None  # mqtts://host:port, the city's broker; the pages start the agent that speaks to it
+    ca_file: str | None = None  # with mqtts: who signed the broker's certificate
+    cert_file: str | None = None  # the kiosk's; its name is kiosk.name
+    key_file: str | None = None
+
+
 class Config(Table, frozen=True, kw_only=True):
     """All of it, whole and consistent."""
 
@@ -62,6 +71,7 @@ class Config(Table, frozen=True, kw_only=True):
     server: Server = Server()
     feed: Feed = Feed()
     air: Air = Air()
+    reports: Reports = Reports()
 
     @property
     def panel(self) -> Panel:
@@ -85,7 +95,7 @@ class Config(Table, frozen=True, kw_only=True):
         return ZoneInfo(self.kiosk.timezone)
 
 
-SECTIONS: dict[str, type[Table]] = {"kiosk": Kiosk, "server": Server, "feed": Feed, "air": Air}
+SECTIONS: dict[str, type[Table]] = {"kiosk": Kiosk, "server": Server, "feed": Feed, "air": Air, "reports": Reports}
 
 
 def load(path: Path, assignments: Mapping[str, Any] | None = None) -> Config:
@@ -147,8 +157,20 @@ def _sense_problems(config: Config) -> Iterator[Problem]:
         yield "kiosk.timezone", f"there is no time zone {config.kiosk.timezone!r}"
     if not is_address(config.server.listen):
         yield "server.listen", f"write host:port, not {config.server.listen!r}"
+    if config.reports.mqtt is not None and not _is_mqtt(config.reports.mqtt):
+        yield "reports.mqtt", f"write mqtts://host:port or mqtt://host:port, not {config.reports.mqtt!r}"
     if not _is_http(config.feed.url):
         yield "feed.url", f"write http://host:port, not {config.feed.url!r}"
+
+
+def _is_mqtt(url: str) -> bool:
+    """Return whether `url` is an address of a broker; who we are the certificate says, not the address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("mqtt", "mqtts") and bool(parts.hostname) and port != 0 and "@" not in parts.netloc
 
 
 def _is_http(url: str) -> bool:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
+from bega_kiosk.drafts import TOKEN
 from bega_kiosk.words import DEFAULT, LANGUAGES
 
-LANGUAGE, LOOK, TEXT, REACH = "lang", "look", "text", "reach"
+LANGUAGE, LOOK, TEXT, REACH, DRAFT = "lang", "look", "text", "reach", "draft"
 
 
 @dataclass(frozen=True)
 class Display:
-    """Language, colours, size of letters, and whether all keys are in the lower half."""
+    """Language, colours, size of letters, whether all keys are in the lower half; and the token of a draft."""
 
     language: str = DEFAULT
     is_dark: bool = False
     is_larger: bool = False
     is_reach: bool = False
+    draft: str = ""
 
     def query(self) -> dict[str, str]:
         """Return what an address says of it."""
@@ -29,11 +31,13 @@ class Display:
             said[TEXT] = "large"
         if self.is_reach:
             said[REACH] = "1"
+        if self.draft:
+            said[DRAFT] = self.draft
         return said
 
     def address(self, path: str, page: int = 1) -> str:
-        """Return the address of a page for this reader."""
-        said = self.query() | ({"page": str(page)} if page > 1 else {})
+        """Return the address of a page for this reader; home leads away from what was about to be sent."""
+        said = (replace(self, draft="") if path == "/" else self).query() | ({"page": str(page)} if page > 1 else {})
         return f"{path}?{urlencode(said)}"
 
 
@@ -45,6 +49,7 @@ def read_display(query: Mapping[str, str]) -> Display:
         is_dark=query.get(LOOK) == "dark",
         is_larger=query.get(TEXT) == "large",
         is_reach=query.get(REACH) == "1",
+        draft=query[DRAFT] if TOKEN.fullmatch(query.get(DRAFT, "")) else "",
     )
 
 

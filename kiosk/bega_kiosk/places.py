@@ -6,6 +6,7 @@ their routes, home their tiles, `bega kiosk screens` their list, and the tests l
 
 from __future__ import annotations
 
+import os
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
-from bega.clock import Clock
+from bega.clock import Clock, mono_ms
 from bega_kiosk import pages
 from bega_kiosk.config import Config
 from bega_kiosk.content import Content, load_content
+from bega_kiosk.drafts import Drafts
+from bega_kiosk.outbox import Outbox
 from bega_kiosk.pages.screen import Drawn, Screen
 from bega_kiosk.store import Store
 from bega_kiosk.words import Words, load_words
@@ -37,6 +40,16 @@ class Known:
     def content(self) -> Content:
         """Return what staff wrote, as it was when the kiosk started."""
         return load_content(self.config.content_folder)
+
+    @cached_property
+    def drafts(self) -> Drafts:
+        """Return what citizens are about to send."""
+        return Drafts(mono_ms, os.urandom)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """Return what they have sent, until the desk has it."""
+        return Outbox(Path(self.config.kiosk.state_dir), self.config.kiosk.name, self.wall_ms, os.urandom)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from bega import look
 from bega.clock import Clock
 from bega.look.panels import panel_css
 from bega_kiosk.config import Config
-from bega_kiosk.display import read_display, read_page
+from bega_kiosk.display import Display, read_display, read_page
 from bega_kiosk.pages.screen import Screen
 from bega_kiosk.places import Known, Params, Place, every_place
 from bega_kiosk.store import Store
@@ -38,6 +38,8 @@ STATIC = Path(__file__).parent / "static"
 BEAT_S = 15.0  # ages and the clock go on when nothing else changes
 CALM_S = 2.0  # a page is not redrawn more often
 MOST_FIELDS = 20  # of a form
+LARGEST_FORM_BYTES = 400_000  # 10,000 letters, each as 12 characters of an encoded form, and room
+INTERRUPTIONS = ("/easier", "/language", "/human")  # screens that are on every screen
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -60,9 +62,9 @@ class Pages:
         self._words = words
         self._wall_ms = wall_ms
         self._panel_css = panel_css(config.panel, config.distance_mm)
-        known = Known(config, store, wall_ms)
-        self.places = every_place(known)
-        for problem in known.content.problems:
+        self.known = Known(config, store, wall_ms)
+        self.places = every_place(self.known)
+        for problem in self.known.content.problems:
             log.warning("content left out: %s", problem)
         self.stopping = asyncio.Event()
 
@@ -86,6 +88,9 @@ class Pages:
                 raise HTTPException(404)
             screen = self.screen(place, request.path_params, request.query_params)
             if request.method == "POST" and place.take is not None:
+                length = request.headers.get("content-length", "")
+                if not length.isdecimal() or int(length[:9]) > LARGEST_FORM_BYTES:
+                    return self._sorry(request, ["err.general", "err.retry"], 413)
                 form = await request.form(max_files=0, max_fields=MOST_FIELDS)
                 sent = {key: value for key, value in form.items() if isinstance(value, str)}
                 return RedirectResponse(place.take(screen, sent), status_code=303)
@@ -103,12 +108,19 @@ class Pages:
             distance_mm=self._config.distance_mm,
             display=display,
             path=place.path.format(**params),
-            parent=place.parent.format(**params) if place.parent else None,
+            parent=self._parent(place, params, display),
             title=place.heading(words, params),
             now_ms=self._wall_ms(),
             page=read_page(query),
             more=dict(params),
         )
+
+    def _parent(self, place: Place, params: Params, display: Display) -> str | None:
+        """Return where "back" leads: from an interruption, to what was about to be sent."""
+        draft = self.known.drafts.find(display.draft) if display.draft and place.parent == "/" else None
+        if draft and place.path in INTERRUPTIONS:
+            return draft.at
+        return place.parent.format(**params) if place.parent else None
 
     async def live(self, request: Request) -> Response:
         """Tell whenever a page would look different now, and every 15 s."""

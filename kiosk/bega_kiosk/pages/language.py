@@ -14,8 +14,9 @@ def places(_: Known) -> list[Place]:
 
 def draw(screen: Screen) -> Drawn:
     """Return the languages."""
+    to = screen.parent or "/"
     keys = [
-        Key(language.name, screen.address("/", language=tag), "globe", is_here=tag == screen.display.language)
+        Key(language.name, screen.address(to, language=tag), "globe", is_here=tag == screen.display.language)
         for tag, language in LANGUAGES.items()
     ]
     return screen.choice(keys, kind="languages", values={"tags": [*LANGUAGES]})

@@ -38,6 +38,7 @@ class Key:
     answer: str = ""
     band: int | None = None  # the European Air Quality Index, where the answer is one
     is_here: bool = False
+    value: str | None = None  # what the screen's form sends as `answer`; such a key leads nowhere by itself
 
 
 @dataclass(frozen=True)

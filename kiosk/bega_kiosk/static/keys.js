@@ -1,0 +1,25 @@
+// The keyboard on the screen without the way to the server: each key is a button of a form, which works without this.
+const box = () => document.getElementById("text");
+const isStart = (text) => text === "" || /[.?!] $/.test(text);
+
+addEventListener("click", async (event) => {
+  const text = box();
+  if (!text) return;
+  const key = event.target.closest("button[name='key']");
+  if (key && (key.value.length === 1 || key.value === "erase")) {
+    event.preventDefault();
+    if (key.value === "erase") text.value = [...text.value].slice(0, -1).join("");
+    else if (text.value.length < text.maxLength) text.value += isStart(text.value) ? key.value.toUpperCase() : key.value;
+    text.scrollTop = text.scrollHeight;
+    return;
+  }
+  const link = event.target.closest("a[href^='/']");
+  if (!link || event.defaultPrevented) return;
+  // Whoever looks at another screen finds the text again: it goes to the draft first.
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  const sent = new URLSearchParams({ text: text.value, key: "keep" });
+  await fetch(text.form.action, { method: "POST", body: sent, redirect: "manual", cache: "no-store" }).catch(() => {});
+  text.removeAttribute("id");
+  link.click();
+}, true);
