@@ -223,9 +223,10 @@ def test_nothing_of_a_revoked_node_is_taken(caplog):
 def test_configuration_names_an_authority_that_is_there(tmp_path):
     file = tmp_path / "gateway.toml"
     base = '[gateway]\nname = "gw-1"\ncity = "arad"\n[uplink]\nbrokers = ["mqtt://localhost"]\n'
-    file.write_text(f'{base}[revocation]\nca_file = "{tmp_path}/none.pem"\n')
+    file.write_text(f'{base}[revocation]\nca_file = "{tmp_path}/none.pem"\nbroker_list = "{tmp_path}/none.pem"\n')
     _, problems = settings.check(file)
-    assert any("revocation.ca_file: there is no file" in problem for problem in problems)
+    for key in ("ca_file", "broker_list"):
+        assert any(f"revocation.{key}: there is no file" in problem for problem in problems)
     file.write_text(f"{base}[revocation]\n")
     assert any("revocation.ca_file" in problem for problem in settings.check(file)[1])
 

@@ -86,8 +86,10 @@ def missing_files(config: Config) -> Iterator[Problem]:
         file = getattr(config.commands, key)
         if file is not None and _is_missing(file):
             yield f"commands.{key}", f"there is no file {file}"
-    if config.revocation and _is_missing(config.revocation.ca_file):
-        yield "revocation.ca_file", f"there is no file {config.revocation.ca_file}"
+    for key in ("ca_file", "broker_list") if config.revocation else ():
+        file = getattr(config.revocation, key)
+        if file is not None and _is_missing(file):
+            yield f"revocation.{key}", f"there is no file {file}"
     for index, file in enumerate(config.updates.public_keys if config.updates else ()):
         if _is_missing(file):
             yield f"updates.public_keys[{index}]", f"there is no file {file}"
