@@ -234,6 +234,14 @@ def test_who_looks_at_the_offer_after_its_answer_and_refuses_it_is_left_out_and_
     assert offered(rollout, 61_000) == ["air-001"]
 
 
+def test_who_took_it_and_knows_nothing_of_it_is_asked_again_after_a_pause():
+    rollout = rollout_of(1)
+    (node,) = offered(rollout)
+    rollout.take_answer(node, True, "", False, 0)
+    rollout.take_status(node, OLD, "", None, 0, 1)
+    assert offered(rollout, 59_000) == [] and offered(rollout, 61_000) == [node]
+
+
 def test_who_has_no_room_after_its_answer_is_not_made_to_restart_every_minute():
     rollout = rollout_of(1)
     (node,) = offered(rollout)

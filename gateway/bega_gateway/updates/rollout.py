@@ -143,6 +143,7 @@ class Rollout(msgspec.Struct, kw_only=True):
             self._relapse(seat, firmware, now_ms)
         elif seat.state == "loading":  # its flash was erased, or somebody gave it another one
             _move(seat, "waiting", now_ms)
+            seat.pause_until_ms = now_ms + PAUSE_MS  # one that restarts to look at an offer must not do so for ever
         elif seat.state == "waiting" and (why := self._why_not(firmware, hardware)):
             _move(seat, "left out", now_ms, why)
         self._look_at_rings()
