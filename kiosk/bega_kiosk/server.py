@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -91,8 +92,7 @@ class Pages:
                 length = request.headers.get("content-length", "")
                 if not length.isdecimal() or int(length[:9]) > LARGEST_FORM_BYTES:
                     return self._sorry(request, ["err.general", "err.retry"], 413)
-                form = await request.form(max_files=0, max_fields=MOST_FIELDS)
-                sent = {key: value for key, value in form.items() if isinstance(value, str)}
+                sent = _form(await request.body())
                 return RedirectResponse(place.take(screen, sent), status_code=303)
             return _page(place.draw(screen).html)
 
@@ -182,6 +182,15 @@ async def _first_of(*waits: Awaitable[object], for_s: float | None = None) -> No
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _form(body: bytes) -> dict[str, str]:
+    """Return the fields of a form as browsers send it (application/x-www-form-urlencoded); of nonsense none."""
+    try:
+        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        return {}
+    return dict(pairs)
 
 
 def _methods(place: Place) -> list[str]:
