@@ -260,6 +260,19 @@ def test_a_bundle_that_is_not_whole_on_the_disk_is_set_aside_and_its_rollout_sto
     assert again.status()[0].state == "running" and again.piece("air-1", want(), 2048)
 
 
+def test_a_bundle_that_is_gone_stops_no_rollout_that_is_over_until_another_node_comes(tmp_path):
+    gateway = GatewayDouble("air-1")
+    updates = published(tmp_path / "updates", gateway)
+    updates.take("air-1", read_status({"firmware": VERSION}))
+    with_gateway(updates, gateway, lambda: asyncio.sleep(0))
+    (tmp_path / "updates" / "esp32_devkitc.bega").unlink()
+    again = updates_of(tmp_path / "updates")
+    with_gateway(again, gateway, lambda: asyncio.sleep(0))
+    assert again.status()[0].state == "over"
+    with_gateway(again, GatewayDouble("air-1", "air-2"), lambda: asyncio.sleep(0))
+    assert again.status()[0].why == "its bundle is gone or damaged: publish it again"
+
+
 def test_a_bundle_of_another_key_on_the_disk_is_set_aside(tmp_path):
     published(tmp_path / "updates", GatewayDouble("air-1"))
     assert updates_of(tmp_path / "updates", keys=()).status()[0].is_stopped

@@ -80,11 +80,9 @@ class Updates:
         self._write_after_ms = 0
         self._seen: dict[str, dict[str, str]] = {}  # states of nodes by board, as they were logged
         self._said: dict[str, tuple[str, int]] = {}  # why it was stopped, and the ring, as they were logged
-        self.unanswered = 0  # wants of what nobody is to have, or that make no sense
         for rollout in shelf.rollouts(clocks.mono_ms()):
             self._rollouts[rollout.hardware] = rollout
-            if self._bundle_of(rollout) is None:
-                rollout.stop(NO_BUNDLE)
+            self._want_bundle(rollout)
             self._seen[rollout.hardware] = {node: seat.state for node, seat in rollout.seats.items()}
 
     async def run(self, gateway: Gateway) -> None:
@@ -120,7 +118,6 @@ class Updates:
             if type(at) is not int or type(wanted) is not int or not isinstance(short, str) or wanted < 1 or at < 0:
                 raise ValueError("no want")
         except (ValueError, TypeError, KeyError, RecursionError):
-            self.unanswered += 1
             return None
         for rollout in self._rollouts.values():
             bundle = self._bundle_of(rollout)
@@ -128,7 +125,6 @@ class Updates:
                 rollout.note_pull(node, at, len(bundle.payload), self._clocks.mono_ms())
                 octets = bundle.payload[at : at + min(wanted, most, LARGEST_PIECE)]
                 return bytes.fromhex(short) + struct.pack(">I", at) + octets
-        self.unanswered += 1
         return None
 
     def is_pulling(self, node: str) -> bool:
@@ -238,6 +234,7 @@ class Updates:
         assert self._gateway
         now_ms = self._clocks.mono_ms()
         changed = rollout.know(self._nodes(), now_ms)
+        self._want_bundle(rollout)
         changed |= rollout.look(now_ms, self._quiet_ms)
         now_s = self._now_s()
         due = rollout.due(now_ms, now_s, self._quiet_ms) if 1000 * now_s >= CLOCK_FLOOR_MS else []
@@ -349,6 +346,11 @@ class Updates:
     def _bundle_of(self, rollout: Rollout) -> Bundle | None:
         bundle = self._bundles.get(rollout.hardware)
         return bundle if bundle and bundle.sha256 == rollout.sha256 else None
+
+    def _want_bundle(self, rollout: Rollout) -> None:
+        """Stop a rollout whose bundle is gone, unless no node is left to have it."""
+        if not rollout.is_over and self._bundle_of(rollout) is None:
+            rollout.stop(NO_BUNDLE)
 
     def _nodes(self) -> list[str]:
         return sorted(self._gateway.config().nodes) if self._gateway else []
