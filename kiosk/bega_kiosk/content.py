@@ -107,6 +107,7 @@ class Service(Record, frozen=True, kw_only=True):
     desks: tuple[Name, ...] = ()
     where: Texts = ()
     know: Texts = ()
+    needs_appointment: bool | None = None  # left out: not known
 
 
 class Line(Record, frozen=True, kw_only=True):

@@ -20,8 +20,9 @@ def draw(screen: Screen, known: Known) -> Drawn:
     lines = [text("human.not_112")]
     if helper is not None:
         lines = [*_about(screen, helper), *lines]
-    numbers = Key(text("human.numbers"), screen.address("/help"), "phone")
-    return screen.answer(_sentence(screen, helper), lines, [numbers])
+    numbers = Key(text("human.numbers"), screen.address("/help"), "paper")
+    call = Key(text("call.title"), screen.address("/human/call"), "phone")
+    return screen.answer(_sentence(screen, helper), lines, [call, numbers])
 
 
 def _sentence(screen: Screen, helper: Helper | None) -> str:

@@ -1,0 +1,113 @@
+"""Appointments, asked for: a person calls back. And the same request without a service, from "call a person".
+
+The request goes the way of a report: on the disk before its citizen reads so, to the desk, with a code. Until then
+the number is in the draft alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bega_kiosk.content import Service, said
+from bega_kiosk.desks import today
+from bega_kiosk.outbox import NotKept
+from bega_kiosk.pages import keyboard
+from bega_kiosk.pages.screen import Drawn, Key, Screen
+from bega_kiosk.places import Known, Params, Place, Tile
+from bega_kiosk.words import Words
+
+DIGITS = "1234567890+"
+LEAST_DIGITS = 6
+MOST = 16
+
+
+def places(known: Known) -> list[Place]:
+    """Return the screens of this module."""
+    names = [service.id for service in known.content.every(Service)]
+
+    def title(words: Words, params: Params) -> str:
+        service = known.content.find(Service, params["service"])
+        return said(service.title, words.language) if service else ""
+
+    return [
+        Place("/appointments", "appt.title", lambda screen: draw(screen, known), tile=Tile("clock", 70)),
+        Place(
+            "/appointments/{service}",
+            title,
+            lambda screen: draw_service(screen, known),
+            parent="/appointments",
+            instances=lambda: [f"/appointments/{name}" for name in names],
+        ),
+        Place(
+            "/appointments/{service}/call",
+            "call.number",
+            lambda screen: draw_number(screen, known),
+            parent="/appointments/{service}",
+            instances=lambda: [f"/appointments/{name}/call" for name in names],
+            take=_taking(known, "appointment"),
+        ),
+        Place(
+            "/human/call",
+            "call.number",
+            lambda screen: draw_number(screen, known),
+            parent="/human",
+            take=_taking(known, "callback"),
+        ),
+    ]
+
+
+def draw(screen: Screen, known: Known) -> Drawn:
+    """Return what an appointment can be asked for."""
+    language = screen.words.language
+    keys = [
+        Key(said(service.title, language), screen.address(f"/appointments/{service.id}"))
+        for service in known.content.every(Service)
+    ]
+    return screen.choice(keys)
+
+
+def draw_service(screen: Screen, known: Known) -> Drawn:
+    """Return whether an appointment is needed, if somebody checked it, and how to ask for one."""
+    service = known.content.find(Service, screen.more["service"])
+    assert service is not None, "the server asks for no other"
+    text = screen.words.text
+    keys = [
+        Key(text("appt.ask"), screen.address(f"/appointments/{service.id}/call"), "arrow"),
+        Key(text("appt.bring"), screen.address(f"/services/{service.id}"), "paper"),
+    ]
+    notes = [] if service.is_checked(today(screen)) else [text("svc.example")]
+    sentence = text("appt.needed" if service.needs_appointment else "appt.unknown")
+    return screen.answer(sentence, [text("appt.human"), text("appt.not_yet")], keys, notes)
+
+
+def draw_number(screen: Screen, known: Known) -> Drawn:
+    """Return where a telephone number is typed."""
+    draft = known.drafts.find(screen.display.draft)
+    lacks = draft.lacks if draft and draft.lacks.startswith("call.") else ""
+    is_narrow = screen.display.is_larger and not screen.panel.is_large
+    intro = "" if is_narrow and not lacks else screen.words.text(lacks or "call.who")
+    typed = draft.answers.get("call", "") if draft else ""
+    return keyboard.draw(screen, typed, intro, letters=DIGITS, most=MOST)
+
+
+def _taking(known: Known, kind: str) -> Callable[[Screen, Mapping[str, str]], str]:
+    def take(screen: Screen, sent: Mapping[str, str]) -> str:
+        draft = known.drafts.begun(screen.display.draft)
+        typed = keyboard.read(sent, MOST)
+        draft.answers["call"], draft.lacks = typed.text[:MOST], ""
+        here = screen.address(screen.path, draft=draft.token)
+        if not typed.goes_on:
+            return here
+        if sum(letter.isdecimal() for letter in typed.text) < LEAST_DIGITS:
+            draft.lacks = "call.short"
+            return here
+        told = {"contact": draft.answers["call"]} | {name: str(value) for name, value in screen.more.items()}
+        try:
+            draft.code = known.outbox.keep(kind, told, screen.display.language)
+        except NotKept:
+            draft.lacks = "call.not_kept"
+            return here
+        draft.answers = {}
+        return screen.address("/report/sent", draft=draft.token)
+
+    return take
