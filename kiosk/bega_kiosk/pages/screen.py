@@ -23,7 +23,6 @@ from bega_kiosk.words import LANGUAGES, Words, reviews
 LETTER_EM, LETTER_EM_CYRILLIC, FULL = 0.50, 0.57, 0.90
 LINE_EM = 1.25
 BETWEEN_LINES = 0.45  # of a line, between two paragraphs
-LONG_TITLE = 28  # letters of a heading that find no room between large controls
 LONG_NAME = 18  # letters of a tile that find no room in three columns of the lowest tiles
 FRAME_MM = {"wide": 45.0, "tall": 45.0, "small": 38.0}  # edges, the row of controls, the footer
 
@@ -77,8 +76,7 @@ class Screen:
     @property
     def has_title_on_top(self) -> bool:
         """Return whether the heading stands between the controls, where a wide screen has room for it."""
-        has_room = not self.display.is_larger or len(self.title) <= LONG_TITLE
-        return self.panel.shape == "wide" and not self.display.is_reach and has_room
+        return self.panel.shape == "wide" and not self.display.is_reach and not self.display.is_larger
 
     @property
     def classes(self) -> str:
