@@ -32,7 +32,7 @@ NOW_MS, HOUR_MS = 1_795_000_000_000, 3_600_000
 
 
 def notice(**more):
-    said = {"id": "water-1", "city": CITY, "published_ms": NOW_MS, "effect": "water.stop"}
+    said = {"id": "water-1", "city": CITY, "published_ms": NOW_MS, "effect": "water_stop"}
     said |= {"streets": ["Strada George Ardelean"], "from_ms": NOW_MS, "until_ms": NOW_MS + 8 * HOUR_MS}
     return Notice(**said | more)
 
@@ -97,7 +97,7 @@ def test_unsigned_bytes_are_not_parsed(monkeypatch):
         ({"streets": []}, "no notice"),
         ({"streets": ["<b>"]}, "no notice"),
         ({"streets": ["line\nfeed"]}, "no notice"),
-        ({"effect": "water.red"}, "no notice"),
+        ({"effect": "water_red"}, "no notice"),
         ({"later": 1}, "no notice"),
     ],
 )

@@ -13,6 +13,7 @@ from bega_kiosk.agent_child import kept_running
 from bega_kiosk.air import PLOTTED, QUANTITIES
 from bega_kiosk.config import Config
 from bega_kiosk.feed import Feed
+from bega_kiosk.notice_feed import HINT, NoticeFeed
 from bega_kiosk.places import STORE
 from bega_kiosk.server import Pages
 from bega_kiosk.store import Store
@@ -27,11 +28,15 @@ async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asy
     listener = bind("server.listen", config.server.listen)
     store = Store(Path(config.kiosk.state_dir) / STORE, wall_ms)
     pages = Pages(config, store, words, wall_ms)
+    notices = pages.known.notices
     feed = Feed(config.feed.url, store, QUANTITIES, PLOTTED)
     address = address_of(listener) + "/"
     try:
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(feed.follow()), tasks.create_task(store.keep())]
+            if config.notices.url is not None:
+                hint = Path(config.kiosk.state_dir) / HINT
+                background.append(tasks.create_task(NoticeFeed(config.notices.url, notices, hint).follow()))
             if config.reports.mqtt is not None:
                 background.append(tasks.create_task(kept_running(config)))
             serving = tasks.create_task(serve(pages.app(), listener))

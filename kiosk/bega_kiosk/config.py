@@ -19,6 +19,7 @@ from bega.tables import Name, Problem, Table, Tables, is_address, table_problems
 from bega_kiosk.content import sample_folder
 from bega_protocols.errors import ConfigError
 
+PlaceName = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
 Minutes = Annotated[int, msgspec.Meta(ge=1, le=24 * 60)]
 
 
@@ -55,6 +56,21 @@ class Air(Table, frozen=True, kw_only=True):
     live_limit_minutes: Minutes = 10
 
 
+class Notices(Table, frozen=True, kw_only=True):
+    """Whose notices of streets and outages are shown, and what counts as near."""
+
+    url: str | None = None  # the desk that gives them out; left out: none are fetched
+    keys: list[str] = msgspec.field(default_factory=list)  # PEM files of the city: who else signs is not believed
+    limit_minutes: Minutes = 60  # a list that is older may lack something: "nu știm acum"
+    district: PlaceName | None = None  # of this kiosk
+    near: list[PlaceName] = msgspec.field(default_factory=list)  # streets around it
+
+    @property
+    def has_place(self) -> bool:
+        """Return whether the kiosk knows what is near."""
+        return self.district is not None or bool(self.near)
+
+
 class Reports(Table, frozen=True, kw_only=True):
     """How what citizens send leaves the kiosk. Without a broker it waits, and the slip says so."""
 
@@ -72,6 +88,7 @@ class Config(Table, frozen=True, kw_only=True):
     feed: Feed = Feed()
     air: Air = Air()
     reports: Reports = Reports()
+    notices: Notices = Notices()
 
     @property
     def panel(self) -> Panel:
@@ -95,7 +112,14 @@ class Config(Table, frozen=True, kw_only=True):
         return ZoneInfo(self.kiosk.timezone)
 
 
-SECTIONS: dict[str, type[Table]] = {"kiosk": Kiosk, "server": Server, "feed": Feed, "air": Air, "reports": Reports}
+SECTIONS: dict[str, type[Table]] = {
+    "kiosk": Kiosk,
+    "server": Server,
+    "feed": Feed,
+    "air": Air,
+    "reports": Reports,
+    "notices": Notices,
+}
 
 
 def load(path: Path, assignments: Mapping[str, Any] | None = None) -> Config:
@@ -161,6 +185,10 @@ def _sense_problems(config: Config) -> Iterator[Problem]:
         yield "reports.mqtt", f"write mqtts://host:port or mqtt://host:port, not {config.reports.mqtt!r}"
     if not _is_http(config.feed.url):
         yield "feed.url", f"write http://host:port, not {config.feed.url!r}"
+    if config.notices.url is not None and not _is_http(config.notices.url):
+        yield "notices.url", f"write http://host:port, not {config.notices.url!r}"
+    if config.notices.url is not None and not config.notices.keys:
+        yield "notices.keys", "name the city's public key: without one no notice is believed"
 
 
 def _is_mqtt(url: str) -> bool:

@@ -36,15 +36,15 @@ MOST_NOTICES = 500
 LONGEST_MS = 400 * 86_400_000  # a work that takes longer is no notice any more
 
 Effect = Literal[
-    "water.stop",
-    "water.low",
-    "heat.stop",
-    "heat.water_only",
-    "power.stop",
-    "gas.stop",
-    "road.closed",
-    "road.limited",
-    "transport.detour",
+    "water_stop",
+    "water_low",
+    "heat_stop",
+    "heat_water_only",
+    "power_stop",
+    "gas_stop",
+    "road_closed",
+    "road_limited",
+    "transport_detour",
 ]
 Reason = Literal["repair", "fault", "connection", "cleaning", "works", "event", "weather"]
 Place = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f<>]+\Z")]
@@ -76,7 +76,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def kind(self) -> str:
         """Return what it is about: water, heat, power, gas, road, transport."""
-        return self.effect.partition(".")[0]
+        return self.effect.partition("_")[0]
 
     def is_over(self, now_ms: int) -> bool:
         """Return whether it is past its end."""

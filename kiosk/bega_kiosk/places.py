@@ -19,12 +19,14 @@ from bega_kiosk import pages
 from bega_kiosk.config import Config
 from bega_kiosk.content import Content, load_content
 from bega_kiosk.drafts import Drafts
+from bega_kiosk.notices import Board
 from bega_kiosk.outbox import Outbox
 from bega_kiosk.pages.screen import Drawn, Screen
+from bega_kiosk.signed import read_public_keys
 from bega_kiosk.store import Store
 from bega_kiosk.words import Words, load_words
 
-STORE = "kiosk.sqlite"  # in the kiosk's state_dir
+STORE, NOTICES = "kiosk.sqlite", "notices"  # in the kiosk's state_dir
 Params = Mapping[str, str]  # what stands in the place of {names} in a path
 
 
@@ -40,6 +42,12 @@ class Known:
     def content(self) -> Content:
         """Return what staff wrote, as it was when the kiosk started."""
         return load_content(self.config.content_folder)
+
+    @cached_property
+    def notices(self) -> Board:
+        """Return the city's notices, as they were kept; raises ConfigError if its keys cannot be read."""
+        keys = read_public_keys([Path(file) for file in self.config.notices.keys])
+        return Board(Path(self.config.kiosk.state_dir) / NOTICES, keys, self.config.kiosk.city, self.wall_ms)
 
     @cached_property
     def drafts(self) -> Drafts:

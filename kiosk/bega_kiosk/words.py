@@ -120,6 +120,11 @@ class Words:
         names = get_day_names("wide", locale=self.locale)
         return str(names[first]) if first == last else f"{names[first]}–{names[last]}"
 
+    def near_date(self, at_ms: int) -> str:
+        """Return the day without its year, as in "sâmbătă, 21 noiembrie"."""
+        pattern = re.sub(r" y\.?$|^y\. ", "", LANGUAGES[self.language].day)
+        return format_date(self.local(at_ms), pattern, locale=self.locale)
+
     def time(self, at_ms: int) -> str:
         """Return the time of day, as in "8:05"."""
         moment = self.local(at_ms)

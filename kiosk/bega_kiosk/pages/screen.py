@@ -24,6 +24,7 @@ LETTER_EM, LETTER_EM_CYRILLIC, FULL = 0.50, 0.57, 0.90
 LINE_EM = 1.25
 BETWEEN_LINES = 0.45  # of a line, between two paragraphs
 LONG_NAME = 18  # letters of a tile that find no room in three columns of the lowest tiles
+LONG_ROW = 46  # letters of a row of a list that need a second line on a small panel
 FRAME_MM = {"wide": 45.0, "tall": 45.0, "small": 38.0}  # edges, the row of controls, the footer
 
 
@@ -96,12 +97,21 @@ class Screen:
         """Return the address of a screen for this reader, or for one who wants something else (see Display)."""
         return replace(self.display, **changed).address(path, page)
 
+    def most_listed(self, keys: Sequence[Key]) -> int:
+        """Return how many rows of two or three lines fit: what a list shows at once."""
+        if not self.panel.is_large:
+            is_long = any(len(key.name) > LONG_ROW or len(key.answer) > LONG_ROW for key in keys)
+            return 2 if self.display.is_larger or self.display.is_reach or is_long else 3
+        return 6 if self.panel.shape == "tall" and not self.display.is_reach else 4
+
     def choice(
         self, keys: Sequence[Key], intro: str = "", kind: str = "plain", values: Mapping[str, Any] | None = None
     ) -> Drawn:
-        """Return a question with what can be tapped, as many of it as the panel may show."""
+        """Return a question with what can be tapped, as many as the panel may show; a "list" has long names."""
         is_wordy = self.display.is_reach and any(len(key.name) > LONG_NAME for key in keys)
         most = self.panel.most_things(self.display.is_larger or is_wordy)
+        if kind == "list":
+            is_wordy, most = False, self.most_listed(keys)
         parts = _parted(keys, most)
         shown = list(parts[min(self.page, len(parts)) - 1])
         page = min(self.page, len(parts))
