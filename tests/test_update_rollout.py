@@ -220,9 +220,18 @@ def test_who_runs_it_already_and_does_not_say_its_board_is_confirmed_once_it_has
     rollout = rollout_of(1)
     rollout.take_status("air-000", NEW, "", None, 0, 0)
     assert offered(rollout) == ["air-000"]
-    rollout.take_answer("air-000", True, "", False, 1)
-    rollout.take_status("air-000", NEW, "", None, 0, 2)
+    rollout.take_answer("air-000", True, f"version {NEW} runs already", False, 1)
     assert rollout.is_over and not rollout.stopped and rollout.count()["confirmed"] == 1
+
+
+def test_who_is_on_trial_with_it_is_not_confirmed_by_its_answer():
+    rollout = rollout_of(1)
+    rollout.take_status("air-000", NEW, "", said("trial"), 0, 0)
+    assert offered(rollout) == ["air-000"]
+    rollout.take_answer("air-000", True, f"version {NEW} runs already", False, 1)
+    assert not rollout.is_over
+    rollout.take_status("air-000", NEW, "", said("confirmed"), 0, 2)
+    assert rollout.count() == {"confirmed": 1}
 
 
 def test_who_looks_at_the_offer_after_its_answer_and_refuses_it_is_left_out_and_not_asked_again():

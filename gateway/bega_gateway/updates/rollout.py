@@ -55,6 +55,7 @@ class Seat(msgspec.Struct, kw_only=True):
     why: str = ""
     firmware: str = ""  # as it said last
     was_offered: bool = False  # and nothing says that it is of another board: its words of this version are of ours
+    is_said: bool = False  # by itself: it runs a version of this name, and not on trial
     was_taken: bool = False  # the node has had some of it in this rollout: whatever becomes of it now is no old story
     is_to_leave: bool = False  # this version, whenever it says that it runs it
     lower: int = 0  # words in a row by which it runs a lower version than the one that it had confirmed
@@ -131,6 +132,9 @@ class Rollout(msgspec.Struct, kw_only=True):
         if self.is_going_back and (seat.is_to_leave or seat.state in SETTLED):
             self._take_going_back(seat, firmware, now_ms)
         elif not (seat.was_offered or seat.was_taken or hardware == self.hardware):
+            seat.is_said = firmware == self.version and not (
+                update and update.version == self.version and update.state != "confirmed"
+            )
             if seat.state == "waiting" and (why := self._why_not(firmware, hardware)):
                 _move(seat, "left out", now_ms, why)
         elif seat.state == "confirmed":
@@ -162,7 +166,9 @@ class Rollout(msgspec.Struct, kw_only=True):
             else:
                 _move(seat, "failed", now_ms, reason or "it does not go back")
         elif seat.state == "offered":
-            if is_done:
+            if seat.is_said and reason == f"version {self.version} runs already":  # another board says that it is one
+                _move(seat, "confirmed", now_ms)
+            elif is_done:
                 _move(seat, "loading", now_ms)
             elif is_later:
                 _move(seat, "waiting", now_ms, reason)
