@@ -88,10 +88,19 @@ class Browser:
         """Return a page of this size, in a context of its own: nothing of another is in it."""
         context = self.order("Target.createBrowserContext")["browserContextId"]
         target = self.order("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        page = self._attach(target, context)
+        page.size(width_px, height_px)
+        return page
+
+    def first_page(self) -> Page:
+        """Return the page that the browser began with."""
+        targets = self.order("Target.getTargets")["targetInfos"]
+        return self._attach(next(target["targetId"] for target in targets if target["type"] == "page"), "")
+
+    def _attach(self, target: str, context: str) -> Page:
         session = self.order("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session, context)
         page.order("Page.enable")
-        page.size(width_px, height_px)
         return page
 
     def _write(self, message: bytes) -> None:
@@ -160,12 +169,12 @@ class Page:
 
 
 @contextmanager
-def running_browser(*flags: str, program: str | None = None) -> Iterator[Browser]:
-    """Run a browser for the block, with a profile that is gone with it."""
-    program = program or chromium()
+def running_browser(*flags: str, address: str = "about:blank") -> Iterator[Browser]:
+    """Run a browser for the block, with a profile that is gone with it; its first page is at `address`."""
+    program = chromium()
     with tempfile.TemporaryDirectory(prefix="bega-browser-", ignore_cleanup_errors=True) as profile:
         rights = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to be root with its sandbox
-        words = [program, *FLAGS, *rights, *flags, f"--user-data-dir={profile}", "about:blank"]
+        words = [program, *FLAGS, *rights, *flags, f"--user-data-dir={profile}", address]
         browser = _start(words, Path(profile) / "log")
         try:
             yield browser

@@ -55,6 +55,8 @@ SCENARIOS = {
     "drain": Scenario("drain", "drain", "a day of records waits: how fast they go, and how late live ones are"),
     "flash": Scenario("flash", "flash", "bytes on flash a record, for four commit windows (needs root)"),
     "node": Scenario("node", "node", "a node on a virtual board: how soon it publishes after power-on and deep sleep"),
+    "kiosk": Scenario("kiosk", "kiosk", "a kiosk: tap to answer painted, start, memory, first paint (needs Chromium)"),
+    "screens": Scenario("screens", "screens", "20,000 screens of a kiosk: the browser's memory (long)", is_long=True),
     "million": Scenario("million", "million", "a million records: memory and descriptors (long)", is_long=True),
 }
 
