@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cryptography import x509
 from bega.clock import wall_ms
 from bega_firmware import ca, log, node_settings, provision, wipe
 from bega_firmware.authority import common_name
+from bega_firmware.board import read_board
 from bega_firmware.ca_folder import IDENTITIES, CaFolder
 from bega_firmware.cable import Cable, CableError
 from bega_firmware.command import main
@@ -134,6 +136,37 @@ def test_node_that_a_bench_had_is_provisioned_for_good(board, site):
         settings = json.loads(cable.get("/config.json"))
         assert settings["devices"] == {"pms": {"every_s": 7}, "sht": {"every_s": 7}} and "ring_segments" not in settings
         assert "/state/ring/00000077.seg" in cable.listing()
+
+
+def test_settings_of_a_meter_are_given_by_name_and_refused_before_anything_is_done(site):
+    drivers = ("dsmr_p1", "mbus_meter", "modbus_meter", "pulses")
+    there = node_settings.OnBoard(read_board("meter_carrier"), "0.1.0", drivers, ("broker",), "0a", None)
+
+    def made(devices: tuple[str, ...], *own: str) -> Any:
+        return node_settings.settings(there, site, "grid-1", "wifi", "", devices, None, 0, own)["devices"]
+
+    grid = ("grid=modbus_meter@meters",)
+    assert made(()) == {"main": {}}, "a contact is not taken for granted"
+    assert made(grid, "grid.profile=sdm630", "grid.address=3")["grid"]["settings"] == {
+        "profile": "sdm630",
+        "address": 3,
+    }
+    flat = made(("flat",), 'flat.start="123456.789"')["flat"]
+    assert flat == {"settings": {"pulses_per_kwh": 1000, "start": "123456.789"}}, "the board file's stays"
+    there = replace(there, config={"node": "grid-1", "devices": {"flat": flat}})
+    assert made(("flat",)) == made(()) == {"flat": flat}, "and what it was told, if it is named again"
+    there = replace(there, config=None)
+    for devices, own, words in (
+        (grid, (), r"device grid \(modbus_meter\): profile must name .* --set grid.SETTING=VALUE"),
+        (grid, ("grid.profile=sdm999",), "sdm999"),
+        (("flat",), ("flat.litres=1",), r"device flat \(pulses\): unknown setting litres"),
+        (("main",), ("main.key=00112233",), "a key is a secret"),
+        (("main",), ("other.x=1",), "has the devices main"),
+        (("main",), ("main",), "DEVICE.SETTING=VALUE"),
+    ):
+        with pytest.raises(ConfigError, match=words) as refused:
+            made(devices, *own)
+        assert "00112233" not in str(refused.value)
 
 
 @pytest.mark.timeout(900)

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bega.devices import load_driver
 from bega_firmware.board import Board, board_names, read_board
 from bega_firmware.cable import Cable, CableError
 from bega_firmware.contents import COUNTER
 from bega_firmware.node_identity import TLS
 from bega_firmware.site import Site
 from bega_protocols.errors import ConfigError
+from bega_protocols.pulses import read_settings as read_contact
 
 CONFIG, LEFT_OVER = "/config.json", ("/config.new", "/config.new~", "/config.trial", "/config.good", "/config.json~")
 SLOTS, STATE = ("a", "b"), "/state/slot"
@@ -74,12 +76,13 @@ def settings(
     devices: Sequence[str] = (),
     every_s: float | None = None,
     now_s: int = 0,
+    own: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return a node's settings. secret: the Wi-Fi password, or the key that it shares with its gateway.
 
     devices: NAME of the board file, or NAME=DRIVER@BUS; none: what it has, else all that board file and firmware know.
-    Settings of the node that are none of ours (battery, watchdog_s) stay, and so does made_s if nothing changes.
-    Raises ConfigError.
+    own: DEVICE.SETTING=VALUE each. Settings of the node that are none of ours (battery, watchdog_s) stay, and so does
+    made_s if nothing changes. Raises ConfigError, also for what a driver refuses: the node would, at each start.
     """
     if every_s is not None and not SOONEST_S <= every_s <= SELDOM_S:
         raise ConfigError(f"--every-s is from {SOONEST_S} to {SELDOM_S} seconds")
@@ -88,6 +91,9 @@ def settings(
     whole["devices"] = _devices(
         there, before, devices, every_s, site.uplink.bus if way == "serial" and site.uplink else ""
     )
+    for text in own:
+        _set(whole["devices"], text, there)
+    _require_settings(whole["devices"], there)
     whole.update({key: value for key, value in before.items() if key not in OURS})
     if before.get("made_s") and {**before, "made_s": 0} == {**whole, "made_s": 0}:
         return dict(before)
@@ -136,6 +142,10 @@ def _devices(
     found: dict[str, dict[str, Any]]
     if asked:
         found = dict(_device(text, there, taken) for text in asked)
+        for name, row in found.items():
+            kept = had.get(name) if isinstance(had, dict) else None
+            if isinstance(kept, dict) and {**kept, **row} == kept:
+                found[name] = dict(kept)  # named again, it keeps what it was told
     elif isinstance(had, dict) and had:
         found = {name: dict(row) for name, row in had.items() if isinstance(row, dict)}
     else:
@@ -172,6 +182,38 @@ def _device(text: str, there: OnBoard, taken: str) -> tuple[str, dict[str, Any]]
             f"build one with --device {driver}, and flash it"
         )
     return name, {"driver": driver, "bus": bus} if equals else {}
+
+
+def _set(devices: dict[str, dict[str, Any]], text: str, there: OnBoard) -> None:
+    """Give a device the setting in "DEVICE.SETTING=VALUE"; a value is as in JSON, and what is none there is text."""
+    place, equals, value = text.partition("=")
+    name, _, key = place.partition(".")
+    if not equals or not key:
+        raise ConfigError("--set is written as DEVICE.SETTING=VALUE, as grid.address=3")
+    if name not in devices:
+        raise ConfigError(f"--set {place}: this node has the devices {', '.join(devices)}")
+    if key == "key":
+        raise ConfigError(f"--set {place}: a key is a secret, and what stands on a command line is none")
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = value
+    usual = there.board.devices.get(name, {}).get("settings", {})
+    devices[name]["settings"] = {**usual, **devices[name].get("settings", {}), key: found}
+
+
+def _require_settings(devices: Mapping[str, dict[str, Any]], there: OnBoard) -> None:
+    """Raise ConfigError for settings that a device's driver refuses."""
+    for name, row in devices.items():
+        table = {**there.board.devices.get(name, {}), **row}
+        try:
+            if table["driver"] == COUNTER:
+                read_contact(table.get("settings", {}))
+            else:
+                load_driver(table["driver"], table.get("settings", {}))
+        except ConfigError as error:
+            why = "; ".join(str(error).splitlines())
+            raise ConfigError(f"device {name} ({table['driver']}): {why}: --set {name}.SETTING=VALUE") from None
 
 
 def _facts(cable: Cable, files: Mapping[str, int]) -> dict[str, Any]:

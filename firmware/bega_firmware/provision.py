@@ -39,6 +39,8 @@ PURPOSE = "give a flashed board its identity, its settings and the time"
 EXAMPLES = """examples:
   bega node provision --port /dev/ttyUSB0 --site timisoara --id air-7
   bega node provision --port /dev/ttyUSB0 --site cellar --id heat-2 --device heat --every-s 60
+  bega node provision --port /dev/ttyUSB0 --site cellar --id grid-1 --device grid=modbus_meter@meters \\
+      --set grid.profile=sdm630 --set grid.address=3
   bega node provision --port socket://127.0.0.1:4000 --site timisoara --id air-7 --device co2=scd41@i2c0 --json
 
 A node that has an identity of the site's authority keeps it. After a pulled plug: the same command again."""
@@ -64,6 +66,7 @@ class Wish:
     every_s: float | None = None
     board: str | None = None
     again: bool = False
+    own: tuple[str, ...] = ()  # DEVICE.SETTING=VALUE
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,10 @@ def add_to(verbs: Any) -> None:
         "--device", action="append", default=[], metavar="NAME[=DRIVER@BUS]",
         help="a device of the board file by its name (default: all that the firmware has a driver for)",
     )  # fmt: skip
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="DEVICE.SETTING=VALUE",
+        help="a setting of its driver, as grid.profile=sdm630; digits that are text in double quotes",
+    )  # fmt: skip
     parser.add_argument("--every-s", type=float, metavar="S", help="how often they measure (10)")
     parser.add_argument("--board", metavar="BOARD", help="refuse another one than this")
     parser.add_argument("--again", action="store_true", help="this board takes the place of another one of this name")
@@ -102,7 +109,7 @@ def add_to(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Provision one board and say what was done; 1 after a sentence if it could not be."""
     site = read_site(args.site)
-    wish = Wish(args.id, args.uplink, tuple(args.device), args.every_s, args.board, args.again)
+    wish = Wish(args.id, args.uplink, tuple(args.device), args.every_s, args.board, args.again, tuple(args.set))
 
     def tell(outcome: Outcome) -> None:
         if not args.json:
@@ -132,6 +139,8 @@ def provision(
     if not node:
         raise ConfigError("this board is no node yet: say with --id which it will be (as air-7)")
     require_device_id(node)
+    asked = (wish.devices, wish.every_s, clock() // 1000, wish.own)
+    settings(there, site, node, way, "", *asked)  # what cannot be is said before anything is done
     identity, secret, address = None, "", ""
     if way == "wifi":
         secret = site.wifi_key()
@@ -150,7 +159,7 @@ def provision(
         node_keys.keep_beacon_table(site, node, address, secret)
     cable.set_clock(clock())
     steps.done("clock", "the chip's clock shows this machine's time")
-    wanted = settings(there, site, node, way, secret, wish.devices, wish.every_s, clock() // 1000)
+    wanted = settings(there, site, node, way, secret, *asked)
     steps.done("settings", _bring(cable, there, wanted, site, way))
     _start(cable, node, steps)
     if identity is not None:
