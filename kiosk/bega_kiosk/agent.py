@@ -26,7 +26,7 @@ from bega_protocols.errors import ConfigError, WireError
 log = logging.getLogger("bega.kiosk.agent")
 
 LOOK_EVERY_S = 0.5
-AGAIN_AFTER_MS = 60_000  # the desk did not say that it has it
+AGAIN_AFTER_MS, LONGEST_AGAIN_MS = 10_000, 3_600_000  # the desk did not say that it has it; each time twice as long
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -51,7 +51,9 @@ class Agent:
         self._mono_ms = mono_ms
         self._hint = hint
         self._credentials = credentials
-        self._sent_ms: dict[int, int] = {}  # by id in the outbox
+        self._again: dict[
+            int, tuple[int, int]
+        ] = {}  # by id in the outbox: (when to send it again, the pause after that)
         self.sent = self.heard = 0
 
     async def run(self) -> None:
@@ -63,7 +65,7 @@ class Agent:
                     await session.subscribe(self._root + "cmd/#")
                     log.info("agent up broker=%s", self._broker)
                     turn, said = 0, ""
-                    self._sent_ms.clear()
+                    self._again.clear()
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self._hear(session))
                         tasks.create_task(self._send(session))
@@ -104,12 +106,13 @@ class Agent:
             for message in waiting:
                 seen.add(message.id)
                 now_ms = self._mono_ms()
-                if now_ms - self._sent_ms.get(message.id, now_ms - AGAIN_AFTER_MS) < AGAIN_AFTER_MS:
+                at_ms, pause_ms = self._again.get(message.id, (now_ms, AGAIN_AFTER_MS))
+                if now_ms < at_ms:
                     continue
                 await session.publish(topic, message.payload)
-                self._sent_ms[message.id] = now_ms
+                self._again[message.id] = (now_ms + pause_ms, min(2 * pause_ms, LONGEST_AGAIN_MS))
                 self.sent += 1
-        self._sent_ms = {id_: at_ms for id_, at_ms in self._sent_ms.items() if id_ in seen}
+        self._again = {id_: again for id_, again in self._again.items() if id_ in seen}
 
 
 async def run(config: Config, stop: asyncio.Event) -> None:

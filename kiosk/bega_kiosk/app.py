@@ -14,12 +14,15 @@ from bega_kiosk.air import PLOTTED, QUANTITIES
 from bega_kiosk.config import Config
 from bega_kiosk.feed import Feed
 from bega_kiosk.notice_feed import HINT, NoticeFeed
+from bega_kiosk.outbox import Outbox
 from bega_kiosk.places import STORE
 from bega_kiosk.server import Pages
 from bega_kiosk.store import Store
 from bega_kiosk.words import load_words
 
 log = logging.getLogger("bega.kiosk")
+
+LOOK_EVERY_S = 1.0
 
 
 async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asyncio.Event) -> None:
@@ -37,6 +40,7 @@ async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asy
             if config.notices.url is not None:
                 hint = Path(config.kiosk.state_dir) / HINT
                 background.append(tasks.create_task(NoticeFeed(config.notices.url, notices, hint).follow()))
+            background.append(tasks.create_task(_watch(pages.known.outbox, store)))
             if config.reports.mqtt is not None:
                 background.append(tasks.create_task(kept_running(config)))
             serving = tasks.create_task(serve(pages.app(), listener))
@@ -50,3 +54,14 @@ async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asy
         listener.close()
         store.close()
     log.info("kiosk ended")
+
+
+async def _watch(outbox: Outbox, store: Store) -> None:
+    """Call the pages whenever the agent has heard of a report: whoever holds the slip sees it within seconds."""
+    seen_ns = outbox.changed_ns()
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        now_ns = outbox.changed_ns()
+        if now_ns != seen_ns:
+            seen_ns = now_ns
+            store.call_pages()

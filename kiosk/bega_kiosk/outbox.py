@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,6 +116,14 @@ class Outbox:
                 file.execute("INSERT OR IGNORE INTO asked (code) VALUES (?)", (code,))
         except (sqlite3.Error, OSError) as error:
             log.warning("desk cannot be asked error=%s", error)
+
+    def changed_ns(self) -> int:
+        """Return when the file last changed, by whomever; 0 where there is none yet."""
+        stamps = [0]
+        for name in (FILE, FILE + "-wal"):
+            with suppress(OSError):
+                stamps.append((self._folder / name).stat().st_mtime_ns)
+        return max(stamps)
 
     def waiting(self, after_id: int = 0, limit: int = 50) -> list[Waiting]:
         """Return reports that wait, oldest first."""

@@ -127,11 +127,15 @@ class Store:
             self._write([*self._values.values()], self._series)
         self._file.close()
 
-    def _note_change(self) -> None:
-        self._is_saved = False
+    def call_pages(self) -> None:
+        """Have the pages looked at again: something that is kept elsewhere has changed."""
         self.revision += 1
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _note_change(self) -> None:
+        self._is_saved = False
+        self.call_pages()
 
     def _forget_oldest(self) -> None:
         if len(self._values) > MOST_ROWS:
