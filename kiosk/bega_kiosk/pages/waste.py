@@ -96,7 +96,7 @@ def draw_thing(screen: Screen, known: Known) -> Drawn:
     assert thing is not None, "the server asks for no other"
     text, language = screen.words.text, screen.words.language
     notes = [] if thing.is_checked(today(screen)) else [text("waste.colors_check")]
-    keys = [Key(text("waste.points"), screen.address("/waste/points"), "pin")]
+    keys = [Key(text("waste.points"), screen.address("/waste/points"))]
     return screen.answer(said(thing.where, language), [said(one, language) for one in thing.advice], keys, notes)
 
 
