@@ -24,6 +24,7 @@ from bega_firmware.proof.found import Chip, Device, Found, devices, read_config,
 from bega_firmware.proof.judge import judged
 from bega_firmware.proof.sensors import Heard
 from bega_firmware.proof.way import Told, hello, of_broker, of_wifi, prove_network, record_within_s
+from bega_firmware.site import Broker, Site, Uplink, Wifi
 from bega_protocols.checks import crc32
 from bega_protocols.doubt import WARMING
 from bega_protocols.errors import ConfigError
@@ -301,6 +302,29 @@ def test_update_on_trial_is_not_tested_since_a_bench_would_decide_it():
     assert not found(texts={"/state/slot": b"b - - 1.2.2 01234567"}).is_on_trial
     (outcome,) = command.unfit(found(texts={"/state/slot": b"b 2 1.2.3 - 01234567"}))
     assert outcome.passed is False and "on trial" in outcome.words
+
+
+def test_node_that_is_not_as_its_site_says_is_not_called_provisioned_for_it(tmp_path):
+    brokers = (Broker(host="gw.lan"), Broker(host="old.lan", port=1883, tls=False))
+    site = Site("park", tmp_path / "park.toml", "tim", "gw", brokers, Wifi(ssid="city"), Uplink(bus="uart1"), None)
+    site.keys_path.mkdir()
+    (site.keys_path / f"{NODE}.key").write_text("ab" * 32 + "\n")
+    wifi, line = {"ssid": "city", "key": SECRET}, {"bus": "uart1", "baud": 115200, "key": "ab" * 32}
+
+    def said(config: dict[str, Any]) -> str:
+        (outcome,) = command._compared(found(config={"node": NODE, **config}), site)
+        assert SECRET not in str(outcome) and "cdcd" not in str(outcome)
+        return outcome.words if outcome.passed is False else ""
+
+    assert said({"wifi": wifi, "broker": {"host": "gw.lan", "port": 8883, "tls": {}}}) == ""
+    assert said({"wifi": wifi, "broker": {"host": "old.lan"}}) == ""
+    assert said({"uplink": line}) == said({"uplink": {"bus": "uart1", "key": "ab" * 32}}) == ""
+    assert "which is no broker" in said({"wifi": wifi, "broker": {"host": "elsewhere.lan", "tls": {}}})
+    assert "without TLS" in said({"wifi": wifi, "broker": {"host": "gw.lan", "port": 8883}})
+    assert "another network" in said({"wifi": {"ssid": "x"}, "broker": {"host": "gw.lan", "tls": {}}})
+    assert "has no such" in said({"beacon": {"key": "00"}})
+    assert "at 9600 baud" in said({"uplink": {**line, "baud": 9600}})
+    assert "would not understand" in said({"uplink": {**line, "key": "cd" * 32}})
 
 
 def test_bench_leaves_a_nodes_devices_as_they_are_but_for_their_haste():

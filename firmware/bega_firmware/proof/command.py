@@ -163,17 +163,36 @@ def _compared(found: Found, site: Any) -> Iterator[Outcome]:
     """Yield whether the node's configuration is that of the site."""
     if site is None or found.config is None:
         return
-    way, config = way_of(found.config), found.config
-    places = [(broker.host, broker.port) for broker in site.brokers]
-    own = config.get("broker", {})
-    if way == "broker" and (own.get("host"), own.get("port", 8883 if "tls" in own else 1883)) not in places:
-        words = f"the node speaks to {own.get('host')}, which is no broker of site {site.name}"
-        yield Outcome(CONFIGURATION, False, words, f"bega node provision --site {site.name}")
-    elif way == "broker" and site.wifi is not None and config.get("wifi", {}).get("ssid") != site.wifi.ssid:
-        words = f"the node joins another network than site {site.name} has"
+    words = _unlike(found.name, found.config, site)
+    if words:
         yield Outcome(CONFIGURATION, False, words, f"bega node provision --site {site.name}")
     else:
         yield Outcome(CONFIGURATION, True, f"{found.name} is provisioned for site {site.name}")
+
+
+def _unlike(name: str, config: Mapping[str, Any], site: Any) -> str:
+    """Return in what the node's way out is not the site's, '' if nothing is seen; never a key."""
+    way = way_of(config)
+    row = config.get(way, {})
+    if {"broker": site.wifi, "uplink": site.uplink, "beacon": site.beacon}.get(way) is None:
+        return f"the node's way out is {way or 'none'}, and site {site.name} has no such"
+    if way == "broker":
+        tls = "tls" in row
+        if (row.get("host"), row.get("port", 8883 if tls else 1883), tls) not in [
+            (broker.host, broker.port, broker.tls) for broker in site.brokers
+        ]:
+            how = "with TLS" if tls else "without TLS"
+            return f"the node speaks to {row.get('host')} {how}, which is no broker of site {site.name}"
+        if config.get("wifi", {}).get("ssid") != site.wifi.ssid:
+            return f"the node joins another network than site {site.name} has"
+    elif way == "uplink" and (row.get("bus"), row.get("baud", 115_200)) != (site.uplink.bus, site.uplink.baud):
+        return (
+            f"the node speaks on {row.get('bus')} at {row.get('baud', 115_200)} baud, and not as site {site.name} says"
+        )
+    key = site.keys_path / f"{name}.key"
+    if way != "broker" and key.exists() and key.read_text(encoding="utf-8").strip() != row.get("key", ""):
+        return f"the node's key is not the one that lies in {key}: its gateway would not understand it"
+    return ""
 
 
 def _on_site(cable: Any, config: Mapping[str, Any]) -> Iterator[Outcome]:
