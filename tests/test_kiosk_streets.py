@@ -1,0 +1,165 @@
+"""Streets and outages: who looks for a street finds it in three taps; nothing is said that is not known now."""
+
+import asyncio
+import contextlib
+import html
+import re
+import threading
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from starlette.applications import Starlette
+
+from bega.clock import wall_ms
+from bega.web import bind, serve
+from bega_kiosk.command import main
+from bega_kiosk.config import load
+from bega_kiosk.notice_routes import notice_routes
+from bega_kiosk.notices import Board, write_notice
+from bega_kiosk.server import Pages
+from bega_kiosk.signed import read_public_keys
+from bega_kiosk.store import Store
+from bega_kiosk.words import load_words
+from tests.kiosk_feed import CORNER
+from tests.kiosk_notices import CITY, DAY_MS, HOUR_MS, KEY, notice, public_key, samples
+
+ZONE = ZoneInfo("Europe/Bucharest")
+WORDS = load_words(ZONE)
+NOW_MS = 1_795_000_000_000  # Wednesday 18 November 2026, 13:06 in Timișoara
+
+
+class Corner:
+    """A kiosk's pages without a server."""
+
+    def __init__(self, folder, **notices):
+        (folder / "city.pub").write_bytes(public_key())
+        said = {"keys": [str(folder / "city.pub")], "district": "Cetate", **notices}
+        self.now_ms = NOW_MS
+        config = load(CORNER, {"kiosk": {"state_dir": str(folder)}, "notices": said})
+        store = Store(folder / "kiosk.sqlite", lambda: self.now_ms)
+        self.pages = Pages(config, store, WORDS, lambda: self.now_ms)
+        self.board = self.pages.known.notices
+
+    def see(self, path, language="ro"):
+        """Return what a screen says, without its markup."""
+        place = next(place for place in self.pages.places if path in place.paths())
+        drawn = place.draw(self.pages.screen(place, place.params(path), {"lang": language}))
+        return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", drawn.html.partition("<main")[2])).split())
+
+
+@pytest.fixture
+def corner(tmp_path):
+    return Corner(tmp_path)
+
+
+def test_street_is_three_taps_away_under_each_of_its_names(corner):
+    corner.board.take(write_notice(KEY, notice(NOW_MS)))
+    for letters in ("g", "a"):
+        said = corner.see(f"/streets/street/{letters}")
+        assert "Strada George Ardelean Se oprește apa. Acum, până la ora 21:06." in said
+    assert "George Ardelean" not in corner.see("/streets/street/s"), "the word Strada is no name"
+
+
+def test_notices_are_found_by_place_and_by_district(corner):
+    corner.board.take_all(samples(NOW_MS))
+    assert "Piața Libertății" in corner.see("/streets/near")
+    assert "Brâncoveanu" not in corner.see("/streets/near")
+    assert "Brâncoveanu" in corner.see("/streets/district/girocului")
+    assert "3 anunțuri" in corner.see("/streets")
+
+
+def test_nothing_known_is_said_only_of_a_fresh_list(corner):
+    assert "Nu știm acum." in corner.see("/streets")
+    corner.board.take_all([])
+    assert "Nu avem niciun anunț acum." in corner.see("/streets")
+    corner.now_ms += 61 * 60_000
+    assert "Nu știm acum." in corner.see("/streets")
+    assert "Ultima listă este de acum o oră." in corner.see("/streets/near")
+
+
+def test_old_list_goes_on_being_shown_and_says_how_old_it_is(corner):
+    corner.board.take_all(samples(NOW_MS))
+    corner.now_ms += 2 * HOUR_MS
+    assert "Poate sunt anunțuri mai noi. Ultima listă este de acum 2 ore." in corner.see("/streets/every")
+    assert "Strada George Ardelean" in corner.see("/streets/every")
+
+
+def test_notice_that_ended_leaves_the_lists_and_says_so_itself(corner):
+    corner.board.take_all(samples(NOW_MS))
+    corner.now_ms += 4 * HOUR_MS
+    assert "George Ardelean" not in corner.see("/streets/every")
+    assert "S-a terminat." in corner.see("/streets/notice/water-many")
+    corner.now_ms += 2 * DAY_MS
+    assert not any("water-many" in path for place in corner.pages.places for path in place.paths())
+
+
+def test_clock_at_1970_names_days_and_never_says_now(corner):
+    corner.board.take_all(samples(NOW_MS))
+    corner.now_ms = 1000
+    said = corner.see("/streets/every")
+    assert "Ceasul acestui aparat este greșit." in said
+    assert "Miercuri, 18 noiembrie, ora 8:06." in said
+    assert "Acum" not in said
+
+
+@pytest.mark.parametrize(
+    ("begins_ms", "lasts_ms", "said"),
+    [
+        (-HOUR_MS, 2 * HOUR_MS, "Acum, până la ora 14:06."),
+        (-HOUR_MS, 26 * HOUR_MS, "Acum, până joi, 19 noiembrie, ora 14:06."),
+        (HOUR_MS, HOUR_MS, "Azi, de la ora 14:06."),
+        (11 * HOUR_MS, HOUR_MS, "Mâine, de la ora 0:06."),
+        (3 * DAY_MS, HOUR_MS, "Sâmbătă, 21 noiembrie, ora 13:06."),
+    ],
+)
+def test_when_is_said_as_briefly_as_is_true(corner, begins_ms, lasts_ms, said):
+    begins = {"from_ms": NOW_MS + begins_ms, "until_ms": NOW_MS + begins_ms + lasts_ms}
+    corner.board.take(write_notice(KEY, notice(NOW_MS, **begins)))
+    assert said in corner.see("/streets/every")
+
+
+def test_sample_says_that_it_is_one(corner):
+    corner.board.take(write_notice(KEY, notice(NOW_MS)))
+    assert "EXEMPLU" in corner.see("/streets/notice/water-1")
+    corner.board.take(write_notice(KEY, notice(NOW_MS + 1, is_example=False)))
+    assert "EXEMPLU" not in corner.see("/streets/notice/water-1")
+
+
+@contextlib.contextmanager
+def desk_of(known):
+    """Serve a board as a desk does, in a thread: the command needs the main one for its signals."""
+    listener = bind("listen", "127.0.0.1:0")
+    loop = asyncio.new_event_loop()
+    serving = loop.create_task(serve(Starlette(routes=notice_routes(known)), listener))
+    thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.gather(serving, return_exceptions=True)))
+    thread.start()
+    yield "http://127.0.0.1:%d" % listener.getsockname()[1]
+    loop.call_soon_threadsafe(serving.cancel)
+    thread.join(10)
+    loop.close()
+    listener.close()
+
+
+def test_what_staff_publish_is_on_the_board_and_can_be_withdrawn(tmp_path, capsys):
+    key = tmp_path / "city.key"
+    assert main(["key", "new", str(key)]) == 0
+    known = Board(None, read_public_keys([tmp_path / "city.key.pub"]), CITY, lambda: NOW_MS)
+
+    day = [f"{datetime.fromtimestamp(wall_ms() / 1000 + days * 86_400, ZONE):%Y-%m-%d} 08:00" for days in range(4)]
+    what = ["--effect", "water_stop", "--street", "Strada Polonă", "--from", day[2]]
+    with desk_of(known) as url:
+        way = ["--key", str(key), "--city", CITY, "--desk", url]
+        published = ["notice", "publish", *way, *what, "--until", day[3], "--id", "w"]
+        done = [main(published)]
+        shown = [one.streets for one in known.every()]
+        done.append(main(["notice", "withdraw", *way, "w"]))
+        done.append(main(["notice", "publish", *way, *what, "--until", day[1]]))
+        done.append(main(["notice", "publish", *way, *what, "--until", "tomorrow"]))
+    done.append(main(published))
+    assert (done, shown, known.every()) == ([0, 0, 1, 1, 1], [["Strada Polonă"]], [])
+    said = capsys.readouterr().err.splitlines()
+    assert "ends before it begins" in said[0]
+    assert "write a day and an hour" in said[1]
+    assert "does not answer" in said[2]
+    assert len(said) == 3
