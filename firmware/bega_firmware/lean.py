@@ -33,7 +33,7 @@ def lean(texts: Mapping[str, str], theirs: Collection[str], data: Mapping[str, b
     ours = shake({path: without_types(text) for path, text in texts.items() if path not in theirs}, words)
     merged = merge({path: text for path, text in ours.items() if not _is_empty_package(path, text)})
     short, names = shorten(merged.texts, words)
-    short = share_arguments(short)
+    short = share_arguments(short)  # last: an argument that is called as a method of the chip's would rename that
     return Lean({**short, **{path: texts[path] for path in theirs}}, names, merged.pieces)
 
 

@@ -6,6 +6,7 @@ const), is not among them.
 """
 
 # Those that a .mpy file need not spell (py/makeqstrdata.py, static_qstr_list): two bytes there, whatever their length.
+# Not those that the compiler itself puts in: BaseException (async with), AssertionError (assert).
 _NUMBERED = """
 id abs all any chr dir end int key len map ord pow sep str sum zip bool copy dict eval exec find hash iter join list
 next open repr sort step stop type bytes clear count index lower range rfind round split strip tuple upper append
@@ -13,8 +14,8 @@ divmod extend format insert little locals lstrip object remove rindex rsplit rst
 globals hasattr isalpha isdigit islower isspace isupper popitem replace reverse setattr EOFError Ellipsis KeyError
 NoneType builtins bytecode callable endswith to_bytes Exception NameError TypeError bytearray IndexError SystemExit
 ValueError from_bytes isinstance issubclass setdefault startswith ImportError LookupError MemoryError SyntaxError
-classmethod micropython RuntimeError staticmethod BaseException GeneratorExit OverflowError StopIteration
-AssertionError AttributeError ArithmeticError IndentationError KeyboardInterrupt ZeroDivisionError NotImplementedError
+classmethod micropython RuntimeError staticmethod GeneratorExit OverflowError StopIteration AttributeError
+ArithmeticError IndentationError KeyboardInterrupt ZeroDivisionError NotImplementedError
 """
 # MicroPython 1.29: built-in functions, types, errors, their methods, modules, and the frozen asyncio. Shortest first.
 _SPELT = """
