@@ -99,4 +99,4 @@ def test_connections_that_do_not_last_are_tried_ever_more_rarely(found):
 
 
 def test_only_a_freed_record_makes_a_configuration_good_and_no_acknowledgement_that_waited_in_the_broker(found):
-    assert found["acknowledgements"] == [0, 1, 1]
+    assert found["acknowledgements"] == [0, 0, 1, 1]

@@ -39,7 +39,7 @@ class Link:
     """Keeps the way to the gateway open while it can, and sends what the store holds."""
 
     def __init__(self, way, store, patience, mono, report, commands, confirm):
-        """report() returns what the status says beside holds and dropped; confirm() is called when one was freed."""
+        """report() returns what the status says beside holds and dropped; confirm() is called when one of this boot was freed."""
         self.connects = 0
         self.malformed = 0  # messages from the gateway that made no sense
         self.pull = None  # an update that is being fetched
@@ -195,7 +195,8 @@ class Link:
         try:
             if self._window.acknowledged(pairs, self._mono()):
                 self._moved_ms = self._mono()
-            if self.confirm and ring.held_count() < held:  # an old one may have waited in the broker
+            # One that waited in the broker is of what an earlier start sent: it proves nothing of this one.
+            if self.confirm and ring.held_count() < held and any(boot == self._store.boot for boot, _ in pairs):
                 print("bega: acknowledged %s" % pairs)
                 self.confirm()
                 self.confirm = None

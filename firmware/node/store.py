@@ -21,7 +21,7 @@ class Store:
         self.unstored = 0  # records that found no place in flash or memory
         self.ring = ring
         self._node = node
-        self._boot = boot
+        self.boot = boot
         self._clock = clock
         self._patience = patience
         self._mono = mono
@@ -66,7 +66,7 @@ class Store:
         self._time_told(time_ms)
         if self._unmarked:
             try:
-                self.ring.mark(self._boot, self._clock.mark(self._unmarked))
+                self.ring.mark(self.boot, self._clock.mark(self._unmarked))
                 self._unmarked = 0
             except OSError:
                 self.errors += 1  # the next minute's time will do
@@ -91,12 +91,12 @@ class Store:
         found = read_by([body for boot, body in self.ring.marks() if boot == held.boot], held.seq, measured_ms)
         if found is not None:
             return found
-        if held.boot != self._boot:
+        if held.boot != self.boot:
             return None, UNKNOWN  # no mark of its boot covers it, and none will come
         if not self._patience.is_over(measured_ms, self._mono()):
             return None
         try:
-            self.ring.mark(self._boot, mark_unknown(self.seq))
+            self.ring.mark(self.boot, mark_unknown(self.seq))
         except OSError:
             self.errors += 1
             return None
@@ -114,7 +114,7 @@ class Store:
             if time_ms is None:
                 time_ms, quality, waiting = measured_ms, WAITING, self.seq
             shape, body = store(Stored(device, time_ms, quality, readings))
-            rows.append((self._boot, self.seq, shape, body))
+            rows.append((self.boot, self.seq, shape, body))
         try:
             self.ring.append(rows)
         except OSError as error:

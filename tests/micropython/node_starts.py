@@ -219,16 +219,19 @@ async def commands_without_memory():
 
 
 def acknowledgements():
-    """Return how often what brought us here was called good: after one that frees nothing, and two that free."""
-    held = [2, 2]
+    """Return how often what brought us here was called good.
+
+    After one that frees nothing, one that frees what an earlier start had sent, and two that free what this one sent.
+    """
+    held = [3, 3]
     confirmed = []
     ring = Part(held_count=lambda: held[-1], dropped=lambda: [])
-    node = link.Link(Part(), Part(ring=ring, pack=None), None, lambda: 0, None, None, lambda: confirmed.append(1))
+    node = link.Link(Part(), Part(ring=ring, pack=None, boot=5), None, lambda: 0, None, None, lambda: confirmed.append(1))
     node._window = Part(acknowledged=lambda pairs, _: held.pop() and False)
     counts = []
-    for left in ([2], [1], [0]):
-        held[:] = left + held[-1:]
-        node._hear("ack", b"[[5, 6]]")
+    for left, boot in ((3, 5), (2, 4), (1, 5), (0, 5)):
+        held[:] = [left] + held[-1:]
+        node._hear("ack", json.dumps([[boot, 6]]).encode())
         counts.append(len(confirmed))
     return counts
 
