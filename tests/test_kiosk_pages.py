@@ -193,11 +193,11 @@ def test_keyboard_alone_reaches_everything_and_sees_where_it_is(browser, kiosks,
         for path in kiosk.paths() if IS_NIGHT else kiosk.paths()[mine :: len(PANELS)]:
             page.goto(f"{kiosk.address}{path}?lang=ro")
             walked = []
-            for _ in range(page.locator("a, button, input").count()):
+            for _ in range(page.locator("a, button, input, textarea").count()):
                 page.keyboard.press("Tab")
                 walked.append(page.evaluate(FOCUS))
             assert all(step["visible"] for step in walked), (path, walked)
-            names = page.locator("a, button, input").evaluate_all(
+            names = page.locator("a, button, input, textarea").evaluate_all(
                 "keys => keys.map(key => key.textContent.trim().replace(/\\s+/g, ' '))"
             )
             assert [step["text"] for step in walked] == names, path
