@@ -39,7 +39,10 @@ class Link:
     """Keeps the way to the gateway open while it can, and sends what the store holds."""
 
     def __init__(self, way, store, patience, mono, report, commands, confirm):
-        """report() returns what the status says beside holds and dropped; confirm() is called when one of this boot was freed."""
+        """report() returns what the status says beside holds and dropped; confirm() is called when a record was freed.
+
+        By an acknowledgement that names this boot, that is.
+        """
         self.connects = 0
         self.malformed = 0  # messages from the gateway that made no sense
         self.pull = None  # an update that is being fetched

@@ -226,7 +226,8 @@ def acknowledgements():
     held = [3, 3]
     confirmed = []
     ring = Part(held_count=lambda: held[-1], dropped=lambda: [])
-    node = link.Link(Part(), Part(ring=ring, pack=None, boot=5), None, lambda: 0, None, None, lambda: confirmed.append(1))
+    store = Part(ring=ring, pack=None, boot=5)
+    node = link.Link(Part(), store, None, lambda: 0, None, None, lambda: confirmed.append(1))
     node._window = Part(acknowledged=lambda pairs, _: held.pop() and False)
     counts = []
     for left, boot in ((3, 5), (2, 4), (1, 5), (0, 5)):
