@@ -174,7 +174,9 @@ class Screen:
         """Return how many lines of text the panel has room for between its keys."""
         mm = self.panel.px_per_mm
         heading = 0.0 if self._is_tight else self._lines_of(self.title, 1.2) + 0.4
-        frame_mm = FRAME_MM[self.panel.shape] + (8.0 if self._is_tight else 0.0)  # controls of three lines
+        frame_mm = FRAME_MM[self.panel.shape]
+        if self.display.is_larger:  # controls and keys of several lines
+            frame_mm += 8.0 if self._is_tight else 18.0
         taken_px = frame_mm * mm + self.font_px * LINE_EM * heading
         rows = math.ceil((len(keys) + 1) / self.panel.columns)
         taken_px += rows * 24 * mm
