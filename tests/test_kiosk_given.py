@@ -29,6 +29,7 @@ def test_folder_is_all_that_a_kiosk_needs(tmp_path):
 
 def test_options_are_laid_over_a_file_and_over_set():
     config = asked("--config", CORNER, "--set", "kiosk.panel=10", "--panel", "24p", "--port", 81, "--feed", "http://gw")
+    assert asked("--config", CORNER, "--mqtt", "mqtts://b:8883").reports.mqtt == "mqtts://b:8883"
     assert (config.panel.name, config.server.listen, config.feed.url) == ("24p", "127.0.0.1:81", "http://gw")
     assert config.kiosk.name == "kiosk-corner"
 
