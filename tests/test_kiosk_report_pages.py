@@ -179,6 +179,9 @@ def test_slip_says_sent_when_the_desk_has_it_and_a_number_when_there_is_one(citi
     citizen.answers(*SHORT_WAY)
     said = citizen.sends(answer="send")
     assert "We have kept your report." in said
+    assert "Written on Wednesday, 18 November 2026, at 13:06." in said
+    citizen.kiosk.now_ms += HOUR_MS
+    assert "at 13:06." in citizen.opens(), "the slip tells when it was written, not when it is looked at"
     assert "not a registration number" in said
     code = read_sent(citizen.outbox.waiting()[0].payload).code
     citizen.outbox.note(Status(code=code, state="received", changed_ms=NOW_MS))

@@ -26,6 +26,7 @@ class Draft:
     at: str = "/"  # the screen that an interruption leads back to
     lacks: str = ""  # the key of a text
     code: str = ""
+    sent_ms: int = 0
     touched_ms: int = 0
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bega.clock import CLOCK_FLOOR_MS
 from bega_kiosk.drafts import Draft
 from bega_kiosk.outbox import Heard, NotKept
 from bega_kiosk.pages import keyboard
@@ -273,6 +274,7 @@ def _sending(known: Known) -> Callable[[Screen, Mapping[str, str]], str]:
         except NotKept:
             draft.lacks = "report.not_kept"
             return screen.address("/report/check", draft=draft.token)
+        draft.sent_ms = screen.now_ms
         draft.answers, draft.lacks = {}, ""  # what was written is on its way, and nowhere else
         return screen.address("/report/sent", draft=draft.token)
 
@@ -295,12 +297,12 @@ def slip(screen: Screen, known: Known) -> Drawn:
     number = heard.status.number if heard else ""
     code = spaced(draft.code)
     path, size = square_path(f"{known.config.kiosk.city} {known.config.kiosk.name} {code}")
-    now_ms = screen.now_ms
     said = [text("report.write_down")]
     if screen.panel.is_large or not screen.display.is_larger:
         said.append(text("report.ask_later"))
+    if screen.is_roomy and draft.sent_ms >= CLOCK_FLOOR_MS:  # a clock that was never set says nothing
+        said.append(text("report.time", date=screen.words.date(draft.sent_ms), time=screen.words.time(draft.sent_ms)))
     if screen.is_roomy:
-        said.append(text("report.time", date=screen.words.date(now_ms), time=screen.words.time(now_ms)))
         said.append(text("report.later"))
     values = {
         "sentence": text("report.sent") if is_sent else text("report.kept"),
