@@ -141,6 +141,63 @@ class TestOnTheNode:
         assert found[name] == why
 
 
+def put_aside(bundle: Bundle, **more: Any) -> str:
+    told = {"id": "u-1", "expires": 1, "now_ms": time.time_ns() // 1_000_000, **bundle.asked()}
+    needs = {"devices": [{"driver": "sht4x"}], "way": "broker", "worked": ["sht"]}
+    return json.dumps(told | needs | more)
+
+
+@pytest.fixture(scope="module")
+def aside(tmp_path_factory) -> dict[str, tuple[dict[str, Any], bool]]:
+    good = Bundle(small_slot(NEW))
+    slot = {path: b64encode(content).decode() for path, content in small_slot(OLD).items()}
+    nowhere = Bundle(small_slot(NEW), ways=[])
+    nowhere.signature = b""
+    cases = {
+        "good": put_aside(good),
+        "no way, and nobody signed it": put_aside(nowhere),
+        "other devices": put_aside(good, devices=[{"driver": "scd41"}]),
+        "another way": put_aside(good, way="uplink"),
+        "rotten": "[1]",
+        "cut": put_aside(good)[:40],
+        "no text": put_aside(good, manifest=7),
+    }
+    place = tmp_path_factory.mktemp("cases") / "cases.json"
+    place.write_text(json.dumps({name: {"files": slot, "asked": asked} for name, asked in cases.items()}))
+    outcome = subprocess.run(
+        [MICROPYTHON, "-X", "heapsize=16m", SCRIPTS / "update_asked.py", place],
+        env={"MICROPYPATH": f"{SCRIPTS / 'soak'}:{SCRIPTS}:{ROOT / 'protocols'}:{ROOT / 'firmware/node'}:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert outcome.returncode == 0, outcome.stdout[-2000:] + outcome.stderr[-2000:]
+    told: dict[str, tuple[dict[str, Any], bool]] = json.loads(outcome.stdout.splitlines()[-1])
+    return told
+
+
+@pytest.mark.skipif(not MICROPYTHON.exists(), reason="no MicroPython for this machine: its wheel is for x86-64 Linux")
+class TestAtAStart:
+    """A node with little memory looks at an offer before its application starts."""
+
+    def test_none_ends_a_start_or_comes_again_at_the_next_one(self, aside):
+        """Whoever can publish in the gateway's name could otherwise have a node restart for ever."""
+        assert {name: note["state"] for name, (note, _) in aside.items()} == {
+            name: "loading" if name == "good" else "refused" for name in aside
+        }
+        assert all(is_gone for _, is_gone in aside.values())
+
+    def test_what_worked_when_it_was_offered_is_known_after_the_restart(self, aside):
+        """All of it may come before a sensor has warmed up: a version by which it is dead must not be confirmed."""
+        assert aside["good"][0]["worked"] == ["sht"]
+
+    def test_a_refusal_says_of_which_version_and_drivers_and_way_are_compared(self, aside):
+        assert aside["other devices"][0]["version"] == NEW
+        assert "it has no driver scd41" in aside["other devices"][0]["why"]
+        assert "it has no way uplink" in aside["another way"][0]["why"]
+        assert aside["no way, and nobody signed it"][0]["why"] == "it is not signed"
+
+
 @given(text=st.binary(max_size=300))
 def test_any_manifest_is_read_or_refused(text):
     for read in (read_manifest, read_facts):

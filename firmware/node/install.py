@@ -39,24 +39,16 @@ def run(crashes):
         why = why or unpacked(manifest, "/" + slots.other(slot.running()), watchdog)
     except WireError as error:
         why = error.why
-    except (OSError, MemoryError, ValueError, KeyError, TypeError, EOFError) as error:
+    except Exception as error:  # a node that did not get past this would never start again
         why = "it cannot be put in its place: %r" % error
     if why:
         kept.refuse(version, why)
         return
-    kept.note(version=version, state="trial", why="", worked=worked())
+    kept.note(version=version, state="trial", why="", worked=kept.worked())
     slot.put_state(slots.tried(slots.State(slot.running(), slots.NONE, slots.NONE, slot.state().failed), version))
     clear()
     print("bega: version %s is tried" % version)
     machine.reset()
-
-
-def worked():
-    """Return the devices that worked when all of it had come."""
-    try:
-        return json.loads(content(kept.NOTED))["worked"]
-    except (ValueError, KeyError, TypeError):
-        return []
 
 
 def unpacked(manifest, folder, watchdog):

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 
-from choice import put
+from choice import content, put
 
 NOTED = "/state/update"  # what the status says of an update
 OFFER = "/state/offer"  # what was promised, and by whom it is signed
@@ -17,6 +17,14 @@ def note(**words):
     """Note `words` for the status. Raises OSError."""
     put(NOTED, json.dumps(words).encode())
     return words
+
+
+def worked():
+    """Return the devices that worked when the update was offered, or had come."""
+    try:
+        return list(json.loads(content(NOTED))["worked"])
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def refuse(version, why):

@@ -17,30 +17,37 @@ SPARE_BYTES = 32768  # that an update leaves free: littlefs writes a block anew 
 
 
 def take(asked, config, now_ms):
-    """Note an update as the one to be fetched; return why it is not taken, None if it is. Raises OSError."""
+    """Note an update as the one to be fetched; return why it is not taken, None if it is. Raises OSError.
+
+    asked["worked"]: the devices that work now. All of it may have come before they have warmed up after a restart.
+    """
     manifest, why = checked(asked.get("manifest"), asked.get("signature"), config)
     state = slot.state()
     why = why or (now_ms >= manifest["expires"] * 1000 and "it has expired") or why_no_room(manifest)
     if not why and state.left != NONE:
         why = "version %s is on trial: ask again when that is over" % state.version
+    if not why and kept.size(kept.WHOLE):
+        why = "another one is about to be tried: ask again when that is over"
     if why:
         return why
     if kept.size(kept.PART) and _sha256() != manifest["sha256"]:
         kept.remove(kept.PART)
     put(kept.OFFER, json.dumps({"manifest": asked["manifest"], "signature": asked["signature"]}).encode())
-    kept.note(version=manifest["version"], state="loading", why="")
+    kept.note(version=manifest["version"], state="loading", why="", worked=asked["worked"])
 
 
 def take_asked():
-    """Do what `take` does with what was put aside for it; the note says what came of that. Raises OSError."""
+    """Do what `take` does with what was put aside for it; the note says what came of that."""
+    text, version = content(ASKED), "?"
+    kept.remove(ASKED)  # first: whatever is wrong with it must not end the next start too
     try:
-        asked = json.loads(content(ASKED))
-        why = take(asked, None, asked["now_ms"])
-    except (ValueError, KeyError, TypeError):
-        why = "what was noted of it is damaged"
+        asked = json.loads(text)
+        version = json.loads(asked["manifest"])["version"]  # the gateway is to know which one was refused
+        why = take(asked, asked, asked["now_ms"])
+    except Exception as error:
+        why = "it cannot be looked at: %r" % error
     if why:
-        kept.refuse("", why)
-    kept.remove(ASKED)
+        kept.refuse(version, why)
 
 
 def checked(text, signature, config):
@@ -58,7 +65,7 @@ def checked(text, signature, config):
         return None, "its signature is none"
     failed = slot.state().failed
     devices = [device["driver"] for device in config["devices"]] if config else []
-    way = config["way"] if config else manifest["ways"][0]
+    way = config["way"] if config else ""
     return manifest, why or why_not(manifest, runs, "" if failed == NONE else failed, devices, way)
 
 

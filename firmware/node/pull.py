@@ -73,8 +73,9 @@ class Pull:
             if kept.hash_of(kept.PART) != self._sha256:
                 self._refuse("its files are not those that were signed: the hash differs")
                 return
-            # Before it counts as whole: what worked until now must do so with it.
-            kept.note(version=self.words["version"], state="waiting", why="", worked=self._worked())
+            # Before it counts as whole: what worked when it was offered, or does now, must do so with it.
+            devices = list(set(kept.worked() + self._worked()))
+            kept.note(version=self.words["version"], state="waiting", why="", worked=devices)
             os.rename(kept.PART, kept.WHOLE)
         except OSError as error:
             self._refuse("the flash does not take it: %r" % error)
@@ -94,6 +95,7 @@ def begun(asked, config, now_ms, worked, ended):
     try:
         from offer import take  # in here: where there is no memory for all of it, none of it stays
 
+        asked["worked"] = worked()
         return take(asked, config, now_ms) or resumed(worked, ended)
     finally:
         for name in ("offer", "slot"):  # their code, and theirs; a package has its modules by name, too

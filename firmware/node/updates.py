@@ -47,7 +47,8 @@ class Updates:
         """Begin to fetch an update; return why not, None if it is so. Raises OSError."""
         gc.collect()
         if gc.mem_free() < CHECK_BYTES:  # it is checked at a start, before all else; the status says what came of it
-            asked["now_ms"] = self._now_ms()
+            asked.update(now_ms=self._now_ms(), worked=self._working(), way=self._config["way"])
+            asked["devices"] = [{"driver": device["driver"]} for device in self._config["devices"]]
             with open(FOLDER + "/asked", "w") as file:
                 json.dump(asked, file)
             return self._restart(asked)

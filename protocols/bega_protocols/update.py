@@ -51,7 +51,7 @@ def why_not(
     """Return why a node does not take what its signed manifest promises, "" if it does.
 
     facts: "version" and "hardware" of what runs; failed: the highest version that failed on this node, "" for none;
-    devices, way: what its configuration needs.
+    devices, way: what its configuration needs, "" for a way that was looked at before.
     """
     version, runs = manifest["version"], facts["version"]
     if manifest["hardware"] != facts["hardware"]:
@@ -73,7 +73,7 @@ def why_not(
     missing = [device for device in devices if device not in manifest["devices"]]
     if missing:
         return "it has no driver %s, and this node needs it" % missing[0]
-    if way not in manifest["ways"]:
+    if way and way not in manifest["ways"]:
         return "it has no way %s, and this node needs it" % way
     return ""
 
