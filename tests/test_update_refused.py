@@ -188,13 +188,16 @@ class TestAtAStart:
         assert all(is_gone for _, is_gone in aside.values())
 
     def test_what_worked_when_it_was_offered_is_known_after_the_restart(self, aside):
-        """All of it may come before a sensor has warmed up: a version by which it is dead must not be confirmed."""
+        """It may have come before a sensor is warm: a version by which that is dead must not be confirmed."""
         assert aside["good"][0]["worked"] == ["sht"]
 
     def test_a_refusal_says_of_which_version_and_drivers_and_way_are_compared(self, aside):
-        assert aside["other devices"][0]["version"] == NEW
-        assert "it has no driver scd41" in aside["other devices"][0]["why"]
-        assert "it has no way uplink" in aside["another way"][0]["why"]
+        assert aside["other devices"][0] == {
+            "version": NEW,
+            "state": "refused",
+            "why": "it has no driver scd41, and this node needs it",
+        }
+        assert aside["another way"][0]["why"] == "it has no way uplink, and this node needs it"
         assert aside["no way, and nobody signed it"][0]["why"] == "it is not signed"
 
 

@@ -14,7 +14,7 @@ from bega_protocols.errors import ConfigError
 
 WAYS = ("broker", "uplink", "beacon")  # out of a node, each a module of firmware/node (WAYS in its config.py)
 # Modules by which a node that hears its gateway is updated.
-UPDATED = ("install", "kept_update", "offer", "pull", "slot", "trial", "updates")
+UPDATED = ("install", "offer", "pull", "slot", "trial", "updates")
 BEACON, STORES = "beacon", "app"  # applications (firmware/node/begin.py): the one of this way, and that of all others
 COUNTER = "pulses"  # the kind of bus that needs the module of this name, and the word for a driver on it
 ACTS = "acts"  # the module by which drivers' actions are done; without it the build leaves these out too

@@ -1,7 +1,8 @@
 """The numbers of lines in a .mpy: few of them, since each takes a byte of flash and of heap.
 
 The compiler notes for each statement at which octet of its function it begins, 7 % of an air node's bytecode. Here a
-function keeps the line of its first statement: a traceback names file, line and function, and functions are short.
+function with a name keeps the line of its first statement: a traceback names file, line and function, and these are
+short.
 
 Spec: MicroPython 1.29, py/persistentcode.c (load_raw_code) and py/bc.h (prelude, mp_bytecode_get_source_line).
 """
@@ -35,13 +36,14 @@ def with_few_lines(code: bytes) -> bytes:
     """Return a .mpy of bytecode in which each function has the line of its first statement, and no other."""
     reader = _Reader(code, 4)
     names, constants = reader.number(), reader.number()
-    for _ in range(names):
+    nameless = set()  # <lambda>, <listcomp> ...: who calls them stands beside them in a traceback, with its line
+    for number in range(names):
         size = reader.number()
-        if not size & 1:  # else it is one that every interpreter has, by its number
-            reader.take((size >> 1) + 1)
+        if not size & 1 and reader.take((size >> 1) + 1)[:1] == b"<":  # an odd one is the number of a known name
+            nameless.add(number)
     for _ in range(constants):
         _pass_constant(reader)
-    whole = code[: reader.at] + _function(reader)
+    whole = code[: reader.at] + _function(reader, nameless)
     if reader.at != len(code):
         raise ValueError("behind the bytecode there is more")
     return whole
@@ -59,18 +61,18 @@ def _pass_constant(reader: _Reader) -> None:
         _pass_constant(reader)
 
 
-def _function(reader: _Reader) -> bytes:
+def _function(reader: _Reader, nameless: set[int]) -> bytes:
     """Return the next function, and those within it."""
     head = reader.number()
-    body = _with_one_line(reader.take(head >> 3))
+    body = _with_one_line(reader.take(head >> 3), nameless)
     found = _number(len(body) << 3 | head & 7) + body
     if head & HAS_CHILDREN:
         count = reader.number()
-        found += _number(count) + b"".join([_function(reader) for _ in range(count)])
+        found += _number(count) + b"".join([_function(reader, nameless) for _ in range(count)])
     return found
 
 
-def _with_one_line(body: bytes) -> bytes:
+def _with_one_line(body: bytes, nameless: set[int]) -> bytes:
     reader = _Reader(body, 0)
     octet = reader.take(1)[0]
     arguments, by_name, shift = octet & 3, 0, 0
@@ -83,10 +85,11 @@ def _with_one_line(body: bytes) -> bytes:
     told, cells = _sizes(reader)
     rest = body[reader.at + told :]
     information = _Reader(reader.take(told), 0)
-    for _ in range(1 + arguments + by_name):  # names: its own, and its arguments'
+    name = information.number()
+    for _ in range(arguments + by_name):
         information.number()
     names, lines = information.octets[: information.at], information.octets[information.at :]
-    kept = names + _first_line(lines)
+    kept = names + (b"" if name in nameless else _first_line(lines))
     return signature + _size_octets(len(kept), cells) + kept + rest
 
 

@@ -36,8 +36,8 @@ class Node:
     def __init__(self, choice, starts, is_trial):
         """is_trial: this version has still to prove itself. Raises ConfigError if a driver refuses settings or bus."""
         self._choice = choice
-        self._starts = starts
-        self._config = config = choice.values
+        self.starts = starts
+        self.config = config = choice.values
         self._monotonic = Monotonic(time.ticks_ms())
         storage = Segments(make_path(FOLDER, "ring"))
         ring = Ring(storage, config["ring_segments"] or storage.room(SEGMENT_BYTES), SEGMENT_BYTES)
@@ -64,21 +64,22 @@ class Node:
         self._store = Store(
             config["node"], self._boot, seq, ring, self._clock, self._patience, self.mono, self._tell_chip
         )
-        self._sensors = make_sensors(config, self._boot, self.mono, self._store.take, lambda: self._link.say_status())
-        verbs = {"restart": self._restart, "config": self._take_configuration, "set_total": self._set_total}
+        self.sensors = make_sensors(config, self._boot, self.mono, self._store.take, lambda: self.link.say_status())
+        verbs = {"restart": self.restart, "config": self._take_configuration, "set_total": self._set_total}
         verbs.update(
-            update=lambda asked: self._updates().take(asked), rollback=lambda asked: self._updates().back(asked)
+            update=lambda asked: self._updates().take(self, asked),
+            rollback=lambda asked: self._updates().back(self, asked),
         )
         if config["led_pin"] is not None:
             verbs["blink"] = lambda asked: __import__("blink").blink(config["led_pin"], asked)
         if any(device["actions"] for device in config["devices"]):
-            verbs.update(__import__("acts").verbs(config["devices"], self._sensors, self._now_ms))
-        self._commands = Commands(FOLDER, self._now_ms, verbs, lambda: self._link.wake())
+            verbs.update(__import__("acts").verbs(config["devices"], self.sensors, self.now_ms))
+        self._commands = Commands(FOLDER, self.now_ms, verbs, lambda: self.link.wake())
         way = __import__(config["way"]).Way(config)
-        self._link = Link(way, self._store, self._patience, self.mono, self.report, self._commands, choice.confirm)
+        self.link = Link(way, self._store, self._patience, self.mono, self.report, self._commands, choice.confirm)
         self._trial = self.words = None  # what is said of the last update
         if is_trial or is_there(FOLDER + "/update"):
-            self._trial, self.words = self._updates().go_on(is_trial)
+            self._trial, self.words = self._updates().go_on(self, is_trial)
 
     def mono(self):
         """Return ms since this boot began."""
@@ -86,23 +87,23 @@ class Node:
 
     async def run(self):
         """Start every task; returns when the first of them ends, which none should. On a battery it ends in sleep."""
-        print("bega: node %s runs, boot %d, firmware %s" % (self._config["node"], self._boot, VERSION))
-        if self._config["battery"]:
+        print("bega: node %s runs, boot %d, firmware %s" % (self.config["node"], self._boot, VERSION))
+        if self.config["battery"]:
             return await self._run_on_battery()
-        health = Health(self.mono, self._config["watchdog_s"] * 1000)
+        health = Health(self.mono, self.config["watchdog_s"] * 1000)
         health.expect("store", STORE_LIMIT_MS)
         health.expect("link", LINK_LIMIT_MS)
         tasks = [
-            asyncio.create_task(self._store.run(lambda: health.moved("store"), self._link.wake)),
-            asyncio.create_task(self._link.run(lambda: health.moved("link"))),
+            asyncio.create_task(self._store.run(lambda: health.moved("store"), self.link.wake)),
+            asyncio.create_task(self.link.run(lambda: health.moved("link"))),
             asyncio.create_task(health.run()),
             asyncio.create_task(self._come_to_work(health)),
         ]
         if self._trial:
             tasks.append(asyncio.create_task(self._trial.run(self._restart_now)))
         # TLS wants its memory in one piece, and gets it before anything else runs.
-        await self._link.opened(OPEN_FIRST_MS)
-        for sensor in self._sensors:
+        await self.link.opened(OPEN_FIRST_MS)
+        for sensor in self.sensors:
             name = "device " + sensor.name
             health.expect(name, 3 * sensor.every_ms + 10000)
             tasks.append(asyncio.create_task(sensor.run(lambda name=name: health.moved(name))))
@@ -111,7 +112,7 @@ class Node:
     async def _run_on_battery(self):
         from battery import Battery
 
-        battery = Battery(self._config, self.mono, self._store, self._link, self._sensors)
+        battery = Battery(self.config, self.mono, self._store, self.link, self.sensors)
         if self._choice.is_trial() or self._trial:  # this wake decides
             battery.is_first = True
         await battery.run()
@@ -120,7 +121,7 @@ class Node:
         if self._trial and not self._trial.confirm():
             self._trial.give_up()
             self._restart_now()
-        self._starts.worked()
+        self.starts.worked()
         if self._choice.is_trial():
             print("bega: the new configuration is not confirmed by the gateway: back to the former one")
             machine.reset()
@@ -135,11 +136,11 @@ class Node:
         while True:
             await asyncio.sleep_ms(WORKS_MS)
             if not health.late():
-                self._starts.worked()
+                self.starts.worked()
             if self._choice.is_trial() and self.mono() > TRIAL_MS:
                 print("bega: the new configuration is not confirmed by the gateway: back to the former one")
                 self._restart_now()
-            if self.mono() - self._link.up_ms > LAST_RESORT_MS:
+            if self.mono() - self.link.up_ms > LAST_RESORT_MS:
                 print("bega: no way to the gateway for an hour: restart")
                 self._restart_now()
 
@@ -154,7 +155,7 @@ class Node:
             "reset_cause": machine.reset_cause(),
             "brown_out": self._is_brown_out,
             "time_quality": self._clock.stamp(self.mono())[1],
-            "devices": {sensor.name: sensor.report() for sensor in self._sensors},
+            "devices": {sensor.name: sensor.report() for sensor in self.sensors},
             "ring": {
                 "held": ring.held_count(),
                 "segments": ring.used_segments(),
@@ -163,13 +164,13 @@ class Node:
                 "errors": self._store.errors,
                 "unstored": self._store.unstored,
             },
-            "connects": self._link.connects,
-            "malformed": self._link.malformed,
+            "connects": self.link.connects,
+            "malformed": self.link.malformed,
             "heap_free": gc.mem_free(),
-            "battery": self._config["battery"],
+            "battery": self.config["battery"],
             "configuration": self._choice.said,
-            "update": (self._link.pull or self._trial or self).words,
-            "last_error": self._starts.last_error(),
+            "update": (self.link.pull or self._trial or self).words,
+            "last_error": self.starts.last_error(),
         }
 
     def _tell_chip(self, gateway_ms):
@@ -180,10 +181,12 @@ class Node:
         kept.set_chip(gateway_ms)
         kept.write(1, self._boot, self._store.seq, kept.chip_ms() - self.mono(), 0)
 
-    def _now_ms(self):
+    def now_ms(self):
+        """Return Unix time, None while it is not known."""
         return self._clock.stamp(self.mono())[0]
 
-    def _restart(self, asked=None):
+    def restart(self, asked=None):
+        """Restart once what came of a command is told."""
         self._is_ending = True
         asyncio.create_task(self._restart_soon())
 
@@ -192,29 +195,29 @@ class Node:
         self._restart_now()
 
     def _restart_now(self):
-        for sensor in self._sensors:
+        for sensor in self.sensors:
             if hasattr(sensor, "keep"):
                 sensor.keep()
         try:
             self._store.flush()
         except OSError:
             pass  # said already
-        self._starts.worked()  # it was asked for, and is no crash
+        self.starts.worked()  # it was asked for, and is no crash
         machine.reset()
 
     def _take_configuration(self, asked):
         """Put a configuration on trial: it is used from the next start, which is now, and kept if it works."""
-        return take(asked.get("configuration"), self._config, board, self._now_ms()) or self._restart(asked)
+        return take(asked.get("configuration"), self.config, board, self.now_ms()) or self.restart(asked)
 
     def _updates(self):
-        from updates import Updates  # late: most nodes are on no update
+        import updates  # late: most nodes are on no update
 
-        return Updates(self._sensors, self.mono, self._link, self._config, self._now_ms, self._restart, self._starts)
+        return updates
 
     def _set_total(self, asked):
         from pulses import set_total
 
-        return set_total(self._sensors, asked)
+        return set_total(self.sensors, asked)
 
 
 def make_path(folder, name):

@@ -7,13 +7,11 @@ import json
 import os
 
 import deflate
-import kept_update as kept
 import machine
 import slot
 from choice import content
-from offer import checked
+from offer import checked, running_facts
 
-from bega_protocols import slots
 from bega_protocols.archive import Archive
 from bega_protocols.errors import WireError
 
@@ -27,67 +25,57 @@ def run(crashes):
     """Put it there, and reset the board into its trial; return if it is not taken. crashes: starts that failed."""
     version = ""
     try:
-        offer = json.loads(content(kept.OFFER))
+        offer = json.loads(content(slot.OFFER))
         manifest, why = checked(offer["manifest"], offer["signature"], None)
         version = manifest["version"] if manifest else ""
-        if version == slot.facts(slot.running())["version"]:  # power failed once it was there
-            clear()
+        if version == running_facts()["version"]:  # power failed once it was there
+            slot.clear()
             return
         if crashes > CRASHES:
-            why = "%d starts failed while it was being put in its place" % crashes
-        watchdog = machine.WDT(timeout=WATCHDOG_MS)
-        why = why or unpacked(manifest, "/" + slots.other(slot.running()), watchdog)
+            why = "%d starts failed at it" % crashes
+        if why:
+            raise WireError(why)
+        unpack(manifest, slot.other_folder(), machine.WDT(timeout=WATCHDOG_MS))
     except WireError as error:
-        why = error.why
-    except Exception as error:  # a node that did not get past this would never start again
-        why = "it cannot be put in its place: %r" % error
-    if why:
-        kept.refuse(version, why)
+        slot.refuse(version, error.why)
         return
-    kept.note(version=version, state="trial", why="", worked=kept.worked())
-    slot.put_state(slots.tried(slots.State(slot.running(), slots.NONE, slots.NONE, slot.state().failed), version))
-    clear()
-    print("bega: version %s is tried" % version)
+    except (OSError, MemoryError, ValueError, KeyError, TypeError, EOFError) as error:
+        slot.refuse(version, "it cannot be unpacked: %r" % error)
+        return
+    slot.note(version, "trial", worked=slot.worked())
+    slot.try_other(version)
+    slot.clear()
     machine.reset()
 
 
-def unpacked(manifest, folder, watchdog):
-    """Put the files there in the place of what is there; return why they are not what was promised, "" if they are."""
-    if kept.hash_of(kept.WHOLE) != manifest["sha256"]:
-        return "its files are not those that were signed: the hash differs"
-    kept.remove(folder + slot.FACTS)  # first: from now on nobody takes it for whole
+def unpack(manifest, folder, watchdog):
+    """Put the files there in the place of what is there; raises WireError if they are not what was promised."""
+    if slot.hash_of(slot.WHOLE) != manifest["sha256"]:
+        raise WireError("its files have rotted")
+    slot.remove(folder + slot.FACTS)  # first: from now on nobody takes it for whole
     empty(folder)
-    with open(kept.WHOLE, "rb") as file:
-        stream = deflate.DeflateIO(file, deflate.RAW, WINDOW_BITS)
-        archive = Archive(stream.read, manifest["unpacked"])
+    with open(slot.WHOLE, "rb") as file:
+        archive = Archive(deflate.DeflateIO(file, deflate.RAW, WINDOW_BITS).read, manifest["unpacked"])
         path = archive.next()
         while path is not None:
             watchdog.feed()
             place = folder + (NEW_FACTS if "/" + path == slot.FACTS else "/" + path)
             make_folders(place)
             with open(place, "wb") as target:
-                octets = archive.read(kept.PIECE)
+                octets = archive.read(slot.PIECE)
                 while octets:
                     target.write(octets)
-                    octets = archive.read(kept.PIECE)
+                    octets = archive.read(slot.PIECE)
             path = archive.next()
     watchdog.feed()
-    why = slot.why_broken(folder[1:], NEW_FACTS)
-    if why:
-        return "its files are not whole: %s" % why
-    facts = json.loads(content(folder + NEW_FACTS))
+    facts = slot.whole(folder, NEW_FACTS)
     if (facts["version"], facts["hardware"]) != (manifest["version"], manifest["hardware"]):
-        return "its files are those of another: version %s for the board %s" % (facts["version"], facts["hardware"])
+        raise WireError(
+            "its files are those of another: version %s for the board %s" % (facts["version"], facts["hardware"])
+        )
     if "keys" not in facts["files"]:
-        return "it brings no key: the node could never be updated again"
+        raise WireError("it brings no key for the next one")
     os.rename(folder + NEW_FACTS, folder + slot.FACTS)
-    return ""
-
-
-def clear():
-    """Let go of what has been put in its place."""
-    for path in (kept.WHOLE, kept.PART, kept.OFFER):
-        kept.remove(path)
 
 
 def empty(folder):

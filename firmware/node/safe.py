@@ -43,39 +43,40 @@ class Safe:
 
     def __init__(self, why, starts, choice):
         self._why = why
-        self._starts = starts
+        self.starts = starts
         self._choice = choice
-        self._config = choice.values
+        self.config = choice.values
         self._monotonic = Monotonic(time.ticks_ms())
         self._clock = Clock(0)
         self._is_over = False
         self._turn = asyncio.Event()
-        self._pull = None  # an update that is being fetched
-        if is_there("/state/offer"):
-            from pull import resumed
+        self.pull = None  # an update that is being fetched
+        self.link, self.sensors, self.say_status = self, (), self._turn.set  # as updates.py asks for them
+        import updates
 
-            self._pull = resumed(list, self._restart)
-        verbs = {"restart": self._restart, "config": self._take_configuration}
-        verbs.update(update=self._take_update, rollback=self._roll_back)
-        self._commands = Commands(FOLDER, self._now_ms, verbs, lambda: None)
-        self._watchdog = machine.WDT(timeout=self._config["watchdog_s"] * 1000)
+        if is_there("/state/offer"):
+            updates.resume(self)
+        verbs = {"restart": self.restart, "config": self._take_configuration}
+        verbs.update(update=lambda asked: updates.take(self, asked), rollback=lambda asked: updates.back(self, asked))
+        self._commands = Commands(FOLDER, self.now_ms, verbs, lambda: None)
+        self._watchdog = machine.WDT(timeout=self.config["watchdog_s"] * 1000)
 
     async def run(self):
         """Return when it is over."""
         speaking = asyncio.create_task(self._speak())
-        while self._mono() < LASTS_MS and not self._is_over:
+        while self.mono() < LASTS_MS and not self._is_over:
             self._watchdog.feed()
             await asyncio.sleep_ms(TURN_MS)
         await asyncio.sleep_ms(GOOD_BYE_MS)
         speaking.cancel()
 
     async def _speak(self):
-        if self._config["way"] == "beacon":
+        if self.config["way"] == "beacon":
             return  # it hears nobody
         way = None
         while True:
             try:
-                way = way or __import__(self._config["way"]).Way(self._config)
+                way = way or __import__(self.config["way"]).Way(self.config)
                 await way.open()
                 print("bega: link up")
                 await until_first_ends(way.run(self._hear), self._tell(way))
@@ -89,13 +90,13 @@ class Safe:
         said_ms = -STATUS_MS
         while True:
             way.check()
-            if self._mono() - said_ms >= STATUS_MS:
-                said_ms = self._mono()
+            if self.mono() - said_ms >= STATUS_MS:
+                said_ms = self.mono()
                 await way.send("status", json.dumps(self._report()).encode())
             while self._commands.results:
                 await way.send("result", json.dumps(self._commands.results[0]).encode())
                 self._commands.results.pop(0)
-            want = self._pull and self._pull.want()
+            want = self.pull and self.pull.want()
             if want:
                 await way.send("want", want)
             self._turn.clear()
@@ -109,46 +110,33 @@ class Safe:
         return {
             "firmware": VERSION,
             "safe": self._why,
-            "up_s": self._mono() // 1000,
+            "up_s": self.mono() // 1000,
             "reset_cause": machine.reset_cause(),
             "configuration": self._choice.said,
-            "update": self._pull and self._pull.words,
-            "last_error": self._starts.last_error(),
+            "update": self.pull and self.pull.words,
+            "last_error": self.starts.last_error(),
         }
 
     def _hear(self, kind, payload):
         try:
             if kind == "time":
-                self._clock.heard(read_time(payload), self._mono())
-            elif kind == "piece" and self._pull:
-                self._pull.take(payload)
+                self._clock.heard(read_time(payload), self.mono())
+            elif kind == "piece" and self.pull:
+                self.pull.take(payload)
                 self._turn.set()
             elif kind[:4] == "cmd/":
                 self._commands.hear(kind[4:], payload)
         except (WireError, MemoryError):
             pass  # the next one may make sense
 
-    def _mono(self):
+    def mono(self):
         return self._monotonic.ms(time.ticks_ms())
 
-    def _now_ms(self):
-        return self._clock.stamp(self._mono())[0]
+    def now_ms(self):
+        return self._clock.stamp(self.mono())[0]
 
-    def _restart(self, asked=None):
+    def restart(self, asked=None):
         self._is_over = True
 
-    def _take_update(self, asked):
-        from pull import begun
-
-        came = begun(asked, self._config, self._now_ms(), list, self._restart)
-        if isinstance(came, str):
-            return came
-        self._pull = came
-
-    def _roll_back(self, asked):
-        from slot import go_back
-
-        return go_back("by command", asked.get("version")) or self._restart()
-
     def _take_configuration(self, asked):
-        return take(asked.get("configuration"), self._config, board, self._now_ms()) or self._restart(asked)
+        return take(asked.get("configuration"), self.config, board, self.now_ms()) or self.restart(asked)

@@ -2,10 +2,7 @@
 
 import asyncio
 
-import kept_update as kept
 import slot
-
-from bega_protocols import slots
 
 TRIAL_MS = 600000
 EVERY_MS = 1000
@@ -35,20 +32,17 @@ class Trial:
         """Have this version stay, if nothing is missing; return whether it is so."""
         if not self.is_over and not self.why_not_yet():
             try:
-                slot.put_state(slots.confirmed(slot.state()))
-                self.words = kept.note(version=self.words["version"], state="confirmed", why="")
+                slot.confirm()
+                self.words = slot.note(self.words["version"], "confirmed")
             except OSError:
                 return False  # a flash that takes nothing now may do so later
             self.is_over = True
-            print("bega: version %s is confirmed" % self.words["version"])
             self._decided()
         return self.is_over
 
     def give_up(self):
         """Have the former version run from the next start on. Raises OSError."""
-        why = self.why_not_yet()
-        print("bega: version %s is not confirmed: %s" % (self.words["version"], why))
-        slot.go_back("not confirmed in time: " + why)
+        slot.go_back("not confirmed in time: " + self.why_not_yet())
 
     async def run(self, restart):
         """Decide when it is time; restart() if this version has to give way."""
@@ -65,6 +59,6 @@ def settled(words, version, last_error):
     words: what was noted; version: what runs.
     """
     if words["version"] == version:
-        return kept.note(version=version, state="confirmed", why="")  # power failed before it was noted
-    why = "its starts ended in a defect or a hang: %s" % last_error[-100:]
-    return kept.note(version=words["version"], state="rolled back", why=why)
+        return slot.note(version, "confirmed")  # power failed before it was noted
+    why = "its starts failed: " + last_error[-100:]
+    return slot.note(words["version"], "rolled back", why)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_FILES = 200
+NOT_SO_LARGE = "unpacked it is not as large as it says"
 _ALLOWED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 
@@ -33,18 +34,18 @@ class Archive:
         length = self._exactly(1)[0]
         if not length:
             if self._left or self._read(1):
-                raise WireError("unpacked it is not as large as it says")
+                raise WireError(NOT_SO_LARGE)
             return None
         try:
             path = self._exactly(length).decode()
         except UnicodeError:
-            raise WireError("a path in it is no text")
+            path = ""
         if not is_path(path) or path in self._paths or len(self._paths) >= MOST_FILES:
             raise WireError("a path in it leads nowhere in its slot")
         self._paths.add(path)
         self._of_file = struct.unpack(">I", self._exactly(4))[0]
         if self._of_file >= self._left:
-            raise WireError("unpacked it is not as large as it says")
+            raise WireError(NOT_SO_LARGE)
         return path
 
     def read(self, most: int) -> bytes:
@@ -64,7 +65,7 @@ class Archive:
     def _some(self, most: int) -> bytes:
         octets = self._read(min(most, self._left)) if self._left else b""
         if not octets:
-            raise WireError("unpacked it is cut off")
+            raise WireError(NOT_SO_LARGE)
         self._left -= len(octets)
         return octets
 

@@ -28,12 +28,10 @@ _DIGEST_INFO = b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x0
 
 def read_manifest(text: bytes) -> "dict[str, Any]":
     """Return what a manifest says; raises WireError if it says too little, or what cannot be."""
-    if len(text) > LARGEST_MANIFEST:
-        raise WireError("its manifest is too long")
     try:
-        manifest = json.loads(text)
+        manifest = json.loads(text) if len(text) <= LARGEST_MANIFEST else None
     except (ValueError, RuntimeError):  # RuntimeError: nested without end
-        raise WireError("its manifest is none")
+        manifest = None
     if not isinstance(manifest, dict):
         raise WireError("its manifest is none")
     for keys, kind in ((_TEXTS, str), (_NUMBERS, int), (_LISTS, list)):
@@ -46,7 +44,7 @@ def read_manifest(text: bytes) -> "dict[str, Any]":
 
 
 def why_not(
-    manifest: "Mapping[str, Any]", facts: "Mapping[str, Any]", failed: str, devices: "Iterable[str]", way: str
+    manifest: "Mapping[str, Any]", facts: "Mapping[str, Any]", failed: str, devices: "Iterable[str]", way: "str | None"
 ) -> str:
     """Return why a node does not take what its signed manifest promises, "" if it does.
 
@@ -57,7 +55,7 @@ def why_not(
     if manifest["hardware"] != facts["hardware"]:
         return "it is for the board %s, and this is %s" % (manifest["hardware"], facts["hardware"])
     if manifest["mpy"] != MPY:
-        return "it is for bytecode %d, and this node runs %d" % (manifest["mpy"], MPY)
+        return "it is for bytecode %d, not %d" % (manifest["mpy"], MPY)
     if version == runs:
         return "version %s runs already" % runs
     if version_of(version) < version_of(runs):
@@ -65,17 +63,15 @@ def why_not(
     if failed and version_of(version) <= version_of(failed):
         return "version %s failed here: only a higher one is tried" % failed
     if version_of(runs) < version_of(manifest["from"]):
-        return "it updates from version %s on, and %s runs" % (manifest["from"], runs)
+        return "it updates from version %s on" % manifest["from"]
     if manifest["size"] <= 0 or manifest["unpacked"] <= 0:
         return "it is empty"
     if manifest["size"] > LARGEST_PAYLOAD or manifest["unpacked"] > LARGEST_UNPACKED:
-        return "it is larger than a node can take"
-    missing = [device for device in devices if device not in manifest["devices"]]
-    if missing:
-        return "it has no driver %s, and this node needs it" % missing[0]
+        return "it is too large"
+    missing = ["driver %s" % device for device in devices if device not in manifest["devices"]]
     if way and way not in manifest["ways"]:
-        return "it has no way %s, and this node needs it" % way
-    return ""
+        missing.append("way %s" % way)
+    return "it has no %s, and this node needs it" % missing[0] if missing else ""
 
 
 def why_unsigned(text: bytes, signature: bytes, key: str, keys: bytes) -> str:
@@ -115,7 +111,7 @@ def read_facts(head: bytes) -> "dict[str, Any]":
             raise ValueError
         return dict(facts)
     except (ValueError, KeyError, TypeError):
-        raise WireError("facts.json says nothing")
+        raise WireError("no facts")
 
 
 def _fits(signature: bytes, text: bytes, modulus: bytes) -> bool:

@@ -1,5 +1,4 @@
-# What a start does with an offer that was put aside for it (/state/asked).
-# Run as: micropython update_asked.py CASES.json; prints {case: [note, is it gone]}.
+# What a start does with an offer that was put aside (/state/asked): CASES.json; prints {case: [note, is it gone]}.
 import json
 import os
 import sys
@@ -7,6 +6,7 @@ from binascii import a2b_base64
 
 import install
 import offer
+import slot
 import vfs
 from choice import content, is_there, put
 from dying_flash import Flash
@@ -28,7 +28,7 @@ for name in CASES:
     put(offer.ASKED, CASES[name]["asked"].encode())
     try:
         offer.take_asked()
-        note = json.loads(content("/state/update"))
+        note = json.loads(content(slot.NOTED))
     except Exception as error:
         note = {"state": "raised", "why": repr(error)}
     found[name] = [note, not is_there(offer.ASKED)]

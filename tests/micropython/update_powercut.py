@@ -9,7 +9,6 @@ import sys
 from binascii import a2b_base64
 
 import install
-import kept_update as kept
 import machine
 import offer
 import pick
@@ -72,17 +71,15 @@ class Life:
 
     def start(self):
         sys.modules.update(LOADED)  # pull.py lets go of some; here nothing can be loaded again
-        for name in ("update", "slots"):
-            setattr(sys.modules["bega_protocols"], name, LOADED["bega_protocols." + name])
         sys.modules.pop("first", None)
         sys.path[:] = ["/"]
         first, is_trial = pick.application()
         self.ran.append(first.VERSION)
         if broken(first):
             raise SystemExit("%s runs, and is not whole" % first.VERSION)
-        if kept.size(kept.WHOLE):
+        if slot.size(slot.WHOLE):
             install.run(0)
-        words = json.loads(kept_content(kept.NOTED) or "null")
+        words = json.loads(kept_content(slot.NOTED) or "null")
         if is_trial:
             self.on_trial(words)
             return
@@ -123,7 +120,7 @@ class Life:
 
 
 def broken(first):
-    return slot.why_broken(slot.running()) or slot.facts(slot.running())["version"] != first.VERSION
+    return slot.whole("/" + slot.running())["version"] != first.VERSION  # or it raises
 
 
 def kept_content(path):

@@ -6,7 +6,6 @@ import sys
 from binascii import a2b_base64
 
 import install
-import kept_update as kept
 import machine
 import offer
 import pull
@@ -35,10 +34,8 @@ machine.reset = reset
 
 def why_refused(case):
     sys.modules.update(LOADED)
-    for name in ("update", "slots"):
-        setattr(sys.modules["bega_protocols"], name, LOADED["bega_protocols." + name])
     if case.get("failed"):
-        put(slot.STATE, offer.slot.slots.written(slot.slots.State("a", "-", "-", case["failed"])))
+        put(slot.STATE, slot.written(slot.State("a", "-", "-", case["failed"])))
     asked = {key: case[key] for key in ("manifest", "signature") if key in case}
     payload = a2b_base64(case["payload"])
     found = pull.begun(asked, CONFIG, case["now_ms"], list, lambda: None)
@@ -58,7 +55,7 @@ def why_refused(case):
         install.run(0)
     except Reset:
         return ""
-    return json.loads(content(kept.NOTED))["why"]
+    return json.loads(content(slot.NOTED))["why"]
 
 
 vfs.umount("/")
