@@ -2,6 +2,8 @@
 
 import base64
 import os
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -42,9 +44,19 @@ def test_what_goes_wrong_in_a_page_is_an_error(page):
         page.order("No.such")
 
 
+def profile_of(pid):
+    """Return the folder of a browser, which writes its own command line anew once it is up."""
+    for _ in range(100):
+        found = re.search(r"--user-data-dir=([^\0 ]+)", Path(f"/proc/{pid}/cmdline").read_bytes().decode())
+        if found:
+            return found[1]
+        time.sleep(0.1)
+    raise AssertionError("a browser without a folder")
+
+
 def test_browser_that_dies_is_an_error_and_leaves_nothing():
     with running_browser() as browser:
-        profile = Path(f"/proc/{browser.pid}/cmdline").read_bytes().decode().split("--user-data-dir=")[1].split("\0")[0]
+        profile = profile_of(browser.pid)
         os.kill(browser.pid, 9)
         with pytest.raises(LineError, match="ended"):
             browser.open(640, 480)

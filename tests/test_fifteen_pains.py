@@ -107,10 +107,10 @@ def test_4_power_loss_leaves_the_configuration_and_what_was_stored():
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_5_what_is_changed_from_afar_goes_back_unless_it_proves_good(tmp_path, cut):
-    """AirGradient #308, #312, #315; ESPHome PR #11300; esp-idf #3932: today that is the configuration.
+    """AirGradient #308, #312, #315; ESPHome PR #11300; esp-idf #3932: here the configuration.
 
-    There are no updates of the firmware over the air yet: a node answers that it does not do `update`, and its
-    partitions (rollback by the bootloader: tests/test_board_storage.py) are written by nobody.
+    A new version on trial, each of its flash operations cut: tests/test_node_update.py. The partitions (rollback by the
+    bootloader: tests/test_board_storage.py) are written by nobody.
     """
     program = f"""{HEAD}
 import choice
@@ -127,8 +127,6 @@ if not {cut}:
 print(json.dumps([trial.values["watchdog_s"], choice.Choice(Board).values["watchdog_s"]]))
 """
     assert Bench().run(program) == [99, 60 if cut else 99]
-    verbs = (ROOT / "firmware/node/app.py").read_text(encoding="utf-8")
-    assert '"restart"' in verbs and '"update"' not in verbs
 
 
 def test_6_records_wait_on_flash_until_the_gateway_itself_has_them(tmp_path, mosquitto, eventually):

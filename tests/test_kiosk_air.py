@@ -1,6 +1,7 @@
 """What the kiosk says of the air, and when it says that it does not know."""
 
 import asyncio
+import itertools
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ from bega_gateway.edge.air_index import BANDS_UGM3, NEEDED_MINUTES
 from bega_kiosk.air import ENOUGH_MINUTES, PM2_5_UPPER_UGM3, air_now
 from bega_kiosk.config import Air, load
 from bega_kiosk.display import Display
-from bega_kiosk.pages.air import day, reasons, sentence
+from bega_kiosk.pages.air import PATHS, day, reasons, sentence
 from bega_kiosk.pages.screen import Screen
 from bega_kiosk.places import Known, every_place
 from bega_kiosk.store import Sample, Series, Store, Value
@@ -234,9 +235,10 @@ def test_any_feed_gives_a_page(tmp_path_factory, rows, samples):
     store.take_values(rows)
     store.take_series("pm2_5", [series(*((time_ms, number, 0, False) for time_ms, number in samples))])
     config = load(CORNER)
-    for place in every_place(Known(config, store, lambda: NOW_MS)):
-        for panel in PANELS.values():
-            assert "</html>" in place.draw(replace(SCREEN, panel=panel, distance_mm=panel.farthest_mm)).html
+    fed = [place for place in every_place(Known(config, store, lambda: NOW_MS)) if place.path in {"/", *PATHS.values()}]
+    for place, panel in itertools.product(fed, PANELS.values()):
+        assert "</html>" in place.draw(replace(SCREEN, panel=panel, distance_mm=panel.farthest_mm)).html
+    assert len(fed) == 1 + len(PATHS)
     store.close()
 
 
