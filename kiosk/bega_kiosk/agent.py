@@ -11,15 +11,14 @@ import asyncio
 import contextlib
 import logging
 import os
-import sqlite3
 from pathlib import Path
 
-from bega import mqtt
 from bega.clock import Clock, mono_ms, wall_ms
-from bega.mqtt import Credentials, Session, SessionLost
+from bega.mqtt import Credentials, Session
 from bega_kiosk.config import Config
 from bega_kiosk.notice_feed import HINT as HINT_FILE
 from bega_kiosk.outbox import Outbox
+from bega_kiosk.reconnect import stay_connected
 from bega_kiosk.report import HINT, REPORT, STATUS, read_status
 from bega_protocols.errors import ConfigError, WireError
 
@@ -27,7 +26,6 @@ log = logging.getLogger("bega.kiosk.agent")
 
 LOOK_EVERY_S = 0.5
 AGAIN_AFTER_MS, LONGEST_AGAIN_MS = 10_000, 3_600_000  # the desk did not say that it has it; each time twice as long
-PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Agent:
@@ -51,31 +49,22 @@ class Agent:
         self._mono_ms = mono_ms
         self._hint = hint
         self._credentials = credentials
-        self._again: dict[
-            int, tuple[int, int]
-        ] = {}  # by id in the outbox: (when to send it again, the pause after that)
+        # By id in the outbox: when to send it again, and the pause after that.
+        self._again: dict[int, tuple[int, int]] = {}
         self.sent = self.heard = 0
 
     async def run(self) -> None:
         """Serve for ever: where the broker is away, again and again."""
-        turn, said = 0, ""
-        while True:
-            try:
-                async with mqtt.connect(self._broker, self._name, self._credentials) as session:
-                    await session.subscribe(self._root + "cmd/#")
-                    log.info("agent up broker=%s", self._broker)
-                    turn, said = 0, ""
-                    self._again.clear()
-                    async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self._hear(session))
-                        tasks.create_task(self._send(session))
-            except* (SessionLost, OSError, TimeoutError, sqlite3.Error) as errors:
-                why = str(errors.exceptions[0])
-                if why != said:
-                    log.warning("agent down, reports wait broker=%s error=%s", self._broker, why)
-                said = why
-            await asyncio.sleep(PAUSES_S[min(turn, len(PAUSES_S) - 1)])
-            turn += 1
+
+        def up() -> None:
+            log.info("agent up broker=%s", self._broker)
+            self._again.clear()
+
+        def down(why: str) -> None:
+            log.warning("agent down, reports wait broker=%s error=%s", self._broker, why)
+
+        root = self._root + "cmd/#"
+        await stay_connected(self._broker, self._name, self._credentials, root, up, down, self._hear, self._send)
 
     async def _hear(self, session: Session) -> None:
         async for message in session.messages():

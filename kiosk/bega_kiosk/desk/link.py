@@ -6,16 +6,15 @@ import asyncio
 import logging
 import sqlite3
 
-from bega import mqtt
-from bega.mqtt import Credentials, Message, Session, SessionLost
+from bega.mqtt import Credentials, Message, Session
 from bega_kiosk.desk.store import DeskStore
+from bega_kiosk.reconnect import stay_connected
 from bega_kiosk.report import HINT, REPORT, STATUS, Ask, encode, read_sent
 from bega_protocols.errors import WireError
 
 log = logging.getLogger("bega.desk")
 
 LOOK_EVERY_S = 0.5
-PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Link:
@@ -34,23 +33,15 @@ class Link:
 
     async def run(self) -> None:
         """Serve for ever: where the broker is away, again and again."""
-        turn, said = 0, ""
-        while True:
-            try:
-                async with mqtt.connect(self._broker, self._name, self._credentials) as session:
-                    await session.subscribe(self._topic("+", REPORT))
-                    log.info("desk hears kiosks broker=%s city=%s", self._broker, self._city)
-                    turn, said = 0, ""
-                    async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self._hear(session))
-                        tasks.create_task(self._tell(session))
-            except* (SessionLost, OSError, TimeoutError, sqlite3.OperationalError) as errors:
-                why = str(errors.exceptions[0])
-                if why != said:
-                    log.warning("desk hears no kiosk broker=%s error=%s", self._broker, why)
-                said = why
-            await asyncio.sleep(PAUSES_S[min(turn, len(PAUSES_S) - 1)])
-            turn += 1
+
+        def up() -> None:
+            log.info("desk hears kiosks broker=%s city=%s", self._broker, self._city)
+
+        def down(why: str) -> None:
+            log.warning("desk hears no kiosk broker=%s error=%s", self._broker, why)
+
+        topics = self._topic("+", REPORT)
+        await stay_connected(self._broker, self._name, self._credentials, topics, up, down, self._hear, self._tell)
 
     def hint(self) -> None:
         """Have every kiosk that reports came from fetch the notices now; the others do so within minutes anyway."""

@@ -1,0 +1,49 @@
+"""Staying with a broker: connect, serve, and where it goes away connect again; said once, not at each try."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+
+from bega import mqtt
+from bega.mqtt import Credentials, Session, SessionLost
+
+PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+async def stay_connected(
+    broker: str,
+    name: str,
+    credentials: Credentials | None,
+    topics: str,
+    up: Callable[[], None],
+    down: Callable[[str], None],
+    *works: Callable[[Session], Awaitable[None]],
+) -> None:
+    """Do all `works` together with each session that is subscribed to `topics`, for ever.
+
+    up() is called at each connection; down(why) when the broker, or the disk behind the works, fails for another
+    reason than the last time.
+    """
+    turn, said = 0, ""
+    while True:
+        try:
+            async with mqtt.connect(broker, name, credentials) as session:
+                await session.subscribe(topics)
+                up()
+                turn, said = 0, ""
+                async with asyncio.TaskGroup() as tasks:
+                    for work in works:
+                        tasks.create_task(_done(work, session))
+        except* (SessionLost, OSError, TimeoutError, sqlite3.Error) as errors:
+            why = str(errors.exceptions[0])
+            if why != said:
+                down(why)
+            said = why
+        await asyncio.sleep(PAUSES_S[min(turn, len(PAUSES_S) - 1)])
+        turn += 1
+
+
+async def _done(work: Callable[[Session], Awaitable[None]], session: Session) -> None:
+    await work(session)
