@@ -128,11 +128,19 @@ async def until(condition, for_s: float = PATIENCE_S) -> None:
 # A bus.
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Meters that live in this process are as late as a busy machine lets it run, and that is not what is asked."""
+    monkeypatch.setattr("bega_gateway.lines.polling.SHORTEST_WAIT_MS", 20_000)
+    return {"timeout_s": 20}
+
+
 @pytest.mark.parametrize("baud", [9600, 19200])
-def test_three_meters_that_frame_by_silence_lose_no_poll(baud):
+def test_three_meters_that_frame_by_silence_lose_no_poll(baud, patient):
     async def main():
-        async with polling(ModbusRtuLine(port=wire.port, baud=baud), (1, 2, 3), every_s=0.4) as desk:
+        async with polling(ModbusRtuLine(port=wire.port, baud=baud, **patient), (1, 2, 3), every_s=0.4) as desk:
             await asyncio.sleep(3)
+            await until(lambda: min(desk.right.values()) >= 4)
         counts = wire.take_counts()
         assert counts.collisions == counts.glued == 0
         assert min(counts.master_gaps_s) >= wire.silence_s
@@ -141,7 +149,6 @@ def test_three_meters_that_frame_by_silence_lose_no_poll(baud):
             counters = desk.counters(unit)
             assert counters.silent == counters.damaged == counters.refused == 0
             assert counters.asked - desk.right[unit] in (0, 1)  # one may be in hand
-            assert counters.records >= 4
 
     with segment(baud=baud) as wire:
         run(main())
@@ -390,9 +397,9 @@ def test_meter_that_answers_for_another_is_refused():
         run(main())
 
 
-def test_meter_that_refuses_is_counted_and_the_others_are_read():
+def test_meter_that_refuses_is_counted_and_the_others_are_read(patient):
     async def main():
-        async with polling(ModbusRtuLine(port=wire.port, baud=115200), (1, 2), 0.1) as desk:
+        async with polling(ModbusRtuLine(port=wire.port, baud=115200, **patient), (1, 2), 0.1) as desk:
             await desk.until_right(2, 3)
             assert desk.right[1] == 0
             assert desk.counters(1).damaged >= 2
