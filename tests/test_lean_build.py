@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,63 @@ def test_names_that_are_given_cost_the_interpreter_nothing():
     assert on_heap("abs quite_unknown_name") == of_the_script + 1, "the count sees a new name"
     assert on_heap(" ".join(ROM_NAMES)) == of_the_script
     assert len(set(ROM_NAMES)) == len(ROM_NAMES)
+
+
+# Each kind of statement for which MicroPython's compiler may load something by a name that the source has not.
+EVERY_KIND = """
+import builtins as Z_
+class Own_(Z_.object):
+    both_ = 1
+    def __enter__(self_): return self_
+    def __exit__(self_, *of_): return False
+    async def __aenter__(self_): return self_
+    async def __aexit__(self_, *of_): return False
+    def __iter__(self_): yield from (1, 2)
+class More_(Own_):
+    def again_(self_, *rest_, **named_): return f"{self_.both_} of", rest_, named_
+async def waits_(fails_):
+    async with Own_() as own_:
+        if fails_:
+            raise Z_.OSError(5)
+        return own_.both_
+def runs_():
+    global seen_
+    seen_ = {one_: {one_} for one_ in Own_()}
+    with More_() as own_:
+        first_, *rest_ = [both_ for both_ in (2, 4, 6) if both_]
+    try:
+        assert not seen_, "it is not empty"
+    except (Z_.AssertionError, Z_.OSError) as error_:
+        del error_
+    finally:
+        first_ += 1
+    while first_ < 9:
+        first_ **= 2
+    else:
+        third_ = lambda at_=3: at_ + 1 if at_ is not None else at_ not in rest_[::1]
+    return own_.again_(*rest_, **{"key_": third_()}), first_
+for fails_ in (False, True):
+    try:
+        Z_.next(waits_(fails_))
+    except (Z_.StopIteration, Z_.OSError) as end_:
+        Z_.print(Z_.repr(end_))
+Z_.print(runs_())
+"""
+
+
+@needs_micropython
+def test_names_that_are_given_mean_nothing_to_what_the_compiler_puts_in(tmp_path):
+    """A function of ours may have any of them: `async with` would find our BaseException in place of the error."""
+
+    def said(shadowed: Iterable[str]) -> str:
+        script = tmp_path / "every_kind.py"
+        script.write_text("".join(f"{name} = None\n" for name in shadowed) + EVERY_KIND)
+        return micropython(script)
+
+    assert said(ROM_NAMES) == said([])
+    for name in ("BaseException", "AssertionError"):
+        with pytest.raises(AssertionError, match="TypeError"):
+            said([name])
 
 
 @pytest.fixture(scope="module")
