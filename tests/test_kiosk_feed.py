@@ -144,6 +144,7 @@ def test_wrong_row_spoils_no_other(feed, store):
         b'{"readings": [{"value": 1e999}]}',
         b"\xff\xfe\x00",
         b"[" * 100_000,
+        b'{"x": ' + b"[" * 100_000,
         b'{"readings": [' + b" " * (9 << 20) + b"]}",
         json.dumps({"readings": [GOOD] * 50_000}).encode(),
     ],
@@ -191,6 +192,7 @@ def test_series_with_wrong_points_spoils_no_other(feed, store):
 
 ODD_EVENTS = [
     b"event: record\ndata: {\n\n",
+    b'event: record\ndata: {"x": ' + b"[" * 5_000 + b"\n\n",
     b"event: record\ndata: []\n\n",
     b'event: record\ndata: {"source": "a"}\n\n',
     b"event: record\ndata: \xff\xff\n\n",

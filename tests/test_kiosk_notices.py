@@ -20,7 +20,7 @@ from bega.web import bind, serve
 from bega_kiosk import notice_feed
 from bega_kiosk.notice_feed import NoticeFeed
 from bega_kiosk.notice_routes import notice_routes
-from bega_kiosk.notices import MOST_BYTES, MOST_NOTICES, SIGNED_AS, Board, Notice, read_notice, write_notice
+from bega_kiosk.notices import LAST_MS, MOST_BYTES, MOST_NOTICES, SIGNED_AS, Board, Notice, read_notice, write_notice
 from bega_kiosk.signed import new_key, opened, read_private_key, read_public_keys, sign
 from bega_protocols.errors import ConfigError, WireError
 
@@ -93,6 +93,8 @@ def test_unsigned_bytes_are_not_parsed(monkeypatch):
         ({"until_ms": NOW_MS}, "ends before it begins"),
         ({"until_ms": NOW_MS + 401 * 24 * HOUR_MS}, "more than 400 days"),
         ({"section_from": "Strada A"}, "a section has two ends"),
+        ({"from_ms": LAST_MS - 1, "until_ms": LAST_MS + 1}, "after the year 2099"),
+        ({"published_ms": LAST_MS + 1}, "after the year 2099"),
         ({"city": "arad"}, "of the city arad"),
         ({"streets": []}, "no notice"),
         ({"streets": ["<b>"]}, "no notice"),
@@ -116,8 +118,30 @@ def test_second_key_of_the_city_is_good_too():
 def test_later_word_is_true_whatever_comes_last():
     known = board()
     known.take(signed(published_ms=NOW_MS + 2, until_ms=NOW_MS + HOUR_MS))
-    known.take(signed(published_ms=NOW_MS + 1))
+    known.take_all([signed(published_ms=NOW_MS + 1)])
     assert [one.until_ms for one in known.every()] == [NOW_MS + HOUR_MS]
+
+
+def test_word_that_changes_nothing_is_not_taken_as_if_it_did():
+    """Who withdraws with a clock that is behind has to hear that the notice is still shown."""
+    known = board()
+    known.take(signed())
+    known.take(signed())
+    with pytest.raises(WireError, match="a later word of this id is here; is the clock right"):
+        known.take(signed(published_ms=NOW_MS - 1, is_withdrawn=True))
+    assert known.every() == [notice()]
+
+
+def test_word_from_days_to_come_is_refused_or_nothing_could_put_it_right():
+    with pytest.raises(WireError, match="stamped later than now"):
+        board().take(signed(published_ms=NOW_MS + HOUR_MS))
+    without_clock = Board(None, KEYS, CITY, lambda: 1000)
+    assert without_clock.take(signed()) == notice()
+
+
+def test_brackets_without_end_are_no_notice():
+    with pytest.raises(WireError, match="no notice"):
+        read_notice(KEYS, CITY, sign(KEY, SIGNED_AS, b'{"x": ' + b"[" * 4000))
 
 
 def test_notice_that_was_withdrawn_stays_so_when_an_old_copy_comes():
@@ -173,6 +197,17 @@ def test_board_has_an_end_and_lets_go_of_what_ends_first():
     assert len(known.messages()) == MOST_NOTICES
     assert known.find("n4") is None
     assert known.find("n5") is not None
+    with pytest.raises(WireError, match="500 notices that end later"):
+        known.take(signed(id="first", until_ms=NOW_MS + 1))
+
+
+def test_withdrawals_of_a_year_leave_room_for_what_is_cut_off_today():
+    known = board()
+    gone = [signed(id=f"n{at}", published_ms=NOW_MS + at, is_withdrawn=True) for at in range(MOST_NOTICES)]
+    known.take_all([*gone, *(signed(id=f"m{at}") for at in range(MOST_NOTICES // 2))])
+    assert len(known.every()) == MOST_NOTICES // 2
+    known.take_all(gone[-2:])
+    assert len(known.messages()) == MOST_NOTICES
 
 
 def test_new_key_is_for_its_owner_alone_and_is_never_written_over(tmp_path):
@@ -225,7 +260,16 @@ def test_notice_goes_by_the_desk_to_a_kiosk_and_a_hint_brings_the_next_at_once(t
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b'{"notices": [1]}', b'{"notices": ["%"]}', b"[]", b'{"notices": ["AA=="]}']
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"notices": [1]}',
+        b'{"notices": ["%"]}',
+        b"[]",
+        b'{"notices": ["AA=="]}',
+        b'{"x": ' + b"[" * 100_000,
+    ],
 )
 def test_desk_that_says_something_else_changes_nothing(body, tmp_path, caplog):
     class Odd(BaseHTTPRequestHandler):

@@ -144,7 +144,7 @@ def desk_of(known):
 def test_what_staff_publish_is_on_the_board_and_can_be_withdrawn(tmp_path, capsys):
     key = tmp_path / "city.key"
     assert main(["key", "new", str(key)]) == 0
-    known = Board(None, read_public_keys([tmp_path / "city.key.pub"]), CITY, lambda: NOW_MS)
+    known = Board(None, read_public_keys([tmp_path / "city.key.pub"]), CITY, wall_ms)
 
     day = [f"{datetime.fromtimestamp(wall_ms() / 1000 + days * 86_400, ZONE):%Y-%m-%d} 08:00" for days in range(4)]
     what = ["--effect", "water_stop", "--street", "Strada Polonă", "--from", day[2]]
@@ -156,10 +156,12 @@ def test_what_staff_publish_is_on_the_board_and_can_be_withdrawn(tmp_path, capsy
         done.append(main(["notice", "withdraw", *way, "w"]))
         done.append(main(["notice", "publish", *way, *what, "--until", day[1]]))
         done.append(main(["notice", "publish", *way, *what, "--until", "tomorrow"]))
+        done.append(main(["notice", "withdraw", *way, "another"]))
     done.append(main(published))
-    assert (done, shown, known.every()) == ([0, 0, 1, 1, 1], [["Strada Polonă"]], [])
+    assert (done, shown, known.every()) == ([0, 0, 1, 1, 1, 1], [["Strada Polonă"]], [])
     said = capsys.readouterr().err.splitlines()
     assert "ends before it begins" in said[0]
     assert "write a day and an hour" in said[1]
-    assert "does not answer" in said[2]
-    assert len(said) == 3
+    assert "showed no notice another; is the id right?" in said[2]
+    assert "does not answer" in said[3]
+    assert len(said) == 4

@@ -31,7 +31,8 @@ SILENT_S = 45.0  # the feed sends a comment every 15 s
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 MOST_BYTES = 8 << 20
 MOST_LINE = 256 << 10
-FAILURES = (httpx.HTTPError, httpx.InvalidURL, LineError, WireError, msgspec.MsgspecError, UnicodeError, TimeoutError)
+NONSENSE = (msgspec.MsgspecError, UnicodeError, RecursionError)  # the last: brackets in brackets without end
+FAILURES = (httpx.HTTPError, httpx.InvalidURL, LineError, WireError, TimeoutError, *NONSENSE)
 
 Row = TypeVar("Row")
 
@@ -256,7 +257,7 @@ class Feed:
         """Return one row, or None where it is not as the contract says; the first such row is logged, all count."""
         try:
             return msgspec.json.decode(body, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except NONSENSE as error:
             self._refused += 1
             if self._refused == 1:
                 log.warning("feed says something else than agreed url=%s why=%s", self._url, error)

@@ -139,13 +139,17 @@ def _hand_over(args: argparse.Namespace, notice: Notice) -> int:
             args.out.write_bytes(message)
         except OSError as error:
             raise ConfigError(f"{args.out} cannot be written: {error.strerror}") from None
-    else:
-        _post(args.desk.rstrip("/") + PUBLISH, message)
+        print(notice.id)
+        return 0
+    was_shown = _post(args.desk.rstrip("/") + PUBLISH, message)
     print(notice.id)
+    if notice.is_withdrawn and not was_shown:
+        raise ConfigError(f"the desk showed no notice {notice.id}; is the id right? The withdrawal is kept there")
     return 0
 
 
-def _post(url: str, message: bytes) -> None:
+def _post(url: str, message: bytes) -> bool:
+    """Hand a message to the desk; return whether it showed a notice of the same id before."""
     import httpx
 
     try:
@@ -154,6 +158,7 @@ def _post(url: str, message: bytes) -> None:
         raise ConfigError(f"{url} does not answer ({error}); is the desk running? Nothing was published") from None
     if answer.status_code != httpx.codes.CREATED:
         raise ConfigError(f"{url} refuses it: {answer.text.strip()[:200] or answer.status_code}")
+    return b'"was_shown":true' in answer.content.replace(b" ", b"")
 
 
 def _moment_ms(option: str, said: str, zone: ZoneInfo) -> int:

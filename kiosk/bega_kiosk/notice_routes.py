@@ -1,6 +1,6 @@
 """How a desk takes notices and gives them out. The city's signature is the right to publish: there is no password.
 
-POST /v1/notices          one signed message (signed.py) -> 201 {"id": ...}, or 400 and a sentence
+POST /v1/notices          one signed message (signed.py) -> 201 {"id": ..., "was_shown": true}, or 400 and a sentence
 GET  /public/v1/notices   {"notices": ["<base64 of a signed message>", ...]}
 """
 
@@ -28,12 +28,13 @@ def notice_routes(board: Board, on_taken: Callable[[], None] = lambda: None) -> 
             body += chunk
             if len(body) > MOST_BYTES:
                 return PlainTextResponse(f"a notice has at most {MOST_BYTES} bytes\n", 413)
+        shown = {notice.id for notice in board.every()}
         try:
             notice = board.take(bytes(body))
         except WireError as error:
             return PlainTextResponse(f"{error.why}\n", 400)
         on_taken()
-        return JSONResponse({"id": notice.id}, 201)
+        return JSONResponse({"id": notice.id, "was_shown": notice.id in shown}, 201)
 
     async def give_out(request: Request) -> Response:
         messages = [b64encode(message).decode() for message in board.messages()]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from bega.clock import Clock
+from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega.tables import Name
 from bega_kiosk.signed import opened, sign
 from bega_protocols.errors import WireError
@@ -34,6 +34,8 @@ SIGNED_AS = "bega notice 1"
 MOST_BYTES = 8_192  # of one message
 MOST_NOTICES = 500
 LONGEST_MS = 400 * 86_400_000  # a work that takes longer is no notice any more
+LAST_MS = 4_102_444_800_000  # 2100: a day that a page can name
+AHEAD_MS = 120_000  # a stamp farther ahead than this comes from a clock that is wrong
 
 Effect = Literal[
     "water_stop",
@@ -93,6 +95,8 @@ def nonsense(notice: Notice) -> str:
         return "it ends before it begins"
     if notice.until_ms - notice.from_ms > LONGEST_MS:
         return "it lasts more than 400 days"
+    if max(notice.published_ms, notice.until_ms) > LAST_MS:
+        return "it speaks of a day after the year 2099"
     if (notice.section_from is None) != (notice.section_to is None):
         return "a section has two ends, and one is missing"
     return ""
@@ -110,7 +114,7 @@ def read_notice(keys: Sequence[Ed25519PublicKey], city: str, message: bytes) -> 
     body = opened(keys, SIGNED_AS, message)
     try:
         notice = msgspec.json.decode(body, type=Notice)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"signed, but no notice: {error}") from None
     if notice.city != city:
         raise WireError(f"a notice of the city {notice.city}, not {city}")
@@ -135,10 +139,19 @@ class Board:
         self._load()
 
     def take(self, message: bytes) -> Notice:
-        """Keep a notice unless a later one is here, and return it; raises WireError if it is not the city's."""
+        """Keep a notice that is published now, and return it; raises WireError if it is not the city's or not kept.
+
+        A stamp from days to come is refused: until then no later word could put it right.
+        """
         notice = self._verified(message)
-        if self._put(notice, message):
-            self._save()
+        now_ms = self._wall_ms()
+        if now_ms >= CLOCK_FLOOR_MS and notice.published_ms > now_ms + AHEAD_MS:
+            raise WireError("it is stamped later than now; is the clock right where it was signed?")
+        if message in self.messages():  # sent once more by who did not hear that it came
+            return notice
+        if why := self._put(notice, message):
+            raise WireError(why)
+        self._save()
         return notice
 
     def take_all(self, messages: Iterable[bytes]) -> None:
@@ -174,14 +187,30 @@ class Board:
                 log.warning("notice refused why=%s", error.why)
             raise
 
-    def _put(self, notice: Notice, message: bytes) -> bool:
+    def _put(self, notice: Notice, message: bytes) -> str:
+        """Keep a notice and return "", or return why it is not kept."""
         old, _ = self._known.get(notice.id, (None, b""))
         if old is not None and notice.published_ms <= old.published_ms:
-            return False
+            return "a later word of this id is here; is the clock right where it was signed?"
         self._known[notice.id] = (notice, message)
-        if len(self._known) > MOST_NOTICES:  # not by the clock, which may be wrong: what ends first goes first
-            del self._known[min(self._known.values(), key=lambda row: row[0].until_ms)[0].id]
-        return True
+        if len(self._known) > MOST_NOTICES:
+            least = self._least()
+            del self._known[least.id]
+            if least is notice:
+                return f"there are {MOST_NOTICES} notices that end later"
+        return ""
+
+    def _least(self) -> Notice:
+        """Return what can be spared most: what ends first, not by the clock, which may be wrong.
+
+        The withdrawn ones last for 300 days. They have half of the room and lose the oldest of them beyond it, or a
+        year of withdrawals would leave no room for what is cut off today.
+        """
+        notices = [notice for notice, _ in self._known.values()]
+        gone = [notice for notice in notices if notice.is_withdrawn]
+        if len(gone) > MOST_NOTICES // 2:
+            return min(gone, key=lambda notice: notice.published_ms)
+        return min((notice for notice in notices if not notice.is_withdrawn), key=lambda notice: notice.until_ms)
 
     def _load(self) -> None:
         if self._path is None:
