@@ -25,6 +25,16 @@ def all_well(outcomes: Iterable[Outcome]) -> bool:
     return all(outcome.passed is not False for outcome in outcomes)
 
 
+def worst(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """Return the first that is wrong, else the first that is not proved, None if all is well."""
+    found = list(outcomes)
+    for verdict in (False, None):
+        for outcome in found:
+            if outcome.passed is verdict:
+                return outcome
+    return None
+
+
 def lines(outcome: Outcome) -> Iterator[str]:
     """Yield an outcome in words: its mark and what was seen, then what to do."""
     took = f" ({outcome.took_s:.1f} s)" if outcome.took_s >= 0.1 else ""

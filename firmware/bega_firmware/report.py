@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bega.look import STATIC
+from bega_firmware import book
 from bega_firmware.outcome import Outcome, as_facts
 from bega_protocols.errors import ConfigError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 HTML, JSON = "report.html", "report.json"
+REPORTS = "reports"  # in the data folder; a folder for each node
 FORM = 1  # of the JSON: raised when a key changes its meaning
 BENCH, ON_SITE = "on the bench, not on site", "on site"
 HIDDEN = "(a secret, left out)"
@@ -69,6 +71,11 @@ class Report:
         if left:
             return f"{who}: nothing went wrong, and {left} of {len(self.outcomes)} steps could not be proved."
         return f"{who} is ready: proved {self.proved}."
+
+
+def folder_of(data: Path, node: str, port: str) -> Path:
+    """Return where the reports of `node` lie in the data folder; of a board without a name by its port."""
+    return data / REPORTS / (node or f"at-{book.port_name(port).replace('/', '-')}")
 
 
 def write(report: Report, folder: Path, secrets: Collection[str] = ()) -> Path:

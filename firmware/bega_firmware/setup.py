@@ -15,12 +15,11 @@ from typing import Any
 
 from bega.clock import mono_s, wall_ms
 from bega_firmware.board import board_names
-from bega_firmware.book import port_name
 from bega_firmware.data_folder import data_folder
 from bega_firmware.interrupt import Interrupted, ends_in_order
 from bega_firmware.outcome import Outcome, all_well, lines
 from bega_firmware.proof.command import Table
-from bega_firmware.report import Report, facts, write
+from bega_firmware.report import Report, facts, folder_of, write
 from bega_firmware.setup_plan import KINDS, UPLINKS
 from bega_firmware.setup_steps import STEPS, Job
 from bega_firmware.site import read_wifi_key_file
@@ -35,7 +34,7 @@ EXAMPLES = """examples:
 Run it again after a pulled plug: it goes on, and the board keeps the identity that was begun. --bench proves the node
 on this table, by a broker and a gateway on this machine; `bega node test --on-site` is the second half, at the pole."""
 AGAIN = "Run the same command again: it goes on."
-REPORTS, BUILDS, UPDATE_KEYS = "reports", "builds", "update-keys"
+BUILDS, UPDATE_KEYS = "builds", "update-keys"
 
 
 def add_to(verbs: Any) -> None:
@@ -111,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with ends_in_order():
         carry_out(job, told.begin)
-    place = job.out or folder / REPORTS / (job.node or f"at-{port_name(args.port).replace('/', '-')}")
+    place = job.out or folder_of(folder, job.node, args.port)
     report = job.report(wall_ms(), mono_s() - began_s)
     written = write(report, place, job.secrets())
     for what, outcome in job.milestones():

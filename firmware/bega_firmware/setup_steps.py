@@ -26,7 +26,7 @@ from bega_firmware.label import make_label, support_month
 from bega_firmware.loader import Chip
 from bega_firmware.node_identity import name_on
 from bega_firmware.node_settings import read_settings, way_of
-from bega_firmware.outcome import Outcome
+from bega_firmware.outcome import Outcome, worst
 from bega_firmware.ports import rom_answers
 from bega_firmware.proof import command as proof
 from bega_firmware.proof.command import Table, test
@@ -146,12 +146,11 @@ class Job:
             if outcome.step == "flash" and outcome.passed is False:  # that it went well was noted at once
                 yield book.FLASHED, outcome
         if self.provisioned is not None:
-            wrong = [outcome for outcome in self.outcomes if outcome.passed is False]
-            left = [outcome for outcome in self.outcomes if outcome.passed is None]
-            if wrong or self.proved:
-                telling = (wrong or left or [Outcome("", True, "")])[0]
-                words = f"{telling.step}: {telling.words}" if telling.step else f"proved {self.proved}"
-                yield book.TESTED, Outcome("test", telling.passed, words)
+            telling = worst(self.outcomes)
+            if self.proved and telling is None:
+                yield book.TESTED, Outcome("test", True, f"proved {self.proved}")
+            elif telling and (self.proved or telling.passed is False):
+                yield book.TESTED, Outcome("test", telling.passed, f"{telling.step}: {telling.words}")
         if self.label is not None:
             yield book.LABELLED, Outcome("label", True, str(self.label))
 

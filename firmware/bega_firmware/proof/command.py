@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bega.clock import mono_s, wall_ms
+from bega_firmware.data_folder import data_folder
 from bega_firmware.outcome import Outcome, all_well, as_facts, lines
+from bega_firmware.proof import account
 from bega_firmware.proof import bench as own_bench
 from bega_firmware.proof.buses import Wires
 from bega_firmware.proof.found import Found, devices, read_node
@@ -39,6 +41,7 @@ LONGEST_TAPS_S = 600
 NOT_TRIED = Outcome(RECORD, None, "not tried: what stands above comes first")
 
 Told = Callable[[Outcome], None]
+Met = Callable[[Found], None]
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,16 @@ def add_to(verbs: Any) -> None:
         "--uplink-port", default="", metavar="PORT", help="--bench: of this machine, on the node's serial line"
     )
     parser.add_argument("--taps", type=float, default=0.0, metavar="S", help="count pulse contacts so long: close them")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where its report goes (default: reports/ID/test in the data folder)"
+    )
     parser.add_argument("--json", action="store_true", help="print the outcomes as JSON")
     parser.set_defaults(command=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Test; say each outcome as it comes; 1 if something is wrong."""
+    """Test; say each outcome as it comes, write the report, note it in the bench book; 1 if something is wrong."""
+    began_s = mono_s()
     where = BENCH if args.bench else ON_SITE if args.on_site else None
     if not 0 <= args.taps <= LONGEST_TAPS_S:
         raise ConfigError(f"--taps is from 0 to {LONGEST_TAPS_S} seconds")
@@ -96,37 +103,51 @@ def run(args: argparse.Namespace) -> int:
 
     for note in outcomes:
         told(note)
-    outcomes += test(args.port, site, where, told, table)
+    met: list[Found] = []
+    outcomes += test(args.port, site, where, told, table, met.append)
+    found = met[0] if met else None
+    name = site.name if site else ""
+    made = account.report_of(found, outcomes, where, args.port, name, wall_ms(), mono_s() - began_s)
+    page, complaint = account.keep(made, data_folder(), args.out, found, (table.wifi or {}).get("key", ""))
+    if complaint:
+        print(f"bega node test: {complaint}", file=sys.stderr)
     if args.json:
-        facts = {"well": all_well(outcomes), "where": where, "outcomes": as_facts(outcomes)}
+        facts = {"well": all_well(outcomes), "where": where, "outcomes": as_facts(outcomes), "report": str(page)}
         print(json.dumps(facts, ensure_ascii=False))
-    elif where == BENCH:
+        return 0 if all_well(outcomes) else 1
+    if where == BENCH:
         print(f"{ON_BENCH}: on the pole, `bega node test --on-site`")
+    print(f"report: {page}")
     return 0 if all_well(outcomes) else 1
 
 
-def test(port: str, site: Any, where: str | None, told: Told, table: Table | None = None) -> list[Outcome]:
+def test(
+    port: str, site: Any, where: str | None, told: Told, table: Table | None = None, met: Met | None = None
+) -> list[Outcome]:
     """Test the node at `port`; return the outcomes, each told as it comes.
 
     site: a Site to compare with, or None; where: "bench", "on-site", None for the sensors alone.
+    met: called with the node when it was read.
     Raises ConfigError where nothing can be tested: no board, no answer, no bench.
     """
     from bega_firmware.cable import Cable
 
     outcomes: list[Outcome] = []
     with Cable(port) as cable:
-        for outcome in tried(cable, site, where, table or Table()):
+        for outcome in tried(cable, site, where, table or Table(), met):
             outcomes.append(outcome)
             told(outcome)
     return outcomes
 
 
-def tried(cable: Any, site: Any, where: str | None, table: Table) -> Iterator[Outcome]:
+def tried(cable: Any, site: Any, where: str | None, table: Table, met: Met | None = None) -> Iterator[Outcome]:
     """Yield the outcomes one by one. The site's own configuration is on the node before and after."""
     if give_back(cable):
         words = "an earlier test was cut off: the node has its own configuration and its records back"
         yield Outcome(CONFIGURATION, True, words)
     found = read_node(cable)
+    if met:
+        met(found)
     wrong = list(unfit(found))
     yield from wrong
     if wrong:

@@ -224,14 +224,15 @@ class Told:
                 "`bega node doctor`; flash it if that helps nothing",
                 took_s,
             )
+        known = f"does the gateway run, does its configuration have [nodes.{self.runs.partition(',')[0]}]?"
         if self.down:
-            what_to_do = "what stands above comes first; else: does the gateway run, is the node in its configuration?"
+            what_to_do = f"what stands above comes first; else: {known}"
             return Outcome(RECORD, False, f"{self.runs} runs, its way breaks: {self.down}", what_to_do, took_s)
         return Outcome(
             RECORD,
             False,
             f"{self.runs} runs, and no gateway has acknowledged a record within {took_s:.0f} s",
-            "does the gateway run, is the node in its configuration? bega gateway doctor, on the gateway",
+            f"{known} bega gateway doctor, on the gateway",
             took_s,
         )
 

@@ -30,6 +30,8 @@ def read_identity(folder: Path, now_ms: int, is_local: bool) -> Identity:
 
     is_local: it must name localhost, where the gateway on the same machine reaches it.
     """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no such folder: `bega ca issue` says where it put the identity")
     keys = sorted(folder.glob("*.key"))
     if len(keys) != 1:
         raise ConfigError(f"{folder}: is no broker's identity, one .key file is: {ADVICE}")
