@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bega_kiosk.content import (
     Desk,
+    Event,
     Hours,
     Opening,
     Phone,
@@ -106,6 +107,16 @@ def test_hours_say_until_when_somebody_is_there(moment, closes):
         (("id = \"b\"", "id = \"a\""), "desk a: there is another 'a'"),
         (("name = \"Birou\"", "name = { ro = \"Birou\" }"), "desk b: name: Object missing required field"),
         (("address", "checked_on = 2026-11-02\naddress"), "desk b: checked_on needs checked_by"),
+        (("address", "checked_on = 2026-11-02\nchecked_by = \" \"\naddress"), "desk b: checked_on needs checked_by"),
+        (("name = \"Birou\"", "name = \" \""), "desk b: name: Expected `str` matching regex"),
+        (
+            (
+                "address",
+                "hours = { source = \"x\", seen_on = 2026-01-01, "
+                "open = [{ days = [\"mon\"], opens = \"08:00:00Z\", closes = 16:00:00 }] }\naddress",
+            ),
+            "desk b: hours.open[0].opens: Expected `time` with no timezone component",
+        ),
         (
             (
                 "address",
@@ -126,6 +137,16 @@ def test_a_mistake_is_named_with_its_place_and_the_rest_is_shown(tmp_path, damag
     assert [desk.id for desk in content.every(Desk)] == ["a", "c"]
     assert len(content.problems) == 1
     assert content.problems[0].startswith(f"{tmp_path / 'desks.toml'}: {said_of_it}")
+
+
+def test_an_event_by_another_clock_than_the_city_s_is_a_mistake(folder):
+    """It can not be put in order among the others, and its hour would be shown as if it were the city's."""
+    path = folder / "events.toml"
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace("2026-12-12T17:00:00", "2026-12-12T17:00:00+02:00"), encoding="utf-8")
+    content = load_content(folder)
+    assert [event.id for event in content.every(Event)] == [event.id for event in SAMPLE.every(Event)][1:]
+    assert "event reading: starts: Expected `datetime` with no timezone" in content.problems[0]
 
 
 def test_a_file_that_is_cut_in_half_takes_no_other_with_it(folder):

@@ -69,6 +69,18 @@ def test_notices_are_found_by_place_and_by_district(corner):
     assert "3 anunțuri" in corner.see("/streets")
 
 
+def test_names_of_every_script_stay_apart(corner):
+    streets = ["Улица Његошева", "Улица Пушкина", "Strada Đorđević", "Οδός Αθηνάς"]
+    notices = [notice(NOW_MS, id=f"n{at}", streets=[one], districts=[one]) for at, one in enumerate(streets)]
+    corner.board.take_all([write_notice(KEY, one) for one in notices])
+    for path, found in {"ulica-njegoseva": "Његошева", "ulica-puskina": "Пушкина", "strada-dordevic": "Đor"}.items():
+        said = corner.see(f"/streets/district/{path}")
+        assert found in said.partition("Strada 3")[0]
+        assert sum(name in said for name in ("Његошева Se", "Пушкина Se", "Đorđević Se", "Αθηνάς Se")) == 1
+    assert "Αθηνάς" in corner.see("/streets/street/a"), "who has no Latin letter is under the first key"
+    assert "Његошева" in corner.see("/streets/street/l")
+
+
 def test_nothing_known_is_said_only_of_a_fresh_list(corner):
     assert "Nu știm acum." in corner.see("/streets")
     corner.board.take_all([])

@@ -98,6 +98,8 @@ def test_languages_fill_the_same_places(language):
         ("Ваздух је веома лош.", "Vazduh je veoma loš."),
         ("Њихова љубав, џеп, ђак, ћуп", "Njihova ljubav, džep, đak, ćup"),
         ("ЊЕГОШ, Љубица, ХИТНО: 112 {place}", "NJEGOŠ, Ljubica, HITNO: 112 {place}"),
+        ("КРАЉ ПЕТАР. СМЕЉ! КОЊ", "KRALJ PETAR. SMELJ! KONJ"),
+        ("Џ, Њ. Петровић, А Љубица", "Dž, Nj. Petrović, A Ljubica"),
     ],
 )
 def test_serbian_is_the_same_in_latin_letters(cyrillic, latin):

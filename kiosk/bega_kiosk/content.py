@@ -24,7 +24,8 @@ CHECK_LASTS = timedelta(days=365)
 MOST_BYTES = 1_000_000  # of one file
 MOST_RECORDS = 300  # of one kind
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-Plain = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+Plain = Annotated[str, msgspec.Meta(pattern=r"\S", max_length=300)]
+Hour = Annotated[time, msgspec.Meta(tz=False)]  # of the clock of the city
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Days = Annotated[tuple[Day, ...], msgspec.Meta(min_length=1, max_length=7)]
 Lei = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
@@ -68,8 +69,8 @@ class Opening(Table, frozen=True, kw_only=True):
     """Hours that are the same on some days."""
 
     days: Days
-    opens: time
-    closes: time
+    opens: Hour
+    closes: Hour
 
 
 class Hours(Fact, frozen=True, kw_only=True):
@@ -172,7 +173,7 @@ class Event(Record, frozen=True, kw_only=True):
 
     title: Wording
     place: Wording
-    starts: datetime
+    starts: Annotated[datetime, msgspec.Meta(tz=False)]
     price_lei: Lei | None = None  # 0: free
     access: Literal["step-free", "steps", "unknown"] = "unknown"
 
@@ -309,7 +310,7 @@ def _in_words(why: str) -> str:
 
 def _nonsense(record: Table) -> Iterator[str]:
     """Yield what the types alone cannot know."""
-    if isinstance(record, Fact) and record.checked_on is not None and not record.checked_by:
+    if isinstance(record, Fact) and record.checked_on is not None and not record.checked_by.strip():
         yield "checked_on needs checked_by"
     if isinstance(record, Opening) and record.closes <= record.opens:
         yield f"closes at {record.closes}, which is not after {record.opens}"

@@ -22,6 +22,6 @@ def _letter(text: str, at: int) -> str:
         return letter
     if letter.islower():
         return latin
-    beside = text[at + 1 : at + 2] or text[at - 1 : at]
-    is_shouted = beside.isupper() and beside.lower() in _LETTERS
+    beside = [other for other in (text[at + 1 : at + 2], text[at - 1 : at]) if other.lower() in _LETTERS]
+    is_shouted = bool(beside) and beside[0].isupper()  # at the end of a word the letter before it tells
     return latin.upper() if is_shouted else latin.capitalize()

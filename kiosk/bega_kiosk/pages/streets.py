@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from bega.clock import CLOCK_FLOOR_MS
+from bega_kiosk.latin import to_latin
 from bega_kiosk.notices import Notice
 from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.places import Known, Params, Place, Tile
@@ -54,6 +55,7 @@ NOT_NAMES = frozenset(
         *("de", "din", "la", "lui", "cel", "sf", "dr"),
     )
 )  # words by which nobody looks for a street
+STROKES = str.maketrans("đłø", "dlo")  # letters that have no accent to take off
 STREETS_A_LINE = 3  # a paragraph must not be longer than a screen
 KEPT_MS = DAY_MS  # an address is good for a day after the notice is over, and says so
 
@@ -351,18 +353,18 @@ def _is_of(street: str, first: str) -> bool:
 
 
 def _slug(name: str) -> str:
-    """Return a name as an address has it: small letters without accents, joined by hyphens."""
-    plain = unicodedata.normalize("NFKD", name.casefold())
-    return (
-        "-".join(
-            "".join(
-                letter if letter.isascii() and letter.isalnum() else " "
-                for letter in plain
-                if not unicodedata.combining(letter)
-            ).split()
-        )
-        or "x"
-    )
+    """Return a name as an address has it: small Latin letters without accents, joined by hyphens.
+
+    A letter of another script is its number, so that two names never become one.
+    """
+    plain = unicodedata.normalize("NFKD", to_latin(name).casefold()).translate(STROKES)
+    return "-".join("".join(_in_slug(letter) for letter in plain if not unicodedata.combining(letter)).split()) or "x"
+
+
+def _in_slug(letter: str) -> str:
+    if not letter.isalnum():
+        return " "
+    return letter if letter.isascii() else f"{ord(letter):x}"
 
 
 def _capital(sentence: str) -> str:
