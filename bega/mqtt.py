@@ -183,7 +183,9 @@ def _advice(secure: bool, error: aiomqtt.MqttError) -> str:
     if isinstance(cause, ssl.SSLError | ConnectionResetError) and secure:
         return f"it ends the TLS handshake ({cause}): does it want a certificate, is the port right?"
     if isinstance(cause, TimeoutError) or "timed out" in str(error):
-        return f"no answer within {ANSWER_S:g} s: is there a way to it, does it speak MQTT?"
+        # In TLS 1.3 a broker says no to a certificate after the handshake, and paho does not pass that on.
+        more = ", does it believe our certificate?" if secure else "?"
+        return f"no answer within {ANSWER_S:g} s: is there a way to it, does it speak MQTT{more}"
     return str(error)
 
 

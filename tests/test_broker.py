@@ -472,6 +472,8 @@ def test_identity_of_months_ago_does_not_undo_the_newest_list(own_city, empty, c
         (("--gateway", "gw-1\nuser x"), "is no device id"),
         (("--gateway", "gw-1", "gw-1"), "named twice"),
         (("--gateway", "gw-1", "--operator", "desk-1"), "on the city's broker"),
+        (("--gateway", "gw-1", "--kiosk", "kiosk-1", "--desk", "desk-1"), "on the city's broker"),
+        (("--for", "city", "--city", "arad", "--gateway", "gw-1", "--desk", "desk-1"), "a desk answers kiosks"),
         (("--for", "city", "--gateway", "gw-1"), "say which city"),
         (("--for", "city", "--city", "a/+", "--gateway", "gw-1"), "say which city"),
     ],

@@ -64,6 +64,13 @@ def test_set_is_laid_over_the_file(file):
         ("https://gateway.example:8443/base", "mqtt://gateway", ":11: feed.url: write http://host:port"),
         ("https://gateway.example:8443/base", "http://a:b@gateway", ":11: feed.url: "),
         ("https://gateway.example:8443/base", "http://gateway:port", ":11: feed.url: "),
+        ("[feed]", '[reports]\nmqtt = "http://broker"\n[feed]', ":11: reports.mqtt: write mqtts://host:port"),
+        (
+            "[feed]",
+            '[reports]\nmqtt = "mqtt://b"\nca_file = "ca.pem"\n[feed]',
+            ":12: reports.ca_file: is used with mqtts",
+        ),
+        ("[feed]", '[reports]\nmqtt = "mqtts://b"\nkey_file = "k"\n[feed]', ":12: reports.key_file: needs cert_file"),
         ("[feed]", "[fed]", "fed: unknown table"),
         ("[kiosk]", "[kisok]", "kiosk: this table is missing"),
         ("[server]", "[server", "no TOML"),

@@ -111,7 +111,7 @@ async def run(config: Config, stop: asyncio.Event) -> None:
         raise ConfigError("reports.mqtt: say which broker the reports go to, there or with --mqtt URL")
     folder = Path(config.kiosk.state_dir)
     outbox = Outbox(folder, name, wall_ms, os.urandom)
-    credentials = Credentials(reports.ca_file, reports.cert_file, reports.key_file) if reports.ca_file else None
+    credentials = Credentials(reports.ca_file, reports.cert_file, reports.key_file)
     root = f"city/{config.kiosk.city}/{name}/"
     carrying = asyncio.create_task(
         Agent(outbox, root, reports.mqtt, name, mono_ms, folder / HINT_FILE, credentials).run()

@@ -20,6 +20,7 @@ from bega_kiosk.content import sample_folder
 from bega_protocols.errors import ConfigError
 
 PlaceName = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
+CREDENTIALS = ("ca_file", "cert_file", "key_file")
 Minutes = Annotated[int, msgspec.Meta(ge=1, le=24 * 60)]
 
 
@@ -181,14 +182,25 @@ def _sense_problems(config: Config) -> Iterator[Problem]:
         yield "kiosk.timezone", f"there is no time zone {config.kiosk.timezone!r}"
     if not is_address(config.server.listen):
         yield "server.listen", f"write host:port, not {config.server.listen!r}"
-    if config.reports.mqtt is not None and not _is_mqtt(config.reports.mqtt):
-        yield "reports.mqtt", f"write mqtts://host:port or mqtt://host:port, not {config.reports.mqtt!r}"
+    for key, why in broker_problems(config.reports):
+        yield f"reports.{key}", why
     if not _is_http(config.feed.url):
         yield "feed.url", f"write http://host:port, not {config.feed.url!r}"
     if config.notices.url is not None and not _is_http(config.notices.url):
         yield "notices.url", f"write http://host:port, not {config.notices.url!r}"
     if config.notices.url is not None and not config.notices.keys:
         yield "notices.keys", "name the city's public key: without one no notice is believed"
+
+
+def broker_problems(reports: Reports) -> Iterator[Problem]:
+    """Yield what makes no sense in how a broker is reached: which of the values, and why. A desk asks too."""
+    if reports.mqtt is not None and not _is_mqtt(reports.mqtt):
+        yield "mqtt", f"write mqtts://host:port or mqtt://host:port, not {reports.mqtt!r}"
+    given = [key for key in CREDENTIALS if getattr(reports, key) is not None]
+    if given and not (reports.mqtt or "mqtts:").startswith("mqtts:"):
+        yield given[0], "is used with mqtts:// only, and the broker's address has not that"
+    if reports.key_file is not None and reports.cert_file is None:
+        yield "key_file", "needs cert_file beside it"
 
 
 def _is_mqtt(url: str) -> bool:

@@ -30,7 +30,8 @@ Files = dict[Path, tuple[bytes, bool, int]]  # content, whether it is a text tha
 EXAMPLES = """examples:
   bega broker configure --identity broker-1 --gateway gw-1 --dry-run
   sudo bega broker configure --identity broker-1 --gateway gw-1
-  sudo bega broker configure --for city --city arad --identity broker-2 --gateway gw-1 gw-2 --operator desk-1
+  sudo bega broker configure --for city --city arad --identity broker-2 --gateway gw-1 gw-2 \\
+      --kiosk kiosk-1 --desk desk-1 --operator op-1
   sudo bega broker revoke --crl revoked.pem
 
 What it writes, and why: docs/broker.md."""
@@ -125,13 +126,15 @@ def _require_free(args: argparse.Namespace, files: Files) -> None:
 
 def _members(args: argparse.Namespace) -> Members:
     """Return who has a place; raises ConfigError for names that cannot be, or nobody."""
-    groups = (args.gateway, args.kiosk, args.operator, args.reader)
+    groups = (args.gateway, args.kiosk, args.operator, args.reader, args.desk)
     for name in (name for group in groups for name in group):
         require_device_id(name)
     if not args.gateway:
         raise ConfigError("nobody would have a place: name the gateway (--gateway gw-1)")
     if args.kind == GATEWAY and any(groups[1:]):
-        raise ConfigError("kiosks, operators and readers have their place on the city's broker (--for city)")
+        raise ConfigError("kiosks, desks, operators and readers have their place on the city's broker (--for city)")
+    if args.desk and not args.kiosk:
+        raise ConfigError("a desk answers kiosks: name them (--kiosk kiosk-1)")
     if args.kind == CITY and not (args.city and is_name(args.city)):
         raise ConfigError(f"say which city, as its topics have it (--city arad): {NAME_RULE}")
     names = [name for group in groups for name in group]
@@ -160,7 +163,13 @@ def _add_configure(verbs: Verbs) -> None:
     parser.add_argument(
         "--identity", type=Path, required=True, metavar="DIR", help="as `bega ca issue --for broker` made it"
     )
-    who = [("gateway", "gateways"), ("kiosk", "kiosks"), ("operator", "who commands"), ("reader", "who reads all")]
+    who = [
+        ("gateway", "gateways"),
+        ("kiosk", "kiosks"),
+        ("operator", "who commands"),
+        ("reader", "who reads all"),
+        ("desk", "where the kiosks' reports go"),
+    ]
     for key, words in who:
         parser.add_argument(f"--{key}", nargs="+", default=[], metavar="ID", help=f"{words}, by certificate name")
     parser.add_argument("--city", metavar="NAME", help="with --for city: the city in its topics")

@@ -10,6 +10,7 @@ LARGEST_NODE_PACKET = 66_000  # bytes: a node's status has at most 65,536 (lines
 LARGEST_CITY_PACKET = 262_144
 NODE_WRITES = ("up", "status", "result", "want")
 NODE_READS = ("ack", "time", "piece", "cmd/#")
+DESK_WRITES = ("cmd/report", "cmd/notices")  # docs/reports.md
 
 
 class Members(NamedTuple):
@@ -20,6 +21,7 @@ class Members(NamedTuple):
     kiosks: Sequence[str] = ()
     operators: Sequence[str] = ()  # may command gateways
     readers: Sequence[str] = ()  # may read all that comes from them
+    desks: Sequence[str] = ()  # where citizens' reports go
 
 
 class Ports(NamedTuple):
@@ -56,7 +58,7 @@ def mosquitto_conf(kind: str, folder: str, ports: Ports, persistence_location: b
         "max_queued_messages 100000",
         f"max_packet_size {LARGEST_CITY_PACKET if is_city else LARGEST_NODE_PACKET}",
         "",
-        "# Gateways, kiosks and operators." if is_city else "# Nodes.",
+        "# Gateways, kiosks, desks and operators." if is_city else "# Nodes.",
         f"listener {ports.port} {ports.address}".rstrip(),
         *_certificates(folder),
     ]
@@ -113,6 +115,10 @@ def _of_city(members: Members) -> list[str]:
         lines += ["", f"user {name}", f"topic read city/{city}/#", f"topic write city/{city}/+/cmd/#"]
     for name in members.readers:
         lines += ["", f"user {name}", f"topic read city/{city}/#"]
+    for name in members.desks:
+        lines += ["", "# A desk: what citizens report, and its answers. It commands nobody.", f"user {name}"]
+        lines.append(f"topic read city/{city}/+/report")
+        lines += [f"topic write city/{city}/{kiosk}/{topic}" for kiosk in members.kiosks for topic in DESK_WRITES]
     return lines
 
 

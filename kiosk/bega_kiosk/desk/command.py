@@ -12,9 +12,12 @@ import msgspec
 
 from bega.clock import wall_ms
 from bega.service import carry_out, command_line, log_to_stderr, until_signalled
+from bega.tables import NAME_RULE
+from bega_kiosk.config import Reports, broker_problems
 from bega_kiosk.desk.store import DeskStore, Row
 from bega_kiosk.report import STATES, read_code, spaced
 from bega_protocols.errors import ConfigError
+from bega_protocols.senml import is_name
 
 EXAMPLES = """examples:
   bega desk run --data /var/lib/bega-desk --city timisoara --mqtt mqtt://127.0.0.1:1883
@@ -33,7 +36,12 @@ def run(args: argparse.Namespace) -> int:
     from bega_kiosk.desk import app
 
     log_to_stderr(args.verbose, "asyncio")
-    credentials = Credentials(args.ca_file, args.cert_file, args.key_file) if args.cert_file or args.ca_file else None
+    way = Reports(mqtt=args.mqtt, ca_file=args.ca_file, cert_file=args.cert_file, key_file=args.key_file)
+    for key, why in broker_problems(way):
+        raise ConfigError(f"--{key.replace('_', '-')}: {why.replace('cert_file', '--cert-file')}")
+    if not is_name(args.city):
+        raise ConfigError(f"--city {args.city}: {NAME_RULE}")
+    credentials = Credentials(args.ca_file, args.cert_file, args.key_file)
     listen = f"{args.host}:{args.port}"
     settings = app.Settings(args.data, args.city, listen, args.mqtt, args.name, credentials, args.city_key)
     asyncio.run(until_signalled(lambda stop: app.run(settings, wall_ms, args.ready_file, stop)))
