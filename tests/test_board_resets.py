@@ -56,7 +56,7 @@ def test_board_sleeps_browns_out_loses_power_and_is_bitten(tmp_path, eventually)
         eventually(lambda: len(boots()) >= 2, "it wakes by its timer")
         assert boots()[0].startswith("1 0 - ['', '.frozen', '/lib'] ['main.py']"), "it sees its flash and nothing else"
         assert boots()[1].startswith("4 4 slept")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         eventually(lambda: len(boots()) >= 3, "the watchdog, which nobody feeds")
         assert boots()[2].startswith("3 0 slept")
         assert "'written'" in boots()[2]
