@@ -65,7 +65,7 @@ class _Impatient(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take a piece of a request; the whole of it must come soon."""
         super().data_received(data)
-        if not self.is_answered:
+        if not self.is_owing:
             self._cancel()
         elif not self._patience:
             self._wait()
@@ -76,19 +76,19 @@ class _Impatient(H11Protocol):
         super().connection_lost(exc)
 
     @property
-    def is_answered(self) -> bool:
-        """Whether no request of it is being answered."""
-        return self.cycle is None or self.cycle.response_complete
+    def is_owing(self) -> bool:
+        """Whether it owes us a request, or the rest of one: its body counts, or a form that drips is waited for."""
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
 
     @property
     def until_s(self) -> float:
         """Until when it is waited for; endless while it is answered."""
-        return self._patience.when() if self._patience and self.is_answered else math.inf
+        return self._patience.when() if self._patience and self.is_owing else math.inf
 
     def let_go(self) -> None:
         """End a connection of which nobody waits for an answer."""
         self._patience = None
-        if self.is_answered:
+        if self.is_owing:
             self.transport.abort()
 
     def _cancel(self) -> None:

@@ -378,6 +378,41 @@ def test_strangers_who_ask_nothing_keep_nobody_out_and_are_let_go(path, monkeypa
     run(work())
 
 
+def test_body_that_never_comes_whole_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(web, "REQUEST_WITHIN_S", 0.3)
+    heard = []
+
+    async def app(_, receive, send):
+        message = {"more_body": True}
+        while message.get("more_body"):
+            message = await receive()
+            heard.append(message["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"whole"})
+
+    async def work():
+        with bind("feed.listen", "127.0.0.1:0") as listener:
+            serving = asyncio.create_task(serve(app, listener))
+            port = listener.getsockname()[1]
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: feed\r\nContent-Length: 100\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                for _ in range(40):  # each piece comes well within the time that the whole has
+                    writer.write(b"x")
+                    await asyncio.sleep(0.05)
+                    assert len(heard) < 40
+                    if heard[-1:] == ["http.disconnect"]:
+                        break
+            assert heard[-1] == "http.disconnect"
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                assert (await client.post("/", content=b"x" * 100_000)).text == "whole"
+            writer.close()
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    run(work())
+
+
 def test_answers_leave_at_once():
     """asyncio switches off Nagle's algorithm only where the socket names its protocol; 44 ms an answer became 2 ms."""
     with bind("feed.listen", "127.0.0.1:0") as listener:

@@ -10,7 +10,7 @@ import pytest
 
 from bega_kiosk.config import make
 from bega_kiosk.places import STORE
-from bega_kiosk.server import Pages
+from bega_kiosk.server import HEADERS, Pages
 from bega_kiosk.store import Store, Value
 from bega_kiosk.words import LANGUAGES, load_words
 
@@ -51,6 +51,33 @@ def test_screen_that_fails_is_seen_and_is_still_a_page_in_words(tmp_path, words)
     pages, store = kiosk_at(tmp_path, words, NOW_MS)
     pages.places = [replace(place, draw=lambda screen: 1 / 0) if place.path == "/" else place for place in pages.places]
     assert failing(pages) == [("/?lang=ro", 500)]
+
+    async def ask():
+        way = httpx.ASGITransport(pages.app(), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=way, base_url="http://kiosk") as browser:
+            return await browser.get("/")
+
+    assert HEADERS.items() <= {name.title(): value for name, value in asyncio.run(ask()).headers.items()}.items()
+    store.close()
+
+
+def test_form_whose_sender_goes_is_no_failure(tmp_path, words, caplog):
+    pages, store = kiosk_at(tmp_path, words, NOW_MS)
+
+    async def send_half():
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            answered.append(message.get("status"))
+
+        headers = [(b"content-length", b"100")]
+        scope = {"type": "http", "method": "POST", "path": "/report", "query_string": b"", "headers": headers}
+        await pages.app()(scope, receive, send)
+
+    answered = []
+    asyncio.run(send_half())
+    assert (answered[0], caplog.text) == (400, "")
     store.close()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -24,10 +24,13 @@ def notice_routes(board: Board, on_taken: Callable[[], None] = lambda: None) -> 
 
     async def publish(request: Request) -> Response:
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_BYTES:
-                return PlainTextResponse(f"a notice has at most {MOST_BYTES} bytes\n", 413)
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MOST_BYTES:
+                    return PlainTextResponse(f"a notice has at most {MOST_BYTES} bytes\n", 413)
+        except ClientDisconnect:  # half a notice is none, and nobody is there to be told
+            return Response(status_code=400)
         shown = {notice.id for notice in board.every()}
         try:
             notice = board.take(bytes(body))

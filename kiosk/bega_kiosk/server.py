@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -85,14 +85,17 @@ class Pages:
 
     def _shows(self, place: Place) -> Callable[[Request], Awaitable[Response]]:
         async def show(request: Request) -> Response:
-            if place.instances is not None and request.url.path not in place.paths():
+            if place.instances is not None and request.scope["path"] not in place.paths():
                 raise HTTPException(404)
             screen = self.screen(place, request.path_params, request.query_params)
             if request.method == "POST" and place.take is not None:
                 length = request.headers.get("content-length", "")
                 if not length.isdecimal() or int(length[:9]) > LARGEST_FORM_BYTES:
                     return self._sorry(request, ["err.general", "err.retry"], 413)
-                sent = _form(await request.body())
+                try:
+                    sent = _form(await request.body())
+                except ClientDisconnect:  # half a form is none, and nobody is there to be told
+                    return Response(status_code=400)
                 return RedirectResponse(place.take(screen, sent), status_code=303)
             return _page(place.draw(screen).html)
 
@@ -138,7 +141,9 @@ class Pages:
     async def defect(self, request: Request, error: Exception) -> Response:
         """Say in words that something went wrong; the log has the rest."""
         log.error("page failed path=%s", request.url.path, exc_info=error)
-        return self._sorry(request, ["err.general", "err.retry"], 500)
+        page = self._sorry(request, ["err.general", "err.retry"], 500)
+        page.headers.update(HEADERS)  # Starlette answers this one outside of all middleware
+        return page
 
     def _sorry(self, request: Request, keys: list[str], status: int) -> Response:
         # Every way leads home: an address that does not exist here may name another machine ("//x").
