@@ -19,7 +19,6 @@ from bega_kiosk.store import Store
 from bega_kiosk.words import (
     SPOKEN,
     catalogue_problems,
-    keys,
     load_words,
     locale_folder,
     read_catalogue,
@@ -40,16 +39,8 @@ TOPICS = {path.stem for path in (locale_folder() / "ro" / "LC_MESSAGES").glob("*
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1000, 60_000, 3_600_000, 86_400_000
 
 
-def key_of(message):
-    return message.id if isinstance(message.id, str) else message.id[0]
-
-
-def forms_of(message):
-    return message.string if isinstance(message.string, tuple | list) else (message.string,)
-
-
 def texts(language):
-    return [(key_of(message), text) for message in CATALOGUES[language] if message.id for text in forms_of(message)]
+    return [(key, form) for (_, key), text in CATALOGUES[language].texts.items() for form in text.forms]
 
 
 def asked_for():
@@ -69,7 +60,7 @@ def asked_for():
 
 @pytest.mark.parametrize("language", WRITTEN)
 def test_catalogue_has_every_text_that_pages_ask_for_and_no_other(language):
-    assert {key_of(message) for message in CATALOGUES[language] if message.id} == asked_for()
+    assert {key for _, key in CATALOGUES[language].texts} == asked_for()
 
 
 @pytest.mark.parametrize("language", WRITTEN)
@@ -107,9 +98,8 @@ def test_serbian_is_the_same_in_latin_letters(cyrillic, latin):
 
 
 def test_no_cyrillic_letter_is_left_in_latin_serbian():
-    for key in keys(CATALOGUES["sr"]):
-        if not isinstance(CATALOGUES["sr"].get(key).string, tuple):
-            assert not re.search("[\u0400-\u04ff]", WORDS["sr-Latn"]._texts.gettext(key)), key
+    for name, text in WORDS["sr-Latn"]._texts.items():
+        assert not any(re.search("[\u0400-\u04ff]", form) for form in text.forms), name
 
 
 def test_text_that_is_heard_otherwise_has_a_second_entry(copy):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from bega.clock import Clock
 from bega.ready import write_ready
 from bega.web import address_of, bind, serve
 from bega_kiosk.agent_child import kept_running
-from bega_kiosk.air import PLOTTED, QUANTITIES
 from bega_kiosk.config import Config
-from bega_kiosk.feed import Feed
-from bega_kiosk.notice_feed import HINT, NoticeFeed
 from bega_kiosk.outbox import Outbox
-from bega_kiosk.places import STORE
+from bega_kiosk.places import STORE, Known
 from bega_kiosk.server import Pages
 from bega_kiosk.store import Store
 from bega_kiosk.words import load_words
@@ -23,6 +22,7 @@ from bega_kiosk.words import load_words
 log = logging.getLogger("bega.kiosk")
 
 LOOK_EVERY_S = 1.0
+FIRST_PAGE_WITHIN_S = 1.0
 
 
 async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asyncio.Event) -> None:
@@ -31,15 +31,11 @@ async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asy
     listener = bind("server.listen", config.server.listen)
     store = Store(Path(config.kiosk.state_dir) / STORE, wall_ms)
     pages = Pages(config, store, words, wall_ms)
-    notices = pages.known.notices
-    feed = Feed(config.feed.url, store, QUANTITIES, PLOTTED)
+    _ = pages.known.notices  # keys that cannot be read end it here
     address = address_of(listener) + "/"
     try:
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(feed.follow()), tasks.create_task(store.keep())]
-            if config.notices.url is not None:
-                hint = Path(config.kiosk.state_dir) / HINT
-                background.append(tasks.create_task(NoticeFeed(config.notices.url, notices, hint).follow()))
+            background = [tasks.create_task(_follow(pages)), tasks.create_task(store.keep())]
             background.append(tasks.create_task(_watch(pages.known.outbox, store)))
             if config.reports.mqtt is not None:
                 background.append(tasks.create_task(kept_running(config)))
@@ -54,6 +50,23 @@ async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asy
         listener.close()
         store.close()
     log.info("kiosk ended")
+
+
+async def _follow(pages: Pages) -> None:
+    """Follow the feeds, once the first page was given: whoever switches a kiosk on waits for that page alone."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_PAGE_WITHIN_S):
+            await pages.given.wait()
+    follow = await asyncio.to_thread(_loaded, pages)
+    await follow(pages.known)
+
+
+def _loaded(pages: Pages) -> Callable[[Known], Awaitable[None]]:
+    """Return what follows the feeds. In a thread: the next pages are given meanwhile."""
+    pages.warm()
+    from bega_kiosk.following import follow
+
+    return follow
 
 
 async def _watch(outbox: Outbox, store: Store) -> None:

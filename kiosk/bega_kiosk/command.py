@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,6 +97,8 @@ def doctor(args: argparse.Namespace) -> int:
 
 def shots(args: argparse.Namespace) -> int:
     """Write a picture of every screen; 1 if one could not be drawn."""
+    import tempfile
+
     from bega_kiosk.places import every_screen
     from bega_kiosk.shots import INDEX, draw, every_look
 

@@ -28,7 +28,7 @@ from bega.clock import Clock
 from bega.look.panels import panel_css
 from bega_kiosk.config import Config
 from bega_kiosk.display import Display, read_display, read_page
-from bega_kiosk.pages.screen import Screen
+from bega_kiosk.pages.screen import Screen, prepare_templates
 from bega_kiosk.places import Known, Params, Place, every_place
 from bega_kiosk.store import Store
 from bega_kiosk.words import Words
@@ -65,9 +65,14 @@ class Pages:
         self._panel_css = panel_css(config.panel, config.distance_mm)
         self.known = Known(config, store, wall_ms)
         self.places = every_place(self.known)
+        self.given = asyncio.Event()  # the first page
+        self.stopping = asyncio.Event()
+
+    def warm(self) -> None:
+        """Read and prepare what the first page does without, so that nobody waits for it later; say what was wrong."""
         for problem in self.known.content.problems:
             log.warning("content left out: %s", problem)
-        self.stopping = asyncio.Event()
+        prepare_templates()
 
     def app(self) -> Starlette:
         """Return the application."""
@@ -97,7 +102,9 @@ class Pages:
                 except ClientDisconnect:  # half a form is none, and nobody is there to be told
                     return Response(status_code=400)
                 return RedirectResponse(place.take(screen, sent), status_code=303)
-            return _page(place.draw(screen).html)
+            page = _page(place.draw(screen).html)
+            self.given.set()
+            return page
 
         return show
 

@@ -11,21 +11,14 @@ letter, so that they can never differ.
 
 from __future__ import annotations
 
-import gettext
-import io
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date as CalendarDay
 from datetime import datetime, tzinfo
 from pathlib import Path
 
-from babel.dates import format_date, get_day_names
-from babel.messages.catalog import Catalog
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import PoFileError, read_po
-from babel.numbers import format_decimal
-
+from bega_kiosk.calendars import CALENDARS
+from bega_kiosk.catalogue import Catalogue, Text, read_po
 from bega_kiosk.latin import to_latin
 from bega_protocols.errors import ConfigError
 
@@ -35,73 +28,62 @@ class Language:
     """How a language is called by those who speak it, and how it is written."""
 
     name: str
-    catalogue: str  # whose texts it has
-    locale: str  # Babel's name of it: numbers, names of days
-    day: str  # a day in words, as a pattern of Unicode's (CLDR, date format patterns)
-
-    @property
-    def is_latin_script_of_another(self) -> bool:
-        """Return whether its texts are another's, letter by letter."""
-        return self.locale.endswith("_Latn")
+    catalogue: str  # whose texts and calendar it has
+    is_in_latin: bool = False  # its texts are those, letter by letter in the other script
 
 
 LANGUAGES = {
-    "ro": Language("Română", "ro", "ro", "EEEE, d MMMM y"),
-    "hu": Language("Magyar", "hu", "hu", "y. MMMM d., EEEE"),
-    "de": Language("Deutsch", "de", "de", "EEEE, d. MMMM y"),
-    "sr": Language("Српски", "sr", "sr", "EEEE, d. MMMM y."),
-    "sr-Latn": Language("Srpski", "sr", "sr_Latn", "EEEE, d. MMMM y."),
-    "en": Language("English", "en", "en", "EEEE, d MMMM y"),
+    "ro": Language("Română", "ro"),
+    "hu": Language("Magyar", "hu"),
+    "de": Language("Deutsch", "de"),
+    "sr": Language("Српски", "sr"),
+    "sr-Latn": Language("Srpski", "sr", is_in_latin=True),
+    "en": Language("English", "en"),
 }  # by the tag that an address and a page's lang take (BCP 47); the first is the default
 DEFAULT = "ro"
 SPOKEN = "spoken"
-REVIEW = re.compile(r'"X-Review:(.*)\\n"')
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 
 
 class Words:
     """One language: its texts, and how it writes numbers, dates and ages."""
 
-    def __init__(self, language: str, catalogue: Catalog, zone: tzinfo) -> None:
+    def __init__(self, language: str, catalogue: Catalogue, zone: tzinfo) -> None:
         self.language = language
-        self.locale = LANGUAGES[language].locale
+        self.is_read_by_a_native = not catalogue.review  # every text of it
+        self._texts = catalogue.texts
+        self._form_of = catalogue.form_of()
+        self._calendar = CALENDARS[LANGUAGES[language].catalogue]
+        self._in_script = to_latin if LANGUAGES[language].is_in_latin else str
         self._zone = zone
-        compiled = io.BytesIO()
-        write_mo(compiled, catalogue)
-        compiled.seek(0)
-        self._texts = gettext.GNUTranslations(compiled)
-        self._keys = frozenset(keys(catalogue))
-        self._spoken = frozenset(keys(catalogue, SPOKEN))
 
     def text(self, key: str, **values: str) -> str:
         """Return the text called `key` with its places filled; raises KeyError if the catalogue has none."""
-        self._must_have(key)
-        return self._texts.gettext(key).format(**values)
+        return self._found(key).forms[0].format(**values)
 
     def spoken(self, key: str, **values: str) -> str:
         """Return what is said where `text(key)` is shown: the same, unless the catalogue has it otherwise."""
-        self._must_have(key)
-        if key not in self._spoken:
-            return self.text(key, **values)
-        return self._texts.pgettext(SPOKEN, key).format(**values)
+        said = self._texts.get((SPOKEN, key)) or self._found(key)
+        return said.forms[0].format(**values)
 
     def has(self, key: str) -> bool:
         """Return whether there is a text called `key`."""
-        return key in self._keys
+        return (None, key) in self._texts
 
     def counted(self, key: str, count: float) -> str:
         """Return the text called `key` in the form that agrees with `count`, which fills the place {n}.
 
         A number with decimals takes the plural that has no "de" in Romanian: 8,5 micrograme, 23 de micrograme.
         """
-        self._must_have(key)
         agrees_with = int(count) if count == int(count) else 2
-        return self._texts.ngettext(key, key, agrees_with).format(n=self.number(count))
+        return self._found(key).forms[self._form_of(agrees_with)].format(n=self.number(count))
 
     def number(self, value: float, places: int = 1) -> str:
         """Return `value` with at most `places` decimals, and the decimal mark of the language."""
-        pattern = "#,##0." + "#" * places if places else "#,##0"
-        return format_decimal(round(value, places), format=pattern, locale=self.locale)
+        whole, _, part = f"{round(value, places):,.{places}f}".partition(".")
+        part = part.rstrip("0")
+        written = whole.replace(",", self._calendar.group)
+        return written + self._calendar.decimal + part if part else written
 
     def concentration(self, value: float) -> str:
         """Return a value that a person takes in at a glance: from 10 on without decimals."""
@@ -109,21 +91,20 @@ class Words:
 
     def date(self, at_ms: int) -> str:
         """Return the day, as in "sâmbătă, 21 noiembrie 2026"."""
-        return format_date(self.local(at_ms), LANGUAGES[self.language].day, locale=self.locale)
+        return self._dated(self._calendar.full, self.local(at_ms))
 
     def day(self, day: CalendarDay) -> str:
         """Return a day without the name it has in its week, as in "21 noiembrie 2026"."""
-        return format_date(day, "long", locale=self.locale)
+        return self._dated(self._calendar.long, day)
 
     def weekdays(self, first: int, last: int) -> str:
         """Return some days of the week (0 for Monday) that follow each other, as in "luni–vineri"."""
-        names = get_day_names("wide", locale=self.locale)
-        return str(names[first]) if first == last else f"{names[first]}–{names[last]}"
+        names = self._calendar.days
+        return self._in_script(names[first] if first == last else f"{names[first]}–{names[last]}")
 
     def near_date(self, at_ms: int) -> str:
         """Return the day without its year, as in "sâmbătă, 21 noiembrie"."""
-        pattern = re.sub(r" y\.?$|^y\. ", "", LANGUAGES[self.language].day)
-        return format_date(self.local(at_ms), pattern, locale=self.locale)
+        return self._dated(self._calendar.near, self.local(at_ms))
 
     def time(self, at_ms: int) -> str:
         """Return the time of day, as in "8:05"."""
@@ -143,9 +124,15 @@ class Words:
         """Return a moment as the clock on the wall shows it."""
         return datetime.fromtimestamp(at_ms / 1000, self._zone)
 
-    def _must_have(self, key: str) -> None:
-        if key not in self._keys:
+    def _dated(self, pattern: str, day: CalendarDay) -> str:
+        names = {"name": self._calendar.days[day.weekday()], "month": self._calendar.months[day.month - 1]}
+        return self._in_script(pattern.format(day=day.day, year=day.year, **names))
+
+    def _found(self, key: str) -> Text:
+        found = self._texts.get((None, key))
+        if found is None:
             raise KeyError(f"{self.language}: no text {key!r}")
+        return found
 
 
 def load_words(zone: tzinfo, folder: Path | None = None) -> Mapping[str, Words]:
@@ -168,7 +155,7 @@ def load_words(zone: tzinfo, folder: Path | None = None) -> Mapping[str, Words]:
 
 def written_languages() -> list[str]:
     """Return the languages that have catalogues of their own."""
-    return [tag for tag, language in LANGUAGES.items() if not language.is_latin_script_of_another]
+    return [tag for tag, language in LANGUAGES.items() if not language.is_in_latin]
 
 
 def topics(language: str, folder: Path) -> list[Path]:
@@ -176,29 +163,30 @@ def topics(language: str, folder: Path) -> list[Path]:
     return sorted((folder / language / "LC_MESSAGES").glob("*.po"))
 
 
-def read_catalogue(language: str, folder: Path) -> Catalog:
+def read_catalogue(language: str, folder: Path) -> Catalogue:
     """Return all texts of a language; raises ConfigError if they cannot be read, or one stands in another's topic."""
-    whole: Catalog | None = None
+    whole: Catalogue | None = None
     for path in topics(language, folder):
-        topic = _read_topic(path, language)
+        topic = read_topic(path)
         if whole is None:
             whole = topic
             continue
-        for message in topic:
-            if message.id:
-                whole.add(message.id, message.string, flags=message.flags, context=message.context)
+        if topic.plural != whole.plural:
+            raise ConfigError(f"{path}: its Plural-Forms are not those of the other topics")
+        whole = whole._replace(texts=whole.texts | topic.texts, review=whole.review or topic.review)
     if whole is None:
         raise ConfigError(f"{folder / language}: there are no texts (LC_MESSAGES/*.po)")
     return whole
 
 
-def _read_topic(path: Path, language: str) -> Catalog:
+def read_topic(path: Path) -> Catalogue:
+    """Return the texts of one file; raises ConfigError if it cannot be read, or has a text of another topic."""
     try:
-        with path.open("rb") as file:
-            topic = read_po(file, locale=language, abort_invalid=True)
-    except (OSError, UnicodeDecodeError, PoFileError) as error:
+        topic = read_po(path.read_text(encoding="utf-8"))
+        topic.form_of()
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    strays = [key for key in keys(topic) if key.partition(".")[0] != path.stem]
+    strays = [key for _, key in topic.texts if key.partition(".")[0] != path.stem]
     if strays:
         raise ConfigError(f"{path}: {strays[0]} is a text of another topic")
     return topic
@@ -208,40 +196,28 @@ def reviews(folder: Path | None = None) -> dict[str, dict[str, str]]:
     """Return {language: {topic: who still has to read it, "" where a native reader has signed}}."""
     folder = folder or locale_folder()
     return {
-        language: {path.stem: _review(path) for path in topics(language, folder)} for language in written_languages()
+        language: {path.stem: read_topic(path).review for path in topics(language, folder)}
+        for language in written_languages()
     }
 
 
-def _review(path: Path) -> str:
-    found = REVIEW.search(path.read_text(encoding="utf-8"))
-    return found[1].strip() if found else "nobody has said who read it"
-
-
-def _in_script_of(language: Language, catalogue: Catalog) -> Catalog:
-    if not language.is_latin_script_of_another:
+def _in_script_of(language: Language, catalogue: Catalogue) -> Catalogue:
+    if not language.is_in_latin:
         return catalogue
-    latin = Catalog(locale=catalogue.locale)
-    for message in catalogue:
-        if message.id:
-            forms = message.string if isinstance(message.string, tuple | list) else (message.string,)
-            written = tuple(to_latin(form or "") for form in forms)
-            plural = isinstance(message.id, tuple | list)
-            latin.add(message.id, written if plural else written[0], context=message.context)
-    return latin
+    texts = {name: text._replace(forms=tuple(map(to_latin, text.forms))) for name, text in catalogue.texts.items()}
+    return catalogue._replace(texts=texts)
 
 
-def catalogue_problems(catalogue: Catalog, every: set[str]) -> list[str]:
+def catalogue_problems(catalogue: Catalogue, every: set[str]) -> list[str]:
     """Return what is missing, empty or only guessed (fuzzy) in `catalogue`, which should have `every` text."""
     problems = [f"{key} is missing" for key in sorted(every - set(keys(catalogue)))]
-    for message in catalogue:
-        key = _key(message.id)
-        forms = message.string if isinstance(message.string, tuple | list) else (message.string,)
-        if key and not all(forms):
+    for (_, key), text in catalogue.texts.items():
+        if not all(text.forms):
             problems.append(f"{key} has no words")
-        if key and message.fuzzy:
+        if text.is_guessed:
             problems.append(f"{key} is marked fuzzy")
-        if key and isinstance(message.id, tuple | list) and len(forms) != catalogue.num_plurals:
-            problems.append(f"{key} has {len(forms)} forms, not {catalogue.num_plurals}")
+        if text.is_counted and len(text.forms) != catalogue.form_count:
+            problems.append(f"{key} has {len(text.forms)} forms, not {catalogue.form_count}")
     return problems
 
 
@@ -251,13 +227,6 @@ def locale_folder() -> Path:
     return here / "locale" if (here / "locale").is_dir() else here.parent / "locale"
 
 
-def keys(catalogue: Catalog, context: str | None = None) -> Iterator[str]:
-    """Yield the names of the texts that a catalogue has in this context."""
-    for message in catalogue:
-        key = _key(message.id)
-        if key and message.context == context:
-            yield key
-
-
-def _key(identifier: str | tuple[str, ...] | list[str]) -> str:
-    return identifier if isinstance(identifier, str) else identifier[0]
+def keys(catalogue: Catalogue, context: str | None = None) -> set[str]:
+    """Return the names of the texts that a catalogue has in this context."""
+    return {key for within, key in catalogue.texts if within == context}

@@ -23,7 +23,9 @@ MOST = 16
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-    names = [service.id for service in known.content.every(Service)]
+
+    def paths(ending: str = "") -> list[str]:
+        return [f"/appointments/{service.id}{ending}" for service in known.content.every(Service)]
 
     def title(words: Words, params: Params) -> str:
         service = known.content.find(Service, params["service"])
@@ -36,14 +38,14 @@ def places(known: Known) -> list[Place]:
             title,
             lambda screen: draw_service(screen, known),
             parent="/appointments",
-            instances=lambda: [f"/appointments/{name}" for name in names],
+            instances=paths,
         ),
         Place(
             "/appointments/{service}/call",
             "call.number",
             lambda screen: draw_number(screen, known),
             parent="/appointments/{service}",
-            instances=lambda: [f"/appointments/{name}/call" for name in names],
+            instances=lambda: paths("/call"),
             take=_taking(known, "appointment"),
         ),
         Place(

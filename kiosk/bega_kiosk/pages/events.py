@@ -13,7 +13,6 @@ ACCESS = {"step-free": "ev.access", "steps": "ev.noaccess", "unknown": "ev.noinf
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-    paths = [f"/events/{event.id}" for event in known.content.every(Event)]
 
     def title(words: Words, params: Params) -> str:
         event = known.content.find(Event, params["event"])
@@ -26,7 +25,7 @@ def places(known: Known) -> list[Place]:
             title,
             lambda screen: draw_event(screen, known),
             parent="/events",
-            instances=lambda: paths,
+            instances=lambda: [f"/events/{event.id}" for event in known.content.every(Event)],
         ),
     ]
 

@@ -11,7 +11,6 @@ from bega_kiosk.words import Words
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-    paths = [f"/help/number/{line.id}" for line in known.content.every(Line)]
 
     def name(words: Words, params: Params) -> str:
         return said(_line(known, params["line"]).name, words.language)
@@ -25,7 +24,7 @@ def places(known: Known) -> list[Place]:
             name,
             lambda screen: draw_line(screen, _line(known, screen.more["line"])),
             parent="/help",
-            instances=lambda: paths,
+            instances=lambda: [f"/help/number/{line.id}" for line in known.content.every(Line)],
         ),
         Place("/privacy", "priv.title", draw_privacy, parent="/help"),
     ]

@@ -11,7 +11,6 @@ from bega_kiosk.words import Words
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-    paths = [f"/jobs/notice/{job.id}" for job in known.content.every(Job)]
 
     def title(words: Words, params: Params) -> str:
         job = known.content.find(Job, params["job"])
@@ -26,7 +25,7 @@ def places(known: Known) -> list[Place]:
             title,
             lambda screen: draw_job(screen, known),
             parent="/jobs",
-            instances=lambda: paths,
+            instances=lambda: [f"/jobs/notice/{job.id}" for job in known.content.every(Job)],
         ),
     ]
 

@@ -11,7 +11,6 @@ from bega_kiosk.words import Words
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-    paths = [f"/participate/about/{one.id}" for one in known.content.every(Consultation)]
 
     def title(words: Words, params: Params) -> str:
         one = known.content.find(Consultation, params["consultation"])
@@ -25,7 +24,7 @@ def places(known: Known) -> list[Place]:
             title,
             lambda screen: draw_consultation(screen, known),
             parent="/participate",
-            instances=lambda: paths,
+            instances=lambda: [f"/participate/about/{one.id}" for one in known.content.every(Consultation)],
         ),
     ]
 

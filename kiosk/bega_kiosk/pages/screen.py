@@ -10,14 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from bega import __version__
 from bega.look.panels import Panel
 from bega_kiosk.display import Display
-from bega_kiosk.words import LANGUAGES, Words, reviews
+from bega_kiosk.words import Words
 
 # Measured of our fonts and texts: a letter's share of its size, and what a line loses because words do not break.
 LETTER_EM, LETTER_EM_CYRILLIC, FULL = 0.50, 0.57, 0.90
@@ -91,7 +91,7 @@ class Screen:
     @property
     def is_read_by_a_native(self) -> bool:
         """Return whether a native reader has signed every text of this language."""
-        return not any(_reviews()[LANGUAGES[self.display.language].catalogue].values())
+        return self.words.is_read_by_a_native
 
     def address(self, path: str, page: int = 1, **changed: Any) -> str:
         """Return the address of a screen for this reader, or for one who wants something else (see Display)."""
@@ -151,7 +151,7 @@ class Screen:
                 text=self.words.text,
                 spoken=self.words.spoken,
                 before=before,
-                version=version("bega"),
+                version=__version__,
                 **values,
             )
         )
@@ -203,9 +203,10 @@ def _parted(keys: Sequence[Key], most: int) -> list[Sequence[Key]]:
     return [keys[: most - 1], *_parted(keys[most - 1 :], most)]
 
 
-@cache
-def _reviews() -> dict[str, dict[str, str]]:
-    return reviews()
+def prepare_templates() -> None:
+    """Compile every template now, each some 8 ms that somebody would wait for at a first tap."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
 
 
 @cache

@@ -19,13 +19,12 @@ def places(known: Known) -> list[Place]:
 
     def place(view: str) -> Place:
         ending = VIEWS[view][1]
-        paths = [f"/services/{service.id}{ending}" for service in known.content.every(Service)]
         return Place(
             "/services/{service}" + ending,
             title,
             lambda screen: draw_service(screen, known, view),
             parent="/services",
-            instances=lambda: paths,
+            instances=lambda: [f"/services/{service.id}{ending}" for service in known.content.every(Service)],
         )
 
     tile = Tile("paper", 60)

@@ -11,8 +11,6 @@ from bega_kiosk.words import Words
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-    things = [f"/waste/thing/{thing.id}" for thing in known.content.every(Thing)]
-    streets = [f"/waste/day/{one.id}" for one in known.content.every(Collection)]
 
     def name(words: Words, params: Params) -> str:
         thing = known.content.find(Thing, params["thing"])
@@ -30,7 +28,7 @@ def places(known: Known) -> list[Place]:
             street,
             lambda screen: draw_day(screen, known),
             parent="/waste/day",
-            instances=lambda: streets,
+            instances=lambda: [f"/waste/day/{one.id}" for one in known.content.every(Collection)],
         ),
         Place("/waste/points", "waste.points", lambda screen: draw_points(screen, known), parent="/waste"),
         Place(
@@ -38,7 +36,7 @@ def places(known: Known) -> list[Place]:
             name,
             lambda screen: draw_thing(screen, known),
             parent="/waste",
-            instances=lambda: things,
+            instances=lambda: [f"/waste/thing/{thing.id}" for thing in known.content.every(Thing)],
         ),
     ]
 

@@ -1,0 +1,121 @@
+"""gettext's PO files -> the texts of one language, quickly and in little memory.
+
+Spec: GNU gettext manual 0.22, "The Format of PO Files" and "Additional functions for plural forms". Babel reads the
+same files in the tests, which compare; at the kiosk it would take 0.1 s of each start, and 9 MB (decision 083).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from gettext import c2py
+from typing import NamedTuple
+
+Name = tuple[str | None, str]  # context and key: what a text is found by
+LINE = re.compile(r'(?:(msgctxt|msgid_plural|msgid|msgstr)(\[\d\])?[ \t]*)?"((?:[^"\\]|\\.)*)"')
+ESCAPE = re.compile(r"\\(.)")
+ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
+PLURAL = re.compile(r"nplurals\s*=\s*(\d)\s*;\s*plural\s*=\s*([^;]+)")
+REVIEW = re.compile(r"^X-Review:(.*)$", re.MULTILINE)
+UNKNOWN = "nobody has said who read it"
+
+
+class Text(NamedTuple):
+    """What one key stands for: one form, or as many as the language has for numbers."""
+
+    forms: tuple[str, ...]
+    is_counted: bool = False
+    is_guessed: bool = False  # marked fuzzy: a program proposed it
+
+
+class Catalogue(NamedTuple):
+    """Texts of one language, and what the head of their file says of them."""
+
+    texts: dict[Name, Text]
+    form_count: int = 2  # of a text that is counted
+    plural: str = "n != 1"  # which form agrees with n, as C writes it
+    review: str = ""  # who still has to read it, empty where a native reader has signed
+
+    def form_of(self) -> Callable[[int], int]:
+        """Return what chooses the form that agrees with a number; raises ValueError if `plural` is nonsense."""
+        return c2py(self.plural)
+
+
+def read_po(written: str) -> Catalogue:
+    """Return what a PO file says; raises ValueError that names the first line where it is none."""
+    reading, lines = _Reading(), 0
+    try:
+        for line in written.removeprefix("\ufeff").split("\n"):
+            lines += 1
+            reading.take(line.strip())
+        reading.end()
+    except ValueError as error:
+        raise ValueError(f"line {lines}: {error}") from None
+    review, plural = REVIEW.search(reading.head), PLURAL.search(reading.head)
+    catalogue = Catalogue(reading.texts, review=review[1].strip() if review else UNKNOWN)
+    return catalogue._replace(form_count=int(plural[1]), plural=plural[2].strip()) if plural else catalogue
+
+
+class _Reading:
+    """One file on its way. An entry is over where the next one begins: with a remark, a context, a key."""
+
+    def __init__(self) -> None:
+        self.texts: dict[Name, Text] = {}
+        self.head = ""
+        self._parts: dict[str, str] = {}
+        self._last = ""
+        self._is_guessed = False
+
+    def take(self, line: str) -> None:
+        """Take a line without the blanks around it."""
+        found = LINE.fullmatch(line)
+        if found:
+            word, form, quoted = found.groups()
+            text = ESCAPE.sub(_escaped, quoted) if "\\" in quoted else quoted
+            if word is None:
+                self._go_on(text)
+            else:
+                self._begin(word, form or "", text)
+        elif line.startswith("#"):
+            if self._last.startswith("msgstr"):
+                self.end()
+            flags = line[2:].split(",") if line.startswith("#,") else []
+            self._is_guessed |= any(flag.strip() == "fuzzy" for flag in flags)
+        elif line:
+            raise ValueError(f"this is no part of a catalogue: {line[:60]}")
+
+    def end(self) -> None:
+        """Keep the entry that was read, if there is one."""
+        if not self._parts:
+            return
+        name = (self._parts.get("msgctxt"), self._parts.get("msgid", ""))
+        forms = tuple(text for part, text in self._parts.items() if part.startswith("msgstr"))
+        if not forms:
+            raise ValueError(f"{name[1]} has no msgstr")
+        if name in self.texts:
+            raise ValueError(f"{name[1]} is there twice")
+        if name == (None, ""):
+            self.head = forms[0]
+        else:
+            self.texts[name] = Text(forms, "msgid_plural" in self._parts, self._is_guessed)
+        self._parts, self._last, self._is_guessed = {}, "", False
+
+    def _go_on(self, text: str) -> None:
+        if not self._last:
+            raise ValueError("words that belong to nothing")
+        self._parts[self._last] += text
+
+    def _begin(self, word: str, form: str, text: str) -> None:
+        if word in ("msgctxt", "msgid") and self._last.startswith("msgstr"):
+            self.end()
+        parts = self._parts
+        needs_form = word == "msgstr" and "msgid_plural" in parts
+        is_early = word in ("msgstr", "msgid_plural") and "msgid" not in parts
+        if word + form in parts or is_early or bool(form) != needs_form:
+            raise ValueError(f"{word}{form} cannot stand here")
+        parts[word + form] = text
+        self._last = word + form
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return ESCAPED.get(found[1], found[1])
