@@ -2,6 +2,8 @@
 // The address bar is replaced, never added to: there is nothing to go back to after a session (a browser's history
 // outlives Clear-Site-Data). Without this script every link and form works as a link and a form.
 const AGAIN_AFTER_MS = 300; // a trembling finger taps twice
+const TRY_AGAIN_MS = 1000;
+const version = (page) => page.querySelector("script[src]")?.getAttribute("src"); // an update brings new files
 let goneAt = -AGAIN_AFTER_MS;
 let asked = 0;
 
@@ -12,9 +14,13 @@ async function go(address, sent) {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (mine !== asked) return;
     if (!page.getElementById("page")) throw new Error("no screen");
-    show(page, answer.url);
+    if (version(page) === version(document)) show(page, answer.url);
+    else location.replace(answer.url);
   } catch {
-    if (mine === asked) sent ? document.getElementById("lost").removeAttribute("hidden") : location.replace(address);
+    // The server is away, for an update as a rule: a browser's own error page would be the end, so the way is tried again.
+    if (mine !== asked) return;
+    document.getElementById("lost").hidden = false;
+    if (!sent) setTimeout(() => mine === asked && go(address), TRY_AGAIN_MS);
   }
 }
 

@@ -4,6 +4,7 @@ const LOST_AFTER_MS = 120000;
 let heardAt = performance.now();
 let isFetching = false;
 let isWanted = false;
+const version = (page) => page.querySelector("script[src]")?.getAttribute("src"); // an update brings new files
 
 async function refresh() {
   isWanted = true;
@@ -12,9 +13,13 @@ async function refresh() {
   try {
     while (isWanted) {
       isWanted = false;
-      const answer = await fetch(location.href, { cache: "no-store" });
+      const address = location.href;
+      const answer = await fetch(address, { cache: "no-store" });
       if (!answer.ok) return;
-      put(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (address !== location.href) isWanted = true; // a tap came in between: these words belong to another screen
+      else if (version(page) !== version(document) && !document.getElementById("text")) location.reload();
+      else put(page);
       heardAt = performance.now();
       show(false);
     }
