@@ -163,6 +163,7 @@ def test_desk_that_knows_nothing_of_a_report_does_not_free_it(tmp_path):
     code = box.keep("problem", {}, "ro")
     box.note(Status(code=code, state="unknown"))
     assert box.is_waiting(code)
+    assert box.heard(code) is None, "it was asked for before it arrived: nobody is told that there is no such code"
 
 
 def test_desk_stores_once_what_comes_again_and_tells_it_again(tmp_path, desk):
@@ -188,6 +189,35 @@ def test_desk_refuses_what_is_not_the_kiosks_own_and_goes_on(tmp_path, desk):
     assert (desk.refused, desk._store.count()) == (3, 0)
     desk.answer(sent_by("kiosk-corner", payload))
     assert desk._store.count() == 1
+
+
+def test_kiosk_set_up_anew_without_a_clock_is_heard_although_it_counts_from_the_beginning(tmp_path, desk):
+    """Its boot is that of its first days, and so is its first report's seq: another code is another report."""
+    for folder in ("before", "after"):
+        box = outbox(tmp_path / folder, now_ms=5000)
+        code = box.keep("problem", {"text": folder}, "ro")
+        for _ in range(2):
+            desk.answer(sent_by("kiosk-corner", box.waiting()[0].payload))
+        for _, status in desk._store.untold():
+            box.note(status)
+            desk._store.told(status)
+        assert not box.is_waiting(code)
+    assert sorted(row.report.answers["text"] for row in desk._store.rows()) == ["after", "before"]
+    assert len({(row.report.boot, row.report.seq) for row in desk._store.rows()}) == 1, "the test shows something"
+
+
+@pytest.mark.parametrize("topic", ["city/arad/kiosk-corner/report", "city/timisoara/report", "x", "city/timisoara/a/b"])
+def test_message_of_an_older_subscription_is_not_taken_for_one_of_this_city(tmp_path, desk, topic):
+    box = outbox(tmp_path)
+    box.keep("problem", {}, "ro")
+    assert desk.answer(Message(topic, box.waiting()[0].payload)) is None
+    assert (desk.refused, desk._store.count()) == (1, 0)
+
+
+def test_kiosk_that_lies_ten_thousand_times_fills_no_log(desk, caplog):
+    for _ in range(10_000):
+        desk.answer(sent_by("liar", b"nonsense"))
+    assert (desk.refused, len(caplog.records)) == (10_000, 14)
 
 
 def test_code_that_is_taken_overwrites_nothing(tmp_path, desk):
@@ -223,7 +253,8 @@ def test_change_that_comes_while_another_is_told_is_told_too(tmp_path, desk):
 
 def test_staff_say_how_a_report_is_and_names_stay_off_the_screen(tmp_path, desk, capsys):
     box = outbox(tmp_path)
-    code = box.keep("problem", {"what": "road", "name": "Ion Popescu"}, "ro")
+    answers = {"what": "road", "person": "Ion Popescu", "contact": "Strada Lungă"}
+    code = box.keep("problem", answers | {"text": "a\x1b]0;b\x07\r\n\u202ec"}, "ro")
     desk.answer(sent_by("kiosk-corner", box.waiting()[0].payload))
     data = ["--data", str(tmp_path / "desk")]
     assert command.main(["set", *spaced(code).split(), *data, "--state", "work", "--number", "20114"]) == 0
@@ -232,12 +263,72 @@ def test_staff_say_how_a_report_is_and_names_stay_off_the_screen(tmp_path, desk,
     assert "work" in said
     assert "what: road" in said
     assert "Popescu" not in said
+    assert "Lungă" not in said
+    assert "text: a ]0;b c" in said, "a terminal obeys nothing of it"
     assert command.main(["list", *data, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["state"], row["number"], row["answers"]["name"]) == ("work", "20114", "Ion Popescu")
+    assert (row["state"], row["number"], row["answers"]["person"]) == ("work", "20114", "Ion Popescu")
+    for number in ("x" * 201, "20114\n", "\u202e"):
+        assert command.main(["set", code, *data, "--number", number]) == 1
+        assert "have at most 200 letters" in capsys.readouterr().err
+    assert command.main(["set", code, *data, "--detail", "x" * 200]) == 0
+    ((_, status),) = desk._store.untold()
+    assert (status.number, status.detail) == ("20114", "x" * 200)
+    capsys.readouterr()
     for wrong, why in (("nonsense", "is no code"), ("34679ACD", "there is no report")):
         assert command.main(["set", wrong, *data, "--state", "done"]) == 1
         assert why in capsys.readouterr().err
+
+
+def test_two_changes_in_one_moment_are_both_told(tmp_path, desk):
+    box = outbox(tmp_path)
+    code = box.keep("problem", {}, "ro")
+    desk.answer(sent_by("kiosk-corner", box.waiting()[0].payload))
+    first = desk._store.change(code, "work", None, None)
+    desk._store.change(code, "done", None, None)
+    desk._store.told(first)
+    assert [status.state for _, status in desk._store.untold()] == ["done"]
+
+
+def test_desk_that_has_no_disk_says_so_in_a_sentence(tmp_path, desk, capsys, monkeypatch):
+    box = outbox(tmp_path)
+    code = box.keep("problem", {}, "ro")
+    desk.answer(sent_by("kiosk-corner", box.waiting()[0].payload))
+    data = ["--data", str(tmp_path / "desk")]
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(DeskStore, "change", full)
+    assert command.main(["set", code, *data, "--state", "done"]) == 1
+    assert "disk is full" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert command.main(["list", "--data", str(tmp_path / "empty")]) == 1
+    assert "no desk keeps its reports there" in capsys.readouterr().err
+    assert [*(tmp_path / "empty").iterdir()] == [], "whoever looks in the wrong place begins no desk there"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--mqtt", "http://x"), "--mqtt: write mqtts://host:port"),
+        (("--mqtt", "mqtt://x", "--ca-file", "ca.pem"), "--ca-file: is used with mqtts"),
+        (("--mqtt", "mqtts://x", "--key-file", "k"), "--key-file: needs --cert-file"),
+        (("--city", "+"), "--city +: a name has"),
+    ],
+)
+def test_desk_that_would_not_do_as_it_is_told_does_not_start(tmp_path, capsys, arguments, why):
+    assert command.main(["run", "--data", str(tmp_path / "desk"), *arguments]) == 1
+    assert why in capsys.readouterr().err
+
+
+def test_names_are_for_their_owner_alone_on_both_disks(tmp_path, desk):
+    box = outbox(tmp_path)
+    box.keep("problem", {"person": "Ion Popescu"}, "ro")
+    desk.answer(sent_by("kiosk-corner", box.waiting()[0].payload))
+    found = [path for path in tmp_path.rglob("*") if path.is_file() and b"Popescu" in path.read_bytes()]
+    assert len(found) >= 2
+    assert {path.stat().st_mode & 0o777 for path in found} == {0o600}
 
 
 def test_questions_are_few_and_leave_once(tmp_path):

@@ -49,8 +49,8 @@ class Agent:
         self._mono_ms = mono_ms
         self._hint = hint
         self._credentials = credentials
-        # By id in the outbox: when to send it again, and the pause after that.
-        self._again: dict[int, tuple[int, int]] = {}
+        # By code: when to send it again, and the pause after that.
+        self._again: dict[str, tuple[int, int]] = {}
         self.sent = self.heard = 0
 
     async def run(self) -> None:
@@ -58,7 +58,6 @@ class Agent:
 
         def up() -> None:
             log.info("agent up broker=%s", self._broker)
-            self._again.clear()
 
         def down(why: str) -> None:
             log.warning("agent down, reports wait broker=%s error=%s", self._broker, why)
@@ -81,6 +80,7 @@ class Agent:
 
     async def _send(self, session: Session) -> None:
         topic = self._root + REPORT
+        self._again.clear()
         while True:
             for question in self._outbox.asked():
                 await session.publish(topic, question)
@@ -88,20 +88,22 @@ class Agent:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _send_waiting(self, session: Session, topic: str) -> None:
-        after_id = 0
-        seen: set[int] = set()
-        while waiting := self._outbox.waiting(after_id):
+        """Send what is due. Who waits for hours is not read each time: of thousands only the codes are."""
+        codes = self._outbox.waiting_codes()
+        self._again = {code: again for code, again in self._again.items() if code in codes}
+        now_ms = self._mono_ms()
+        due = [id_ for code, id_ in codes.items() if self._again.get(code, (now_ms, 0))[0] <= now_ms]
+        after_id = due[0] - 1 if due else 0
+        while due and after_id < due[-1] and (waiting := self._outbox.waiting(after_id)):
             after_id = waiting[-1].id
             for message in waiting:
-                seen.add(message.id)
                 now_ms = self._mono_ms()
-                at_ms, pause_ms = self._again.get(message.id, (now_ms, AGAIN_AFTER_MS))
+                at_ms, pause_ms = self._again.get(message.code, (now_ms, AGAIN_AFTER_MS))
                 if now_ms < at_ms:
                     continue
                 await session.publish(topic, message.payload)
-                self._again[message.id] = (now_ms + pause_ms, min(2 * pause_ms, LONGEST_AGAIN_MS))
+                self._again[message.code] = (now_ms + pause_ms, min(2 * pause_ms, LONGEST_AGAIN_MS))
                 self.sent += 1
-        self._again = {id_: again for id_, again in self._again.items() if id_ in seen}
 
 
 async def run(config: Config, stop: asyncio.Event) -> None:

@@ -18,8 +18,9 @@ import msgspec
 
 from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega.outbox.boot import raise_boot
-from bega_kiosk.report import Ask, Chance, Report, Status, encode, make_code
-from bega_protocols.errors import ConfigError
+from bega_kiosk.private import require_private
+from bega_kiosk.report import Ask, Chance, Report, Status, encode, make_code, read_sent
+from bega_protocols.errors import ConfigError, WireError
 
 log = logging.getLogger("bega.kiosk.outbox")
 
@@ -42,6 +43,7 @@ class Waiting(NamedTuple):
     """A message for the desk."""
 
     id: int
+    code: str
     payload: bytes
 
 
@@ -79,11 +81,12 @@ class Outbox:
                 answers=answers,
             )
             payload = encode(report)
+            read_sent(payload)  # what the desk would refuse is not promised to anybody
             with self._opened() as file:
                 if file.execute("SELECT count(*) FROM waiting").fetchone()[0] >= MOST_WAITING:
                     raise NotKept("too many reports wait for the desk")
                 file.execute("INSERT INTO waiting (code, payload) VALUES (?, ?)", (report.code, payload))
-        except (sqlite3.Error, OSError, ConfigError) as error:
+        except (sqlite3.Error, OSError, ConfigError, WireError) as error:
             log.error("report could not be kept error=%s", error)
             raise NotKept(str(error)) from None
         self._seq += 1
@@ -93,7 +96,7 @@ class Outbox:
         """Return whether the desk has not yet acknowledged this report."""
         try:
             with self._opened() as file:
-                return file.execute("SELECT 1 FROM waiting WHERE code = ?", (code,)).fetchone() is not None
+                return _is_waiting(file, code)
         except (sqlite3.Error, OSError):
             return False
 
@@ -125,11 +128,16 @@ class Outbox:
                 stamps.append((self._folder / name).stat().st_mtime_ns)
         return max(stamps)
 
+    def waiting_codes(self) -> dict[str, int]:
+        """Return the codes of all reports that wait, with their places, oldest first: a look that costs little."""
+        with self._opened() as file:
+            return dict(file.execute("SELECT code, id FROM waiting ORDER BY id").fetchall())
+
     def waiting(self, after_id: int = 0, limit: int = 50) -> list[Waiting]:
         """Return reports that wait, oldest first."""
         with self._opened() as file:
             rows = file.execute(
-                "SELECT id, payload FROM waiting WHERE id > ? ORDER BY id LIMIT ?", (after_id, limit)
+                "SELECT id, code, payload FROM waiting WHERE id > ? ORDER BY id LIMIT ?", (after_id, limit)
             ).fetchall()
         return [Waiting(*row) for row in rows]
 
@@ -142,8 +150,13 @@ class Outbox:
         return [encode(Ask(code=code)) for code in codes]
 
     def note(self, status: Status) -> None:
-        """Keep what the desk says of a report, which it has stored then: the report itself is overwritten."""
+        """Keep what the desk says of a report, which it has stored then: the report itself is overwritten.
+
+        That it knows nothing of one that waits here is no news: it was asked before the report arrived.
+        """
         with self._opened() as file:
+            if status.state == "unknown" and _is_waiting(file, status.code):
+                return
             file.execute(
                 "REPLACE INTO known (code, state, number, detail, changed_ms, heard_ms) VALUES (?, ?, ?, ?, ?, ?)",
                 (*msgspec.structs.astuple(status), self._wall_ms()),
@@ -186,8 +199,13 @@ class Outbox:
         return _connect(path)
 
 
+def _is_waiting(file: sqlite3.Connection, code: str) -> bool:
+    return file.execute("SELECT 1 FROM waiting WHERE code = ?", (code,)).fetchone() is not None
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
+    require_private(path)
     file = sqlite3.connect(path, timeout=2.0)
     try:
         file.execute("PRAGMA journal_mode=WAL")

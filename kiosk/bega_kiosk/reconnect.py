@@ -10,6 +10,7 @@ from bega import mqtt
 from bega.mqtt import Credentials, Session, SessionLost
 
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+SETTLED_S = 10.0  # a session that lasts so long is one; a shorter one is a try that came to nothing
 
 
 async def stay_connected(
@@ -23,18 +24,27 @@ async def stay_connected(
 ) -> None:
     """Do all `works` together with each session that is subscribed to `topics`, for ever.
 
-    up() is called at each connection; down(why) when the broker, or the disk behind the works, fails for another
-    reason than the last time.
+    up() is called when the first session begins, and when one after a failure has lasted; down(why) when the broker, or
+    the disk behind the works, fails for another reason than the last time.
     """
-    turn, said = 0, ""
+    turn, said, is_first = 0, "", True
+
+    async def settle(session: Session) -> None:
+        nonlocal turn, said
+        await asyncio.sleep(SETTLED_S)
+        if said:
+            up()
+        turn, said = 0, ""
+
     while True:
         try:
             async with mqtt.connect(broker, name, credentials) as session:
                 await session.subscribe(topics)
-                up()
-                turn, said = 0, ""
+                if is_first:
+                    up()
+                is_first = False
                 async with asyncio.TaskGroup() as tasks:
-                    for work in works:
+                    for work in (*works, settle):
                         tasks.create_task(_done(work, session))
         except* (SessionLost, OSError, TimeoutError, sqlite3.Error) as errors:
             why = str(errors.exceptions[0])

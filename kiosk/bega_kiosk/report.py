@@ -23,7 +23,9 @@ REPORT, STATUS, HINT = "report", "cmd/report", "cmd/notices"  # the ends of the 
 ALPHABET = "34679ACDEFGHJKMNPQRTUWXY"
 CODE_LETTERS = 8
 LONGEST_ANSWER = 10_000  # letters
+LONGEST_SHORT = 200
 LARGEST_BYTES = 64_000
+PERSONAL = ("person", "contact")  # answers that say who wrote it
 STATES = ("received", "forwarded", "work", "done", "refused", "unknown")
 
 Chance = Callable[[int], bytes]  # so many random bytes
@@ -32,7 +34,7 @@ Segment = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Kind = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,32}\Z")]
 Answer = Annotated[str, msgspec.Meta(max_length=LONGEST_ANSWER)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Short = Annotated[str, msgspec.Meta(max_length=200)]
+Short = Annotated[str, msgspec.Meta(max_length=LONGEST_SHORT)]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report", tag_field="type"):

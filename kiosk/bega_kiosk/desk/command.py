@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +17,8 @@ from bega.clock import wall_ms
 from bega.service import carry_out, command_line, log_to_stderr, until_signalled
 from bega.tables import NAME_RULE
 from bega_kiosk.config import Reports, broker_problems
-from bega_kiosk.desk.store import DeskStore, Row
-from bega_kiosk.report import STATES, read_code, spaced
+from bega_kiosk.desk.store import FILE, DeskStore, Row
+from bega_kiosk.report import PERSONAL, STATES, read_code, spaced
 from bega_protocols.errors import ConfigError
 from bega_protocols.senml import is_name
 
@@ -50,13 +53,10 @@ def run(args: argparse.Namespace) -> int:
 
 def listing(args: argparse.Namespace) -> int:
     """Print the newest reports."""
-    store = _existing(args.data)
-    try:
+    with _existing(args.data) as store:
         rows = store.rows(args.limit)
-    finally:
-        store.close()
     if args.json:
-        print(json.dumps([_as_json(row) for row in rows], ensure_ascii=False))
+        print(json.dumps([_as_json(row) for row in rows]))  # ASCII: strangers wrote it, and a terminal obeys letters
     else:
         print("\n".join(_as_line(row) for row in rows) or "no reports yet")
     return 0
@@ -69,21 +69,23 @@ def change(args: argparse.Namespace) -> int:
         raise ConfigError(f"{' '.join(args.code)!r} is no code of a report: it has eight letters and digits")
     if args.state is None and args.number is None and args.detail is None:
         raise ConfigError("nothing to change: give --state, --number or --detail")
-    store = _existing(args.data)
-    try:
+    with _existing(args.data) as store:
         status = store.change(code, args.state, args.number, args.detail)
-    finally:
-        store.close()
     if status is None:
         raise ConfigError(f"there is no report {spaced(code)} here; see bega desk list")
     print(f"{spaced(code)}: {status.state} {status.number} {status.detail}".rstrip())
     return 0
 
 
-def _existing(folder: Path) -> DeskStore:
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: there is no desk's folder; see --data of bega desk run")
-    return DeskStore(folder, wall_ms)
+@contextmanager
+def _existing(folder: Path) -> Iterator[DeskStore]:
+    if not (folder / FILE).is_file():
+        raise ConfigError(f"{folder}: no desk keeps its reports there; see --data of bega desk run")
+    with closing(DeskStore(folder, wall_ms)) as store:
+        try:
+            yield store
+        except sqlite3.Error as error:
+            raise ConfigError(f"{folder / FILE}: {error}; is the disk full, is the file whole?") from None
 
 
 def _as_json(row: Row) -> dict[str, object]:
@@ -93,9 +95,14 @@ def _as_json(row: Row) -> dict[str, object]:
 def _as_line(row: Row) -> str:
     when = datetime.fromtimestamp(row.heard_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     said = "; ".join(
-        f"{name}: {text[:80]}" for name, text in row.report.answers.items() if name not in ("name", "contact")
+        f"{name}: {_on_one_line(text)[:80]}" for name, text in row.report.answers.items() if name not in PERSONAL
     )
     return f"{spaced(row.status.code)}  {when}  {row.status.state:9}  {row.report.source}  {row.report.kind}  {said}"
+
+
+def _on_one_line(text: str) -> str:
+    """Return a stranger's text without what a terminal would obey, or show from right to left."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -58,8 +58,11 @@ class Link:
 
         Nothing is told of what could not be stored: the kiosk keeps it, and sends it again.
         """
-        kiosk = message.topic.split("/")[2]
+        parts = message.topic.split("/")
+        kiosk = parts[2] if len(parts) == len(self._topic("", REPORT).split("/")) else ""
         try:
+            if message.topic != self._topic(kiosk, REPORT):  # what was subscribed to once, for another city
+                raise WireError("no report of a kiosk of this city")
             sent = read_sent(message.payload)
             if isinstance(sent, Ask):
                 return self._topic(kiosk, STATUS), encode(self._store.status(sent.code))
@@ -68,7 +71,8 @@ class Link:
             is_new = self._store.take(sent)
         except (WireError, sqlite3.IntegrityError) as error:
             self.refused += 1
-            log.warning("message refused kiosk=%s refused=%d error=%s", kiosk, self.refused, error)
+            if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, ...: a kiosk that lies fills no log
+                log.warning("message refused kiosk=%s refused=%d error=%s", kiosk, self.refused, error)
             return None
         self.taken += is_new
         self.again += not is_new

@@ -1,18 +1,21 @@
 """What the desk knows: reports with their numbers and states.
 
-A report is stored before it is acknowledged, once for each (source, boot, seq) however often it comes.
+A report is stored before it is acknowledged, once for each (source, boot, seq) however often it comes. A kiosk that was
+set up anew and whose clock is not set counts from the beginning again: there the code, which is chance, says that it is
+another report.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from bega.clock import Clock
-from bega_kiosk.report import Report, Status
+from bega_kiosk.private import require_private
+from bega_kiosk.report import LONGEST_SHORT, Report, Status
 from bega_protocols.errors import ConfigError
 
 FILE = "desk.sqlite"
@@ -20,7 +23,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS report (source TEXT, boot INTEGER, seq INTEGER, code TEXT NOT NULL, kind TEXT NOT NULL,
     time_ms INTEGER, heard_ms INTEGER NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'received',
     number TEXT NOT NULL DEFAULT '', detail TEXT NOT NULL DEFAULT '', changed_ms INTEGER NOT NULL,
-    is_told INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (source, boot, seq)) WITHOUT ROWID;
+    is_told INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (source, boot, seq, code)) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS by_code ON report (code);
 CREATE INDEX IF NOT EXISTS untold ON report (is_told) WHERE is_told = 0;
 """
@@ -40,7 +43,8 @@ class DeskStore:
     def __init__(self, folder: Path, wall_ms: Clock) -> None:
         self._wall_ms = wall_ms
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            require_private(folder / FILE)
             self._file = sqlite3.connect(folder / FILE, timeout=5.0, isolation_level=None)
             self._file.execute("PRAGMA journal_mode=WAL")
             self._file.execute("PRAGMA synchronous=FULL")
@@ -58,14 +62,15 @@ class DeskStore:
         Raises sqlite3.IntegrityError for another report with a code that is taken (it cannot be by chance).
         """
         now_ms = self._wall_ms()
-        identity = (report.source, report.boot, report.seq)
+        identity = (report.source, report.boot, report.seq, report.code)
         known = self._file.execute(
-            "UPDATE report SET is_told = 0 WHERE source = ? AND boot = ? AND seq = ? RETURNING code", identity
+            "UPDATE report SET is_told = 0 WHERE source = ? AND boot = ? AND seq = ? AND code = ? RETURNING code",
+            identity,
         ).fetchall()
         if known:
             return False
         time_ms = report.time_ms if report.time_quality == 0 else None
-        row = (*identity, report.code, report.kind, time_ms, now_ms, msgspec.json.encode(report), now_ms)
+        row = (*identity, report.kind, time_ms, now_ms, msgspec.json.encode(report), now_ms)
         self._file.execute(
             "INSERT INTO report (source, boot, seq, code, kind, time_ms, heard_ms, body, changed_ms)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -81,10 +86,17 @@ class DeskStore:
         return _status(row) if row else Status(code=code, state="unknown")
 
     def change(self, code: str, state: str | None, number: str | None, detail: str | None) -> Status | None:
-        """Change what is given of a report and have it told; return how it is then, None if there is none."""
+        """Change what is given of a report and have it told; return how it is then, None if there is none.
+
+        Raises ConfigError for what no kiosk could show. Two changes never have one time, even if the clock stands.
+        """
+        for text in (number or "", detail or ""):
+            if len(text) > LONGEST_SHORT or not text.isprintable():
+                raise ConfigError(f"number and detail have at most {LONGEST_SHORT} letters, on one line: {text[:40]!r}")
         row = self._file.execute(
             "UPDATE report SET state = coalesce(?, state), number = coalesce(?, number), detail = coalesce(?, detail),"
-            " changed_ms = ?, is_told = 0 WHERE code = ? RETURNING code, state, number, detail, changed_ms",
+            " changed_ms = max(?, changed_ms + 1), is_told = 0 WHERE code = ?"
+            " RETURNING code, state, number, detail, changed_ms",
             (state, number, detail, self._wall_ms(), code),
         ).fetchone()
         return _status(row) if row else None
@@ -124,5 +136,5 @@ class DeskStore:
         return int(self._file.execute("SELECT count(*) FROM report").fetchone()[0])
 
 
-def _status(row: list[object] | tuple[object, ...]) -> Status:
-    return msgspec.convert(dict(zip(Status.__struct_fields__, row, strict=True)), Status)
+def _status(row: list[Any] | tuple[Any, ...]) -> Status:
+    return Status(**dict(zip(Status.__struct_fields__, row, strict=True)))  # ours: nothing here stops a running desk
