@@ -232,6 +232,7 @@ class CountingSensor:
         self.port = str(directory / "sensor")
         Path(self.port).symlink_to(os.ttyname(self._slave))
         self.sent = 0
+        self.stored: Callable[[], int] | None = None  # number of the last frame that was; the next is spoken after it
         self._sim = Pms5003({}, seed=1)
         self._pause_s = 1 / per_s
         self._ended = threading.Event()
@@ -246,6 +247,8 @@ class CountingSensor:
 
     def _speak(self) -> None:
         while not self._ended.wait(self._pause_s):
+            if self.stored and self.stored() < self.sent:
+                continue
             self.sent += 1
             self._sim.set("pm2_5", "", self.sent)
             with contextlib.suppress(BlockingIOError):  # nobody reads: a UART would lose it too
