@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
+import msgspec
+
 from bega_kiosk.config import Air
 from bega_kiosk.store import AHEAD_MS, Series, Store, Value
 from bega_protocols.reading import STALE
@@ -64,7 +66,39 @@ class AirNow:
     day: Series | None
 
 
-def air_now(store: Store, now_ms: int, limits: Air) -> AirNow:
+@dataclass(frozen=True)
+class At:
+    """What a store knows of one place alone: a label of the feed, or a device."""
+
+    store: Store
+    place: str
+
+    def values(self, quantity: str) -> list[Value]:
+        """Return the newest value of each device of this place."""
+        return [value for value in self.store.values(quantity) if self.place in (value.label, value.device)]
+
+    def series(self, quantity: str) -> list[Series]:
+        """Return the series of this place."""
+        return [series for series in self.store.series(quantity) if self.place in (series.label, series.device)]
+
+
+def air_at(store: Store, now_ms: int, limits: Air, places: Iterable[str]) -> AirNow:
+    """Return what is known of the air at the worst of `places`: a mean would hide it from whoever lives there."""
+    every = msgspec.structs.replace(limits, index=None, dust=None)  # these name the kiosk's own place
+    found = [air_now(At(store, place), now_ms, every) for place in places]
+    nothing = AirNow(Verdict("unknown"), Dust(None, "", None), None, None, None)
+    return max(found, key=_says, default=nothing)
+
+
+def _says(air: AirNow) -> tuple[int, int, bool, int]:
+    """Return how much is known: a verdict before none and the worse first, then dust, then the latest of old ones."""
+    states = {"known": 2, "not_yet": 1, "unknown": 0}
+    age_ms = air.verdict.age_ms
+    newest = -age_ms if age_ms is not None else -(1 << 62)
+    return states[air.verdict.state], air.verdict.band or 0, air.dust.value_ugm3 is not None, newest
+
+
+def air_now(store: Store | At, now_ms: int, limits: Air) -> AirNow:
     """Return what is known of the air at `now_ms`."""
     index = _index_record(store, now_ms, limits)
     newest = _dust_value(store.values(DUST), index, now_ms, limits)
@@ -85,7 +119,7 @@ def is_air(value_ugm3: float | None) -> TypeGuard[float]:
     return value_ugm3 is not None and 0 <= value_ugm3 <= MOST_UGM3
 
 
-def _index_record(store: Store, now_ms: int, limits: Air) -> dict[str, Value]:
+def _index_record(store: Store | At, now_ms: int, limits: Air) -> dict[str, Value]:
     """Return the newest index record by quantity, {} if there is none.
 
     Of several fresh ones the first by name is taken, not the newest: the page must not jump between two places.

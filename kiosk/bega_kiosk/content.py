@@ -168,6 +168,20 @@ class Consultation(Record, frozen=True, kw_only=True):
     until: date
 
 
+class Area(Record, frozen=True, kw_only=True):
+    """A part of the city: some districts, on the schematic map in the order of the file."""
+
+    name: Wording
+
+
+class District(Record, frozen=True, kw_only=True):
+    """A district, in its place within its area, and what the feed calls the places or devices that measure there."""
+
+    name: Wording
+    area: Name
+    places: Annotated[tuple[Plain, ...], msgspec.Meta(max_length=20)] = ()
+
+
 class Event(Record, frozen=True, kw_only=True):
     """Something to go to, by the clock of the city."""
 
@@ -187,6 +201,7 @@ FILES: Mapping[str, Mapping[str, type[Record]]] = {
     "jobs.toml": {"job": Job},
     "consultations.toml": {"consultation": Consultation},
     "events.toml": {"event": Event},
+    "districts.toml": {"area": Area, "district": District},
 }
 Kind = TypeVar("Kind", bound=Record)
 
@@ -326,3 +341,7 @@ def _astray(records: Mapping[type[Record], Mapping[str, Record]], folder: Path) 
         for desk in getattr(service, "desks", []):
             if desk not in records.get(Desk, {}):
                 yield f"{folder / 'services.toml'}: service {service.id}: there is no desk {desk!r}"
+    for district in records.get(District, {}).values():
+        area = getattr(district, "area", "")
+        if area not in records.get(Area, {}):
+            yield f"{folder / 'districts.toml'}: district {district.id}: there is no area {area!r}"

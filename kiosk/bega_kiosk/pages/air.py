@@ -10,8 +10,9 @@ from markupsafe import Markup
 from bega.look.colours import AIR_TINTS
 from bega.look.plot import Frame, Ground, Mark, Point, day_svg
 from bega_kiosk.air import BAND_COUNT, HOUR_MS, PM2_5_UPPER_UGM3, AirNow, Dust, Verdict, air_now, is_air
+from bega_kiosk.content import Area, District
 from bega_kiosk.feed import HOURS, STEP_S
-from bega_kiosk.pages.screen import Drawn, Screen
+from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.places import Known, Place, Tile
 from bega_kiosk.store import Sample, Series
 from bega_kiosk.words import Words
@@ -62,7 +63,7 @@ def draw(screen: Screen, view: str, known: Known) -> Drawn:
         "is_title_spoken": not screen.panel.is_large,  # the verdict says as much, and needs the room
         "view": view,
         "views": views,
-        "paths": {name: path for name, path in PATHS.items() if not screen.is_roomy or name in TOGETHER},
+        "ways": [*_ways(screen, view, known)],
         "sentence": sentence(words, verdict),
         "reasons": [*reasons(words, air)],
         "band": verdict.band,
@@ -76,6 +77,16 @@ def draw(screen: Screen, view: str, known: Known) -> Drawn:
         "limit": words.counted("air.limit", known.config.air.live_limit_minutes),
     }
     return Drawn(screen.draw("air.html", values))
+
+
+def _ways(screen: Screen, view: str, known: Known) -> Iterator[Key]:
+    """Yield the other views; where the districts are written down, they take the place of the first view's own key."""
+    has_districts = view == "now" and bool(known.content.every(Area)) and bool(known.content.every(District))
+    for name, path in PATHS.items():
+        if (not screen.is_roomy or name in TOGETHER) and not (name == view and has_districts):
+            yield Key(screen.words.text(f"air.view.{name}"), screen.address(path), is_here=name == view)
+    if has_districts:
+        yield Key(screen.words.text("air.districts"), screen.address("/air/districts"), "town")
 
 
 def _in_short(screen: Screen, known: Known) -> tuple[str, int | None]:

@@ -13,8 +13,10 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from bega import __version__
+from bega.clock import CLOCK_FLOOR_MS
 from bega.look.panels import Panel
 from bega_kiosk.display import Display
 from bega_kiosk.words import Words
@@ -38,7 +40,9 @@ class Key:
     answer: str = ""
     band: int | None = None  # the European Air Quality Index, where the answer is one
     is_here: bool = False
+    lang: str = ""  # of its name, where that is not the page's
     value: str | None = None  # what the screen's form sends as `answer`; such a key leads nowhere by itself
+    picture: Markup | None = None  # in the place of a drawing
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,11 @@ class Screen:
         return " ".join(said)
 
     @property
+    def is_clock_set(self) -> bool:
+        """Return whether the clock can be right; one that stands at 1970 is not shown."""
+        return self.now_ms >= CLOCK_FLOOR_MS
+
+    @property
     def is_read_by_a_native(self) -> bool:
         """Return whether a native reader has signed every text of this language."""
         return self.words.is_read_by_a_native
@@ -96,6 +105,15 @@ class Screen:
     def address(self, path: str, page: int = 1, **changed: Any) -> str:
         """Return the address of a screen for this reader, or for one who wants something else (see Display)."""
         return replace(self.display, **changed).address(path, page)
+
+    @property
+    def letters_a_line(self) -> float:
+        """Return how many letters a line of running text has."""
+        return self._letters()
+
+    def lines_for(self, keys: Sequence[Key], notes: Sequence[str]) -> float:
+        """Return how many lines of text there is room for above these keys and notes."""
+        return self._lines(keys, notes)
 
     def most_listed(self, keys: Sequence[Key]) -> int:
         """Return how many rows of two or three lines fit: what a list shows at once."""
@@ -105,7 +123,12 @@ class Screen:
         return 6 if self.panel.shape == "tall" and not self.display.is_reach else 4
 
     def choice(
-        self, keys: Sequence[Key], intro: str = "", kind: str = "plain", values: Mapping[str, Any] | None = None
+        self,
+        keys: Sequence[Key],
+        intro: str = "",
+        kind: str = "plain",
+        values: Mapping[str, Any] | None = None,
+        template: str = "choice.html",
     ) -> Drawn:
         """Return a question with what can be tapped, as many as the panel may show; a "list" has long names."""
         is_wordy = self.display.is_reach and any(len(key.name) > LONG_NAME for key in keys)
@@ -119,7 +142,7 @@ class Screen:
             more = self.words.text("common.more")
             shown.append(Key(more, self.address(self.path, page + 1), "more"))
         said = {"keys": shown, "intro": intro, "kind": kind, "is_wordy": is_wordy} | dict(values or {})
-        return Drawn(self.draw("choice.html", said, before=page - 1), len(parts))
+        return Drawn(self.draw(template, said, before=page - 1), len(parts))
 
     def answer(
         self,
