@@ -18,13 +18,11 @@ from typing import Annotated, TypeVar
 import httpx
 import msgspec
 
-from bega_kiosk.store import MOST_ROWS, Sample, Series, Store, Value
+from bega_kiosk.store import HOURS, MOST_ROWS, STEP_S, Sample, Series, Store, Value
 from bega_protocols.errors import LineError, WireError
 
 log = logging.getLogger("bega.kiosk.feed")
 
-HOURS = 24
-STEP_S = 300
 REFETCH_S = 60.0
 ANSWER_S = 20.0  # for a whole answer, however slowly it drips
 SILENT_S = 45.0  # the feed sends a comment every 15 s

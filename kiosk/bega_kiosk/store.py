@@ -21,6 +21,7 @@ log = logging.getLogger("bega.kiosk.store")
 
 SCHEMA = 1
 AHEAD_MS = 120_000  # a stamp farther ahead than this comes from a clock that is wrong, here or there
+HOURS, STEP_S = 24, 300  # what a series is asked for
 MOST_ROWS = 2_000  # a feed of one city corner has a few dozen
 
 Key = tuple[str, str, str, str]

@@ -11,10 +11,9 @@ from bega.look.colours import AIR_TINTS
 from bega.look.plot import Frame, Ground, Mark, Point, day_svg
 from bega_kiosk.air import BAND_COUNT, HOUR_MS, PM2_5_UPPER_UGM3, AirNow, Dust, Verdict, air_now, is_air
 from bega_kiosk.content import Area, District
-from bega_kiosk.feed import HOURS, STEP_S
 from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.places import Known, Place, Tile
-from bega_kiosk.store import Sample, Series
+from bega_kiosk.store import HOURS, STEP_S, Sample, Series
 from bega_kiosk.words import Words
 
 TOGETHER = {"now": ("now", "dust", "day"), "advice": ("advice",)}  # views of one screen where there is room

@@ -24,10 +24,10 @@ NAMES_A_LINE = 8  # a paragraph must not be longer than a screen
 
 
 def places(known: Known) -> list[Place]:
-    """Return the screens of this module; none where no district is written down."""
-    areas, districts = known.content.every(Area), known.content.every(District)
-    if not areas or not districts:
-        return []
+    """Return the screens of this module; they have no address where no district is written down."""
+
+    def alone(path: str) -> list[str]:
+        return [path] if known.content.every(Area) and known.content.every(District) else []
 
     def area_name(words: Words, params: Params) -> str:
         return said(_area(known, params["area"]).name, words.language)
@@ -36,21 +36,33 @@ def places(known: Known) -> list[Place]:
         return said(_district(known, params["district"]).name, words.language)
 
     return [
-        Place("/air/districts", "air.districts.title", lambda screen: draw(screen, known), parent="/air"),
-        Place("/air/list", "air.districts.title", lambda screen: draw_list(screen, known), parent="/air/districts"),
+        Place(
+            "/air/districts",
+            "air.districts.title",
+            lambda screen: draw(screen, known),
+            parent="/air",
+            instances=lambda: alone("/air/districts"),
+        ),
+        Place(
+            "/air/list",
+            "air.districts.title",
+            lambda screen: draw_list(screen, known),
+            parent="/air/districts",
+            instances=lambda: alone("/air/list"),
+        ),
         Place(
             "/air/area/{area}",
             area_name,
             lambda screen: draw_area(screen, known, _area(known, screen.more["area"])),
             parent="/air/districts",
-            instances=lambda: [f"/air/area/{area.id}" for area in areas],
+            instances=lambda: [f"/air/area/{area.id}" for area in known.content.every(Area)],
         ),
         Place(
             "/air/district/{district}",
             district_name,
             lambda screen: draw_district(screen, known, _district(known, screen.more["district"])),
             parent="/air/districts",
-            instances=lambda: [f"/air/district/{district.id}" for district in districts],
+            instances=lambda: [f"/air/district/{one.id}" for one in known.content.every(District)],
         ),
     ]
 
