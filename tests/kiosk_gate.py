@@ -1,84 +1,55 @@
-"""What a person could not read or reach on a screen, measured in a real browser; and a kiosk's server to look at."""
+"""What a person could not read or reach on a screen, measured in a real browser; and a kiosk's server to look at.
+
+A screen after the other is shown in one page, each as a tap shows it, by the kiosk's own script: a fifth of a page
+load's work (docs/decisions/082-every-screen-in-every-look.md). The measures are in kiosk_gate.js.
+"""
 
 import asyncio
-import json
+import itertools
+import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Page
 
 from bega.web import bind, serve
 from bega_kiosk.config import load
+from bega_kiosk.display import Display
 from bega_kiosk.server import Pages
 from bega_kiosk.store import Sample, Series, Store, Value
-from bega_kiosk.words import load_words
+from bega_kiosk.words import LANGUAGES, load_words
 from tests.kiosk_feed import CORNER, DUST, PLACE, SOURCE
 from tests.kiosk_notices import public_key, samples
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
+IS_NIGHT = os.environ.get("BEGA_PROFILE") == "nightly"
+LOOKS = [
+    Display(language, is_dark, is_larger, is_reach)
+    for is_dark, is_larger, is_reach in itertools.product((False, True), repeat=3)
+    for language in LANGUAGES
+]
 NOW_MS = 1_795_000_000_000  # Wednesday 18 November 2026, 13:06 in Timișoara
 
+# Every rule in every look. What is left out is words about what is right: where it stands, and more than one example.
 AXE_OPTIONS = {
     "runOnly": {
         "type": "tag",
         "values": ["wcag2a", "wcag2aa", "wcag2aaa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
     },
     "rules": {"color-contrast-enhanced": {"enabled": True}, "target-size": {"enabled": True}},
+    "resultTypes": ["violations"],
+    "selectors": False,
+    "preload": False,  # the style sheets' text, for css-orientation-lock: asked where a page is loaded
 }
-
-# What a person could not read or reach, in words; [] is a good page. Boxes of letters are taken from the font's own
-# ascent to descent, which reach beyond what is inked: a fifth of them at either end may touch.
-MEASURE = """([pxPerMm, smallestPx]) => {
-  const wrong = [];
-  const box = (r) => ({left: r.left, right: r.right, top: r.top + r.height * .2, bottom: r.bottom - r.height * .2});
-  const name = (text) => JSON.stringify(text.trim().slice(0, 40));
-  if (document.documentElement.scrollWidth > innerWidth || document.documentElement.scrollHeight > innerHeight)
-    wrong.push('the page is larger than the panel');
-  for (const key of document.querySelectorAll('a, button, input, summary')) {
-    const r = key.getBoundingClientRect();
-    if (Math.min(r.width, r.height) < 20 * pxPerMm - .5) wrong.push('smaller than 20 mm: ' + name(key.textContent));
-    if (r.left < 0 || r.top < 0 || r.right > innerWidth || r.bottom > innerHeight)
-      wrong.push('outside the panel: ' + name(key.textContent));
-  }
-  const runs = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let node; (node = walker.nextNode());) {
-    const parent = node.parentElement;
-    if (!node.textContent.trim() || parent.closest('.spoken, [hidden]') || !parent.checkVisibility()) continue;
-    const size = parseFloat(getComputedStyle(parent).fontSize);
-    if (size < smallestPx - .1) wrong.push(`letters of ${size} px: ` + name(node.textContent));
-    const range = document.createRange();
-    range.selectNodeContents(node);
-    const holder = parent.closest('.button, .tile, .card') || document.documentElement;
-    const pane = holder === document.documentElement
-      ? {left: 0, top: 0, right: innerWidth, bottom: innerHeight} : holder.getBoundingClientRect();
-    for (const rect of range.getClientRects()) {
-      const b = box(rect);
-      const place = parent.closest('.place');  // the one text that may be cut, with an ellipsis
-      if (place && b.top > place.getBoundingClientRect().bottom) continue;
-      if (b.left < pane.left || b.right > pane.right || b.top < pane.top || b.bottom > pane.bottom)
-        wrong.push('out of its box: ' + name(node.textContent));
-      runs.push({...b, parent, text: node.textContent});
-    }
-    const isCut = parent.scrollWidth > parent.clientWidth + 1 && getComputedStyle(parent).overflow !== 'visible';
-    if (isCut && !parent.closest('.place')) wrong.push('cut off: ' + name(node.textContent));
-  }
-  for (const a of runs) for (const b of runs)
-    if (a.parent !== b.parent && a.left < b.right - 1 && b.left < a.right - 1
-        && a.top < b.bottom - 1 && b.top < a.bottom - 1)
-      wrong.push('on top of each other: ' + name(a.text) + ' ' + name(b.text));
-  for (const plot of document.querySelectorAll('.plot'))
-    if (Math.abs(plot.getBoundingClientRect().width - plot.width.baseVal.value) > 1) wrong.push('the plot is scaled');
-  const isCyrillic = document.documentElement.lang === 'sr';
-  const [font, letter] = isCyrillic ? ['Noto Sans', 'ж'] : ['Atkinson Hyperlegible Next', 'a'];
-  if (!document.fonts.check(`40px "${font}"`, letter)) wrong.push('the letters are not ours');
-  return [...new Set(wrong)];
-}"""
+SCRIPT = "(() => {%s})()" % Path(__file__).with_name("kiosk_gate.js").read_text(encoding="utf-8")
+# A page that is looked at for an hour: what the server says of changes would show another screen's clock in it.
+UNTOLD = "window.EventSource = class extends EventTarget { close() {} };"
 
 # The height of a capital H as the browser draws it, in mm, of the first element that matches.
 CAP_MM = """([selector, pxPerMm]) => {
@@ -88,35 +59,18 @@ CAP_MM = """([selector, pxPerMm]) => {
   return pen.measureText('H').actualBoundingBoxAscent / pxPerMm;
 }"""
 
-# Where the keyboard goes, in turn, must be where the eye goes: down, and along each line.
-ORDER = """() => {
-  const keys = [...document.querySelectorAll('a, button, input')].map((key) => [key, key.getBoundingClientRect()]);
-  const wrong = [];
-  for (let at = 1; at < keys.length; at++) {
-    const [before, a] = keys[at - 1], [key, b] = keys[at];
-    if (b.bottom <= a.top + 1 || (b.top < a.bottom - 1 && b.bottom > a.top + 1 && b.left < a.left))
-      wrong.push(`${key.textContent.trim()} comes after ${before.textContent.trim()}`);
-  }
-  return wrong;
-}"""
 
-LOWER_HALF = """() => [...document.querySelectorAll('a, button, input')]
-  .filter((key) => key.getBoundingClientRect().top < innerHeight / 2 - 1).map((key) => key.textContent.trim())"""
+def looked_at(turn):
+    """Return in which ways the screen of this turn is looked at: one by day, each turn another, and all by night."""
+    return LOOKS if IS_NIGHT else [LOOKS[turn * 29 % len(LOOKS)]]
 
 
 def wrongs(page, kiosk, is_larger=False):
-    """Return what a person could not read or reach."""
+    """Return what a person could not read or reach of the page that is shown."""
+    page.evaluate(SCRIPT)
+    smallest_px = kiosk.panel.font_px(kiosk.config.distance_mm, is_larger)
     page.evaluate("document.fonts.ready.then(() => null)")
-    return page.evaluate(MEASURE, [kiosk.panel.px_per_mm, kiosk.panel.font_px(kiosk.config.distance_mm, is_larger)])
-
-
-def axe_findings(page):
-    """Return what axe-core finds in a page that was opened with bypass_csp."""
-    page.evaluate("document.fonts.ready.then(() => null)")
-    page.evaluate(AXE_SCRIPT)
-    found = page.evaluate(f"axe.run(document, {json.dumps(AXE_OPTIONS)})")
-    assert len(found["passes"]) > 15, "axe looked at nothing"
-    return [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]]
+    return page.evaluate("([mm, least]) => gate.measure(mm, least)", [kiosk.panel.px_per_mm, smallest_px])
 
 
 class Kiosk:
@@ -191,3 +145,54 @@ def opened(browser: Browser, panel, **options) -> Iterator[Page]:
     yield page
     context.close()
     assert said == []
+
+
+class Gate:
+    """One page of one kiosk, in which screen after screen is shown and judged; kept open for as many as may be."""
+
+    def __init__(self, browser: Browser, kiosk: Kiosk) -> None:
+        self.kiosk = kiosk
+        self._opened = opened(browser, kiosk.panel, bypass_csp=True)
+        self.page = self._opened.__enter__()
+        self.page.add_init_script(UNTOLD)
+        self.load("/")
+
+    def close(self) -> None:
+        """Close the page; AssertionError if anything went wrong in its scripts, or was refused by the server."""
+        self._opened.__exit__(None, None, None)
+
+    def load(self, address: str) -> None:
+        """Show a screen by loading its page."""
+        assert self.page.goto(self.kiosk.address + address).status == 200
+        self.page.evaluate(AXE_SCRIPT)
+        self.page.evaluate(SCRIPT)
+
+    def show(self, address: str) -> None:
+        """Show a screen in the page that is there."""
+        self.page.evaluate("(address) => gate.show(address)", address)
+
+    def judged(self, look: Display, axe: Mapping[str, object] | None = AXE_OPTIONS) -> list[str]:
+        """Return everything that is wrong with the screen that is shown, for who asked for this look."""
+        return self.page.evaluate("(asked) => gate.judge(asked)", self._asked(look, axe))["wrong"]
+
+    def screen(self, look: Display, path: str, axe: Mapping[str, object] | None = AXE_OPTIONS) -> list[tuple[str, str]]:
+        """Show each part of a screen; return (address, what is wrong with it)."""
+        found = []
+        part = 1
+        while part:
+            address = look.address(path, part)
+            asked = {**self._asked(look, axe), "address": address}
+            said = self.page.evaluate("(asked) => gate.show(asked.address).then(() => gate.judge(asked))", asked)
+            found += [(address, wrong) for wrong in said["wrong"]]
+            part = part + 1 if part + 1 in said["parts"] else 0
+        return found
+
+    def _asked(self, look: Display, axe: Mapping[str, object] | None) -> dict[str, object]:
+        kiosk = self.kiosk
+        return {
+            "pxPerMm": kiosk.panel.px_per_mm,
+            "smallestPx": kiosk.panel.font_px(kiosk.config.distance_mm, look.is_larger),
+            "mostThings": kiosk.panel.most_things(),
+            "isReach": look.is_reach,
+            "axe": axe,
+        }

@@ -1,7 +1,5 @@
 """The kiosk's pages in a real browser: readable, reachable, whole on each panel, and true without a reload."""
 
-import itertools
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,20 +10,12 @@ from playwright.sync_api import Browser, sync_playwright
 from bega.clock import wall_ms
 from bega.look.panels import PANELS, cap_arcminutes, cap_height_mm
 from bega_kiosk import server
-from bega_kiosk.display import Display
-from bega_kiosk.words import LANGUAGES
 from tests.kiosk_feed import DUST, PLACE, FeedServer, day_points, index_rows, reading, running_kiosk
-from tests.kiosk_gate import CAP_MM, CHROMIUM, FLAGS, LOWER_HALF, NOW_MS, ORDER, Kiosk, axe_findings, opened, wrongs
+from tests.kiosk_gate import CAP_MM, CHROMIUM, FLAGS, IS_NIGHT, LOOKS, NOW_MS, Gate, Kiosk, looked_at, opened, wrongs
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
-IS_NIGHT = os.environ.get("BEGA_PROFILE") == "nightly"
-SHARES = 6  # of the screens, so that several workers look at them
+SHARES = 24 if IS_NIGHT else 6  # of the screens, so that several workers look at them and end together
 each_panel = pytest.mark.parametrize("panel", PANELS)
-LOOKS = [
-    Display(language, is_dark, is_larger, is_reach)
-    for is_dark, is_larger, is_reach in itertools.product((False, True), repeat=3)
-    for language in LANGUAGES
-]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +38,21 @@ def kiosks(tmp_path_factory):
         yield {"24": wide, "24p": tall, "10": small}
 
 
+@pytest.fixture(scope="module")
+def gates(browser, kiosks):
+    """Return a panel's page in which screens are shown and judged, opened by whoever needs it first."""
+    found: dict[str, Gate] = {}
+
+    def gate(panel):
+        if panel not in found:
+            found[panel] = Gate(browser, kiosks[panel])
+        return found[panel]
+
+    yield gate
+    for opened_page in found.values():
+        opened_page.close()
+
+
 def good(band=2, dust=8.0, label=PLACE, age_ms=MINUTE_MS, simulated=False):
     time_ms = NOW_MS - age_ms
     rows = [*index_rows(band, time_ms), reading("pm2_5", dust, time_ms, DUST)]
@@ -67,49 +72,30 @@ STATES = {
 }  # fmt: skip
 
 
-def looked_at(turn):
-    """Return in which ways the screen of this turn is looked at: one by day, each turn another, and all by night."""
-    return LOOKS if IS_NIGHT else [LOOKS[turn * 29 % len(LOOKS)]]
-
-
-def judged(page, kiosk, look, address):
-    """Return everything that is wrong with the screen that is shown."""
-    found = [*wrongs(page, kiosk, look.is_larger), *page.evaluate(ORDER), *axe_findings(page)]
-    if look.is_reach:
-        found += [f"in the upper half: {name}" for name in page.evaluate(LOWER_HALF)]
-    if page.locator("main a").count() > kiosk.panel.most_things():
-        found.append("more things than a screen may offer")
-    return [(address, wrong) for wrong in found]
-
-
 @each_panel
 @pytest.mark.parametrize("share", range(SHARES))
-def test_every_screen_is_whole_and_has_no_axe_finding(browser, kiosks, panel, share):
-    kiosk = kiosks[panel]
-    kiosk.knows(*good(5, 123.0), points=day_points(NOW_MS, 12))
+def test_every_screen_is_whole_and_has_no_axe_finding(gates, panel, share):
+    gate = gates(panel)
+    gate.kiosk.knows(*good(5, 123.0), points=day_points(NOW_MS, 12))
     found = []
-    with opened(browser, kiosk.panel, bypass_csp=True) as page:
-        for turn, path in [*enumerate(kiosk.paths(), start=[*PANELS].index(panel))][share::SHARES]:
-            for look in looked_at(turn):
-                address = look.address(path)
-                assert page.goto(kiosk.address + address).status == 200
-                found += judged(page, kiosk, look, address)
+    for turn, path in [*enumerate(gate.kiosk.paths(), start=[*PANELS].index(panel))][share::SHARES]:
+        for look in looked_at(turn):
+            found += gate.screen(look, path)
     assert found == []
 
 
 @each_panel
 @pytest.mark.parametrize("state", STATES)
-def test_air_is_whole_whatever_is_known_of_it(browser, kiosks, panel, state):
-    kiosk = kiosks[panel]
+def test_air_is_whole_whatever_is_known_of_it(gates, panel, state):
+    gate = gates(panel)
     rows, points = STATES[state]
-    kiosk.knows(*rows, points=points)
+    gate.kiosk.knows(*rows, points=points)
     found = []
-    with opened(browser, kiosk.panel) as page:
-        first = [*STATES].index(state)
-        for turn, path in [*enumerate(("/", "/air", "/air/dust", "/air/day", "/air/advice"))][first % 2 :: 2]:
-            for look in looked_at(first + 3 * turn):
-                page.goto(kiosk.address + look.address(path))
-                found += [(look.address(path), wrong) for wrong in wrongs(page, kiosk, look.is_larger)]
+    first = [*STATES].index(state)
+    screens = [*enumerate(("/", "/air", "/air/dust", "/air/day", "/air/advice"))]
+    for turn, path in screens if IS_NIGHT else screens[first % 2 :: 2]:
+        for look in looked_at(first + 3 * turn):
+            found += gate.screen(look, path, axe=None)
     assert found == []
 
 
@@ -159,11 +145,12 @@ def test_letters_are_as_tall_as_the_standard_asks(browser, kiosks, panel):
 
 @pytest.mark.parametrize(("panel", "distance_mm"), [("24", 400), ("10", 300)])
 def test_page_is_whole_for_a_reader_who_stands_nearer(browser, tmp_path, panel, distance_mm):
-    with Kiosk(panel, tmp_path, distance_mm=distance_mm) as kiosk, opened(browser, kiosk.panel) as page:
+    with Kiosk(panel, tmp_path, distance_mm=distance_mm) as kiosk:
         kiosk.knows(*good(4), points=day_points(NOW_MS, 5))
-        for path in kiosk.paths():
-            page.goto(f"{kiosk.address}{path}")
-            assert wrongs(page, kiosk) == [], path
+        gate = Gate(browser, kiosk)
+        found = [wrong for path in kiosk.paths() for wrong in gate.screen(LOOKS[0], path, axe=None)]
+        gate.close()
+    assert found == []
 
 
 def test_laptop_shows_the_layout_of_the_panel(browser, kiosks):
@@ -178,31 +165,38 @@ def test_laptop_shows_the_layout_of_the_panel(browser, kiosks):
     assert verdict["x"] + verdict["width"] < day["x"]
 
 
-FOCUS = """() => {
-  const key = document.activeElement, style = getComputedStyle(key), r = key.getBoundingClientRect();
-  const visible = key.matches(':focus-visible') && style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 3;
-  const whole = r.left >= 0 && r.top >= 0 && r.right <= innerWidth && r.bottom <= innerHeight;
-  return {text: key.textContent.trim().replace(/\\s+/g, ' '), visible: visible && whole};
+# What has the focus, at each step, from the first key of the page on.
+WALK = """() => {
+  window.walked = [];
+  const words = (key) => key.textContent.trim().replace(/\\s+/g, ' ');
+  document.body.addEventListener('focusin', ({target: key}) => {
+    const style = getComputedStyle(key), r = key.getBoundingClientRect();
+    const ringPx = style.outlineStyle === 'none' ? 0 : parseFloat(style.outlineWidth);
+    const isWhole = r.left >= 0 && r.top >= 0 && r.right <= innerWidth && r.bottom <= innerHeight;
+    window.walked.push(words(key) + (key.matches(':focus-visible') && ringPx >= 3 && isWhole ? '' : ' (not seen)'));
+  });
+  const before = document.createElement('span');
+  document.body.prepend(before);
+  before.tabIndex = -1;
+  before.focus();
+  before.remove();
+  window.walked = [];
+  return [...document.querySelectorAll('a, button, input, textarea')].map(words);
 }"""
 
 
 @each_panel
-def test_keyboard_alone_reaches_everything_and_sees_where_it_is(browser, kiosks, panel):
-    kiosk = kiosks[panel]
-    kiosk.knows(*good(), points=day_points(NOW_MS))
-    with opened(browser, kiosk.panel) as page:
-        mine = [*PANELS].index(panel)
-        for path in kiosk.paths() if IS_NIGHT else kiosk.paths()[mine :: len(PANELS)]:
-            page.goto(f"{kiosk.address}{path}?lang=ro")
-            walked = []
-            for _ in range(page.locator("a, button, input, textarea").count()):
-                page.keyboard.press("Tab")
-                walked.append(page.evaluate(FOCUS))
-            assert all(step["visible"] for step in walked), (path, walked)
-            names = page.locator("a, button, input, textarea").evaluate_all(
-                "keys => keys.map(key => key.textContent.trim().replace(/\\s+/g, ' '))"
-            )
-            assert [step["text"] for step in walked] == names, path
+def test_keyboard_alone_reaches_everything_and_sees_where_it_is(gates, panel):
+    gate = gates(panel)
+    gate.kiosk.knows(*good(), points=day_points(NOW_MS))
+    mine = [*PANELS].index(panel)
+    for path in gate.kiosk.paths() if IS_NIGHT else gate.kiosk.paths()[mine :: len(PANELS)]:
+        gate.show(LOOKS[0].address(path))
+        keys = gate.page.evaluate(WALK)
+        for _ in keys:
+            gate.page.keyboard.down("Tab")
+        gate.page.keyboard.up("Tab")
+        assert gate.page.evaluate("window.walked") == keys, path
 
 
 def test_key_that_is_pressed_shows_the_next_screen_and_says_its_heading(browser, kiosks):

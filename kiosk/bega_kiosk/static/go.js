@@ -7,7 +7,7 @@ const version = (page) => page.querySelector("script[src]")?.getAttribute("src")
 let goneAt = -AGAIN_AFTER_MS;
 let asked = 0;
 
-async function go(address, sent) {
+export async function go(address, sent) {
   const mine = ++asked;
   try {
     const answer = await fetch(address, sent || { cache: "no-store" });
