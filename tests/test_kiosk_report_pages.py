@@ -133,6 +133,77 @@ def test_form_of_megabytes_is_refused_in_words(citizen):
     assert "It is not your fault" in answer.text
 
 
+def test_second_tap_on_send_shows_the_slip_and_sends_nothing(citizen):
+    citizen.answers(*SHORT_WAY)
+    before = citizen.at
+    first = citizen.sends(answer="send")
+    citizen.at = before
+    assert citizen.sends(answer="send") == first
+    assert citizen.path() == "/report/sent"
+    assert len(citizen.outbox.waiting()) == 1
+
+
+def test_number_that_is_sent_twice_in_a_moment_rings_once(citizen):
+    """The first tap has no draft yet, so that the second knows nothing of it."""
+    slips = []
+    for number in ("0256 123456", "0256 123456", "0256 123457"):
+        citizen.at = "/human/call?lang=en"
+        slips.append(citizen.sends(text=number, key="next"))
+        assert citizen.path() == "/report/sent"
+    assert slips[0] == slips[1] != slips[2]
+    assert [read_sent(each.payload).answers["contact"][-1] for each in citizen.outbox.waiting()] == ["6", "7"]
+
+
+def test_call_for_help_in_the_middle_loses_nothing_and_its_slip_has_its_own_time(citizen):
+    citizen.answers(*SHORT_WAY)
+    citizen.sends(answer="send")
+    citizen.kiosk.now_ms += HOUR_MS
+    citizen.at = "/report?" + citizen.at.partition("?")[2]
+    citizen.answers(*WAY[:3])
+    citizen.at = "/human/call?" + citizen.at.partition("?")[2]
+    assert "at 14:06." in citizen.sends(text="0256 123456", key="next")
+    citizen.at = "/report/street?" + citizen.at.partition("?")[2]
+    assert "Strada Lungă 3" in citizen.opens()
+
+
+def test_what_no_paper_shows_is_not_written(citizen):
+    citizen.answers("=road", "=street")
+    said = citizen.sends(text="a\x00\x1b\x7f\x9bb\u202ec\u2066\t\U0001f475\u200d", key="\x07")
+    assert "abc\U0001f475" in said
+    token = citizen.at.rpartition("=")[2]
+    assert citizen.drafts.find(token).answers["street"] == "abc\U0001f475\u200d"
+
+
+def test_street_that_was_erased_is_asked_for_again(citizen):
+    citizen.answers("=road", "=street")
+    citizen.sends(text="a", key="erase")
+    citizen.at = "/report/where?" + citizen.at.partition("?")[2]
+    citizen.sends(answer="street")
+    assert citizen.path() == "/report/street"
+
+
+def test_slip_says_nothing_of_sent_while_the_desk_knows_nothing(citizen):
+    citizen.answers(*SHORT_WAY)
+    citizen.sends(answer="send")
+    code = read_sent(citizen.outbox.waiting()[0].payload).code
+    citizen.outbox.note(Status(code=code, state="unknown"))
+    assert "We have kept your report." in citizen.opens()
+
+
+def test_code_that_is_looked_up_makes_no_slip(citizen):
+    citizen.at = "/report/code?lang=en"
+    citizen.sends(text="K7TM R4QX", key="next")
+    assert "You have not written anything yet." in citizen.opens("/report/sent?" + citizen.at.partition("?")[2])
+
+
+def test_draft_that_its_writer_left_is_gone(citizen):
+    citizen.answers(*WAY)
+    assert citizen.browser.post("/end?" + citizen.at.partition("?")[2]).status_code == 204
+    assert citizen.drafts._drafts == {}
+    assert "Maria" not in citizen.opens()
+    assert citizen.browser.post("/end?draft=nonsense").status_code == 204
+
+
 def test_empty_text_is_asked_for_again(citizen):
     citizen.answers("=road", "=street")
     assert "Please write something" in citizen.sends(text="  ", key="next")

@@ -1,6 +1,7 @@
 """The kiosk's pages over HTTP, for the browser on the same machine. No cookies, no storage, nothing from elsewhere.
 
     /live          says when something changed
+    /end           POST ?draft=: whoever wrote this draft has left it
     /static /look  files
 
 Every other address is a screen of `pages` (places.py) and takes ?lang= and what else display.py knows.
@@ -80,6 +81,7 @@ class Pages:
             routes=[
                 *(Route(place.path, self._shows(place), methods=_methods(place)) for place in self.places),
                 Route("/live", self.live),
+                Route("/end", self.end, methods=["POST"]),
                 Route("/look/panel.css", self.panel_css),
                 Mount("/look", StaticFiles(directory=look.STATIC)),
                 Mount("/static", StaticFiles(directory=STATIC)),
@@ -135,6 +137,11 @@ class Pages:
     async def live(self, request: Request) -> Response:
         """Tell whenever a page would look different now, and every 15 s."""
         return StreamingResponse(self._changes(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    async def end(self, request: Request) -> Response:
+        """Throw a draft away at once; without a script it lies for its ten minutes."""
+        self.known.drafts.drop(read_display(request.query_params).draft)
+        return Response(status_code=204)
 
     async def panel_css(self, request: Request) -> Response:
         """Return the figures of this kiosk's panel."""

@@ -105,11 +105,12 @@ def _taking(known: Known, kind: str) -> Callable[[Screen, Mapping[str, str]], st
             return here
         told = {"contact": draft.answers["call"]} | {name: str(value) for name, value in screen.more.items()}
         try:
-            draft.code = known.outbox.keep(kind, told, screen.display.language)
+            draft.code = known.drafts.sent_once(told, lambda: known.outbox.keep(kind, told, screen.display.language))
         except NotKept:
             draft.lacks = "call.not_kept"
             return here
-        draft.answers = {}
+        draft.sent_ms = screen.now_ms
+        draft.answers.pop("call")  # what else was begun is not thrown away by a call for help
         return screen.address("/report/sent", draft=draft.token)
 
     return take

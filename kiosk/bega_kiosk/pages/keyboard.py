@@ -7,6 +7,7 @@ to the server and back. What is typed lies in the draft, never in an address.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ LETTERS = {
     "sr-Latn": "abcčćdđefghijklmnopqrsštuvwxyzž",
     "en": LATIN,
 }
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Unicode's bidirectional controls (UAX 9, 2)
 DIGITS = "1234567890.,?!-/:@+"
 ROOM = {"wide": (12, 3), "tall": (10, 4), "small": (9, 2)}  # columns and rows of 20 mm
 ROOM_REACH = {"wide": (12, 3), "tall": (10, 4), "small": (9, 1)}  # in the lower half
@@ -62,7 +64,7 @@ def parts(screen: Screen, letters: str = "") -> list[str]:
 
 def read(sent: Mapping[str, str], most: int) -> Typed:
     """Return what a form brought. Text beyond `most` letters stays one longer than that: whoever reads it sees so."""
-    text = sent.get("text", "").replace("\x00", "").replace("\r\n", "\n")[: most + 1]
+    text = _written(sent.get("text", "").replace("\r\n", "\n"))[: most + 1]
     key = sent.get("key", "")
     if key == "erase":
         return Typed(text[:-1])
@@ -71,13 +73,20 @@ def read(sent: Mapping[str, str], most: int) -> Typed:
     if key == "keep":
         return Typed(text)
     if len(key) == 1:
-        return Typed(with_letter(text, key)[: most + 1])
+        return Typed(with_letter(text, _written(key))[: most + 1])
     return Typed(text, goes_on=True)
 
 
 def with_letter(text: str, letter: str) -> str:
     """Return `text` with one more letter, a capital at its beginning and after a full stop (as keys.js does)."""
     return text + (letter.upper() if not text or text.endswith((". ", "? ", "! ")) else letter)
+
+
+def _written(text: str) -> str:
+    """Return what people write: letters of every script, without what no paper shows and what turns others' words."""
+    return "".join(
+        letter for letter in text if letter == "\n" or (letter not in TURNING and unicodedata.category(letter) != "Cc")
+    )
 
 
 def _room(screen: Screen) -> tuple[int, int]:

@@ -100,6 +100,16 @@ ICONS = {
     "sign": "sign",
     "parking": "car",
     "car": "car",
+    "dogs": "dog",
+    "stop": "stop",
+    "access": "wheelchair",
+    "snow": "snow",
+    "green": "grass",
+    "play": "bench",
+    "noise": "noise",
+    "smoke": "smoke",
+    "building": "crack",
+    "other": "pencil",
     "here": "pin",
     "street": "letters",
     "write": "letters",
@@ -148,7 +158,8 @@ def asked_of(answers: Mapping[str, str]) -> Iterator[Question]:
 
 def next_path(answers: Mapping[str, str]) -> str:
     """Return where to go on: the first question without an answer, or what was understood."""
-    return next((question.path for question in asked_of(answers) if question.name not in answers), "/report/check")
+    open_ = (question.path for question in asked_of(answers) if not answers.get(question.name, "").strip())
+    return next(open_, "/report/check")
 
 
 def _draft(screen: Screen, known: Known) -> Draft | None:
@@ -266,6 +277,8 @@ def fix(screen: Screen, known: Known) -> Drawn:
 def _sending(known: Known) -> Callable[[Screen, Mapping[str, str]], str]:
     def send(screen: Screen, sent: Mapping[str, str]) -> str:
         draft = known.drafts.begun(screen.display.draft)
+        if draft.code and not draft.answers:  # a second tap: it is on its way already
+            return screen.address("/report/sent", draft=draft.token)
         if next_path(draft.answers) != "/report/check":
             return screen.address(next_path(draft.answers), draft=draft.token)
         told = dict(_told(draft.answers))
@@ -293,7 +306,7 @@ def slip(screen: Screen, known: Known) -> Drawn:
     if not draft or not draft.code:
         return screen.answer(text("report.empty"), keys=[Key(text("report.begin"), screen.address("/report"), "arrow")])
     heard = known.outbox.heard(draft.code)
-    is_sent = heard is not None and not known.outbox.is_waiting(draft.code)
+    is_sent = heard is not None and heard.status.state != "unknown"
     number = heard.status.number if heard else ""
     code = spaced(draft.code)
     path, size = square_path(f"{known.config.kiosk.city} {known.config.kiosk.name} {code}")
@@ -336,7 +349,7 @@ def _looking(known: Known) -> Callable[[Screen, Mapping[str, str]], str]:
         if code is None:
             draft.lacks = "report.bad_code"
             return screen.address("/report/code", draft=draft.token)
-        draft.code = code
+        draft.asked = code
         draft.answers.pop("code")
         known.outbox.ask(code)
         return screen.address("/report/state", draft=draft.token)
@@ -347,12 +360,12 @@ def _looking(known: Known) -> Callable[[Screen, Mapping[str, str]], str]:
 def state(screen: Screen, known: Known) -> Drawn:
     """Return how a report is, as the desk last said, and when that was."""
     draft, text = _draft(screen, known), screen.words.text
-    if not draft or not draft.code:
+    if not draft or not draft.asked:
         key = Key(text("report.follow"), screen.address("/report/code"), "letters")
         return screen.answer(text("report.state.no_code"), keys=[key])
-    heard = known.outbox.heard(draft.code)
+    heard = known.outbox.heard(draft.asked)
     if heard is None:
-        if known.outbox.is_waiting(draft.code):
+        if known.outbox.is_waiting(draft.asked):
             return screen.answer(text("report.state.waiting"), [text("report.later")])
         return screen.answer(text("report.state.asking"), [text("report.state.appears")])
     return screen.answer(text(STATES[heard.status.state]), _said(screen, heard), notes=[_age(screen, heard)])
