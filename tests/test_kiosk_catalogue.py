@@ -76,8 +76,9 @@ def test_noise_is_refused_with_its_line_or_read(written):
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ('msgid "a.b"\nmsgstr "x"\n\nmsgid "a.b"\nmsgstr "y"\n', "line 6: a.b is there twice"),
-        ('msgid "a.b"\n\nmsgid "a.c"\nmsgstr "y"\n', "line 3: msgid cannot stand here"),
+        ('msgid "a.b"\nmsgstr "x"\n\nmsgid "a.b"\nmsgstr "y"\n', "line 5: a.b is there twice"),
+        ('msgid "a.b"\n\nmsgid "a.c"\nmsgstr "y"\n', "line 4: a.b has no msgstr"),
+        ('msgid "a.b"\nmsgid "a.c"\nmsgstr "y"\n', "line 2: msgid cannot stand here"),
         ('msgid "a.b"\nmsgstr "half of', "line 2: this is no part"),
         ('msgid "a.b"\n', "line 2: a.b has no msgstr"),
         ('msgstr "x"\n', "line 1: msgstr cannot stand here"),
