@@ -47,6 +47,27 @@ def test_way_home_throws_the_draft_away_and_another_screen_does_not(browser, kio
         assert drafts(kiosk) == {}
 
 
+def test_number_that_was_begun_is_there_again_after_a_look_at_larger_letters(browser, kiosk):
+    """Its keyboard is the first screen of a draft: no address has a token yet."""
+    with opened(browser, kiosk.panel) as page:
+        page.goto(kiosk.address + "/human/call?lang=ro")
+        page.click("button[value='7']")
+        page.click(".easier")
+        page.wait_for_url(lambda url: "/easier?" in url and "draft=" in url)
+        page.wait_for_timeout(350)
+        page.click("main a[href*='text=large'], main a[href*='look=dark']")
+        page.wait_for_timeout(350)
+        if "/human/call" not in page.url:
+            page.click(".back")
+        page.wait_for_url("**/human/call?*")
+        page.wait_for_timeout(350)
+        assert page.input_value("#text") == "7"
+        page.click(".home")
+        page.wait_for_url(kiosk.address + "/?*")
+        page.wait_for_timeout(300)
+        assert drafts(kiosk) == {}
+
+
 def test_screen_that_nobody_touches_for_ten_minutes_goes_home_and_forgets(browser, kiosk, written):
     with opened(browser, kiosk.panel) as page:
         page.clock.install()

@@ -85,6 +85,8 @@ def draw_service(screen: Screen, known: Known) -> Drawn:
 def draw_number(screen: Screen, known: Known) -> Drawn:
     """Return where a telephone number is typed."""
     draft = known.drafts.find(screen.display.draft)
+    if draft:
+        draft.at = screen.path
     lacks = draft.lacks if draft and draft.lacks.startswith("call.") else ""
     is_narrow = screen.display.is_larger and not screen.panel.is_large
     intro = "" if is_narrow and not lacks else screen.words.text(lacks or "call.who")

@@ -14,12 +14,18 @@ addEventListener("click", async (event) => {
     return;
   }
   const link = event.target.closest("a[href^='/']");
-  if (!link || event.defaultPrevented) return;
-  // Whoever looks at another screen finds the text again: it goes to the draft first.
+  if (!link || event.defaultPrevented || link.pathname === "/") return; // home throws it away
+  // Whoever looks at another screen finds the text again: it goes to the draft first, which may begin with it.
   event.preventDefault();
   event.stopImmediatePropagation();
   const sent = new URLSearchParams({ text: text.value, key: "keep" });
-  await fetch(text.form.action, { method: "POST", body: sent, redirect: "manual", cache: "no-store" }).catch(() => {});
+  const answer = await fetch(text.form.action, { method: "POST", body: sent, cache: "no-store" }).catch(() => null);
+  const draft = answer && new URL(answer.url).searchParams.get("draft");
+  if (draft) {
+    const to = new URL(link.href);
+    to.searchParams.set("draft", draft);
+    link.href = to;
+  }
   text.removeAttribute("id");
   link.click();
 }, true);
