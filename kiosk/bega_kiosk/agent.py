@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bega.clock import Clock, mono_ms, wall_ms
 from bega.mqtt import Credentials, Session
+from bega_kiosk.agent_child import parent_ended
 from bega_kiosk.config import Config
 from bega_kiosk.notice_feed import HINT as HINT_FILE
 from bega_kiosk.outbox import Outbox
@@ -118,9 +119,9 @@ async def run(config: Config, stop: asyncio.Event) -> None:
     carrying = asyncio.create_task(
         Agent(outbox, root, reports.mqtt, name, mono_ms, folder / HINT_FILE, credentials).run()
     )
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({carrying, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (carrying, stopping):
+    stopping, left = asyncio.create_task(stop.wait()), asyncio.create_task(parent_ended())
+    await asyncio.wait({carrying, stopping, left}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (carrying, stopping, left):
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await carrying
