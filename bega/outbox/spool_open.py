@@ -15,12 +15,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from bega.outbox.aside import drop_new, finish_change, new_file, put_aside, remove_old
+from bega.outbox.leaves import FRAME_HEADER_BYTES, WAL_HEADER_BYTES
 from bega.outbox.spool_rows import CLASSES, Head, Row, StorageClass, crc_of, crc_of_head
 from bega.outbox.spool_salvage import (
-    FRAME_HEADER_BYTES,
     PAGE_BYTES,
     SLICE_ROWS,
-    WAL_HEADER_BYTES,
     Salvage,
     heads_in,
     open_read_only,
@@ -52,8 +52,6 @@ JOURNAL_PAGES = 1000  # 2 MB
 # guard the rows.
 CHECKED_BYTES = 64_000_000
 CHANGED = "its bytes changed on the card"
-NEW = ".new"
-KEPT_ASIDE = 3  # damaged files; each may be as large as the spool
 DISK_FAULTS = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -110,40 +108,15 @@ def set_aside(path: Path, why: object) -> None:
     A power cut on the way leaves the damaged one where it was, or a new one that is whole (`finish_change`).
     Raises OSError or sqlite3.OperationalError if the disk takes nothing.
     """
-    new = path.with_name(path.name + NEW)
-    _unlink(new)
+    drop_new(path)
     salvage = Salvage()
-    saved, lost = _carry_over(new, rows_in(path, salvage), salvage)
-    aside = _free_name(path)
-    if path.exists():
-        path.rename(aside)
-    finish_change(path)
+    saved, lost = _carry_over(new_file(path), rows_in(path, salvage), salvage)
+    aside = put_aside(path)
     log.error(
         "spool damaged, set aside and begun anew file=%s saved=%d lost<=%s error=%s",
         aside, saved, "unknown" if lost is None else lost, why,
     )  # fmt: skip
-    _remove_old(path)
-
-
-def finish_change(path: Path) -> None:
-    """If the damaged file is out of its place, put the new one there; if not, the new one may be half written."""
-    new = path.with_name(path.name + NEW)
-    if not new.exists():
-        return
-    if path.exists():
-        _unlink(new)
-        return
-    aside = path.with_name(f"{path.name}.damaged-{max(_numbers(path), default=1)}")
-    for suffix in ("-wal", "-shm", "-journal"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    new.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    remove_old(path)
 
 
 def _carry_over(new: Path, rows: Iterator[Row], salvage: Salvage) -> tuple[int, int | None]:
@@ -359,30 +332,6 @@ def substitute(path: Path) -> Opened:
     database.executescript(SCHEMA)
     database.execute("PRAGMA query_only = ON")
     return _read_through(database, writable=False)
-
-
-def _unlink(new: Path) -> None:
-    for suffix in ("", "-journal"):
-        new.with_name(new.name + suffix).unlink(missing_ok=True)
-
-
-def _free_name(path: Path) -> Path:
-    return path.with_name(f"{path.name}.damaged-{max(_numbers(path), default=0) + 1}")
-
-
-def _numbers(path: Path) -> list[int]:
-    """Return the N of each `.damaged-N` beside `path`."""
-    ends = [other.name.removeprefix(path.name + ".damaged-") for other in path.parent.glob(path.name + ".damaged-*")]
-    return sorted(int(end) for end in ends if end.isdecimal())
-
-
-def _remove_old(path: Path) -> None:
-    for number in _numbers(path)[:-KEPT_ASIDE]:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            old = path.with_name(f"{path.name}.damaged-{number}{suffix}")
-            if old.is_file():
-                old.unlink()
-                log.warning("spool damaged long ago is removed file=%s", old)
 
 
 def forget_cached(path: Path) -> None:

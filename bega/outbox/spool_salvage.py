@@ -10,18 +10,16 @@ Spec: SQLite database file format, sections 1.6 "B-tree Pages", 2.1 "Record Form
 from __future__ import annotations
 
 import contextlib
-import mmap
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bega.outbox.leaves import records_in
 from bega.outbox.spool_rows import Head, Row, crc_of_head, row_of
 from bega_protocols.checks import crc32
 
 PAGE_BYTES = 2048  # of a new file: a commit of few records writes whole pages
-WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
-TABLE_LEAF = 0x0D
 SLICE_ROWS = 500
 LARGEST_ID = 2**53  # an id beyond is a flipped bit
 COLUMNS = "id, CAST(topic AS BLOB), payload, crc, {storage_class} FROM outbox"
@@ -137,119 +135,8 @@ def _readable_after(after: int, reads: Callable[[int], bool]) -> int:
 
 def _rows_on_pages(path: Path, salvage: Salvage) -> Iterator[Row]:
     """Give the rows within the holes that stand whole on any page of the file or of its WAL, some more than once."""
-    wal = path.with_name(path.name + "-wal")
-    page_bytes = _page_bytes(path, wal)
-    for part, first, skipped in ((path, 0, 0), (wal, WAL_HEADER_BYTES, FRAME_HEADER_BYTES)):
-        for row in _rows_of_part(part, page_bytes, first, skipped):
-            inside = any(low <= row.id <= high for low, high in salvage.holes)
-            if inside and 0 < row.id < LARGEST_ID:
+    for id_, _, *fields in (record for record in records_in(path, PAGE_BYTES) if len(record) in (5, 6)):
+        with contextlib.suppress(UnicodeDecodeError):
+            row = row_of(*(id_, *fields, 0)[:5])
+            if row and 0 < row.id < LARGEST_ID and any(low <= row.id <= high for low, high in salvage.holes):
                 yield row
-
-
-def _page_bytes(path: Path, wal: Path) -> int:
-    """Return the page size that the file's head gives, or its journal's; else that of a new file."""
-    for part, begin, end in ((path, 16, 18), (wal, 8, 12)):
-        with contextlib.suppress(OSError), part.open("rb") as file:
-            size = int.from_bytes(file.read(end)[begin:], "big")
-            if size in (1024, 2048, 4096, 8192):
-                return size
-    return PAGE_BYTES
-
-
-def _rows_of_part(part: Path, page_bytes: int, first: int, skipped: int) -> Iterator[Row]:
-    """Give the rows on the pages of one file; they begin at `first`, and `skipped` bytes stand before each."""
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(part.open("rb"))
-            octets = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except (OSError, ValueError):  # not there, no file, or an empty one
-            return
-        for place in range(first + skipped, len(octets) - page_bytes + 1, page_bytes + skipped):
-            yield from _rows_on_page(octets, place, page_bytes, in_file=not skipped)
-
-
-def _rows_on_page(octets: mmap.mmap, place: int, page_bytes: int, *, in_file: bool) -> Iterator[Row]:
-    """Give the rows of the table leaf at `place`, if there is one."""
-    if octets[place] != TABLE_LEAF:
-        return
-    count = int.from_bytes(octets[place + 3 : place + 5], "big")
-    for index in range(min(count, page_bytes // 4)):
-        pointer = place + 8 + 2 * index
-        cell = int.from_bytes(octets[pointer : pointer + 2], "big")
-        with contextlib.suppress(ValueError, IndexError, UnicodeDecodeError):
-            row = row_of(*_fields(octets, place, place + cell, page_bytes, in_file))
-            if row:
-                yield row
-
-
-def _fields(octets: mmap.mmap, page: int, at: int, page_bytes: int, in_file: bool) -> tuple[object, ...]:
-    """Return (id, topic, payload, crc, class) of the cell at `at`; raises ValueError if it is no such row."""
-    size, at = _varint(octets, at)
-    id_, at = _varint(octets, at)
-    if not 0 < size < 2**24:
-        raise ValueError("no row of ours")
-    local = _local_bytes(size, page_bytes)
-    if at + local > page + page_bytes:
-        raise ValueError("runs out of its page")
-    record = bytes(octets[at : at + local])
-    if local < size:
-        if not in_file:
-            raise ValueError("its overflow pages are anywhere in the journal")
-        record += _overflow(
-            octets, int.from_bytes(octets[at + local : at + local + 4], "big"), size - local, page_bytes
-        )
-    header_bytes, place = _varint(record, 0)
-    kinds = []
-    while place < header_bytes:
-        kind, place = _varint(record, place)
-        kinds.append(kind)
-    fields: list[object] = [id_]
-    for kind in kinds[1:]:  # the first stands for the id
-        value, place = _value(record, place, kind)
-        fields.append(value)
-    if len(fields) not in (4, 5):
-        raise ValueError("another table's row")
-    return (*fields, 0)[:5]
-
-
-def _local_bytes(size: int, page_bytes: int) -> int:
-    """Return how much of a record stands in its cell (section 1.6, table leaf)."""
-    largest, least = page_bytes - 35, (page_bytes - 12) * 32 // 255 - 23
-    if size <= largest:
-        return size
-    some = least + (size - least) % (page_bytes - 4)
-    return some if some <= largest else least
-
-
-def _overflow(octets: mmap.mmap, page: int, size: int, page_bytes: int) -> bytes:
-    record = b""
-    while page and len(record) < size:
-        place = (page - 1) * page_bytes
-        record += octets[place + 4 : place + page_bytes]
-        page = int.from_bytes(octets[place : place + 4], "big")
-    if len(record) < size:
-        raise ValueError("its overflow pages are not here")
-    return record[:size]
-
-
-def _varint(octets: mmap.mmap | bytes, at: int) -> tuple[int, int]:
-    """Return (value, where it ends)."""
-    value = 0
-    for _ in range(8):
-        octet = octets[at]
-        at += 1
-        value = value << 7 | octet & 0x7F
-        if octet < 0x80:
-            return value, at
-    return value << 8 | octets[at], at + 1
-
-
-def _value(record: bytes, at: int, kind: int) -> tuple[object, int]:
-    """Return a column's value by its serial type (section 2.1): whole numbers, texts as bytes, blobs."""
-    if kind >= 12:
-        end = at + (kind - 12) // 2
-        return record[at:end], end
-    if kind in (8, 9):
-        return kind - 8, at
-    width = (0, 1, 2, 3, 4, 6, 8, 0, 0, 0, 0, 0)[kind]
-    return int.from_bytes(record[at : at + width], "big", signed=True), at + width
