@@ -37,6 +37,11 @@ async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asy
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(_follow(pages)), tasks.create_task(store.keep())]
             background.append(tasks.create_task(_watch(pages.known.outbox, store)))
+            if config.transport.feed is not None:
+                from bega_kiosk.transport_feed import TransportFeed
+
+                transport = TransportFeed(pages.known.transport, store.call_pages, wall_ms)
+                background.append(tasks.create_task(transport.follow()))
             if config.reports.mqtt is not None:
                 background.append(tasks.create_task(kept_running(config)))
             serving = tasks.create_task(serve(pages.app(), listener))

@@ -18,6 +18,7 @@ from bega_kiosk import config as settings
 from bega_kiosk.content import load_content
 from bega_kiosk.given import add_settings, given_config
 from bega_kiosk.notice_command import add_verbs
+from bega_kiosk.timetable_command import add_verb as add_timetable
 from bega_kiosk.words import DEFAULT, LANGUAGES
 from bega_protocols.errors import ConfigError
 
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     carrying = _add(verbs, "agent", agent, "carry reports to the desk until told to stop; `run` starts it by itself")
     carrying.add_argument("--verbose", action="store_true", help="log more")
     add_verbs(verbs)
+    add_timetable(verbs)
     running = _add(verbs, "run", run, "serve the pages until told to stop")
     running.add_argument("--ready-file", type=Path, metavar="PATH", help="written as JSON once it is up")
     running.add_argument("--verbose", action="store_true", help="log more")

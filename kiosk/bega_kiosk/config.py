@@ -72,6 +72,17 @@ class Notices(Table, frozen=True, kw_only=True):
         return self.district is not None or bool(self.near)
 
 
+class Transport(Table, frozen=True, kw_only=True):
+    """Whose buses and trams are shown, and of which stops. Without a feed an example stands in, which says so."""
+
+    feed: str | None = None  # a GTFS feed: the address of a zip, or a file that somebody puts there
+    stops: Annotated[list[str], msgspec.Meta(max_length=20)] = msgspec.field(default_factory=list)  # stop_id: "here"
+    realtime: str | None = None  # the address of the GTFS Realtime trip updates
+    alerts: str | None = None  # and of the alerts, where they are elsewhere
+    limit_days: Annotated[int, msgspec.Meta(ge=1, le=400)] = 30  # a feed unconfirmed for longer: "nu știm acum"
+    realtime_limit_seconds: Annotated[int, msgspec.Meta(ge=30, le=3600)] = 180  # older: the timetable, and it says so
+
+
 class Reports(Table, frozen=True, kw_only=True):
     """How what citizens send leaves the kiosk. Without a broker it waits, and the slip says so."""
 
@@ -90,6 +101,7 @@ class Config(Table, frozen=True, kw_only=True):
     air: Air = Air()
     reports: Reports = Reports()
     notices: Notices = Notices()
+    transport: Transport = Transport()
 
     @property
     def panel(self) -> Panel:
@@ -120,6 +132,7 @@ SECTIONS: dict[str, type[Table]] = {
     "air": Air,
     "reports": Reports,
     "notices": Notices,
+    "transport": Transport,
 }
 
 
@@ -190,6 +203,32 @@ def _sense_problems(config: Config) -> Iterator[Problem]:
         yield "notices.url", f"write http://host:port, not {config.notices.url!r}"
     if config.notices.url is not None and not config.notices.keys:
         yield "notices.keys", "name the city's public key: without one no notice is believed"
+    yield from _transport_problems(config.transport)
+
+
+def _transport_problems(said: Transport) -> Iterator[Problem]:
+    if said.feed is None:
+        if said.stops or said.realtime or said.alerts:
+            yield "transport.feed", "name the timetable: an address, or a file"
+        return
+    if not said.stops or not all(said.stops):
+        yield "transport.stops", "name the stop_id of each stop here; `bega kiosk timetable FEED` lists them"
+    if "://" in said.feed and not _is_download(said.feed):
+        yield "transport.feed", f"write http(s)://host/path or the path of a file, not {said.feed!r}"
+    for key, url in (("realtime", said.realtime), ("alerts", said.alerts)):
+        if url is not None and not _is_download(url):
+            yield f"transport.{key}", f"write http(s)://host/path, not {url!r}"
+
+
+def broker_problems(reports: Reports) -> Iterator[Problem]:
+    """Yield what makes no sense in how a broker is reached: which of the values, and why. A desk asks too."""
+    if reports.mqtt is not None and not _is_mqtt(reports.mqtt):
+        yield "mqtt", f"write mqtts://host:port or mqtt://host:port, not {reports.mqtt!r}"
+    given = [key for key in CREDENTIALS if getattr(reports, key) is not None]
+    if given and not (reports.mqtt or "mqtts:").startswith("mqtts:"):
+        yield given[0], "is used with mqtts:// only, and the broker's address has not that"
+    if reports.key_file is not None and reports.cert_file is None:
+        yield "key_file", "needs cert_file beside it"
 
 
 def broker_problems(reports: Reports) -> Iterator[Problem]:
@@ -211,6 +250,11 @@ def _is_mqtt(url: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("mqtt", "mqtts") and bool(parts.hostname) and port != 0 and "@" not in parts.netloc
+
+
+def _is_download(url: str) -> bool:
+    """Return whether `url` is an address of a file; unlike a feed of ours it may ask for something after a "?"."""
+    return _is_http(url.partition("?")[0])
 
 
 def _is_http(url: str) -> bool:

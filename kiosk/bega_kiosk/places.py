@@ -17,16 +17,18 @@ from pathlib import Path
 from bega.clock import Clock, mono_ms
 from bega_kiosk import pages
 from bega_kiosk.config import Config
-from bega_kiosk.content import Content, load_content
+from bega_kiosk.content import Content, load_content, sample_folder
 from bega_kiosk.drafts import Drafts
 from bega_kiosk.notices import Board
 from bega_kiosk.outbox import Outbox
 from bega_kiosk.pages.screen import Drawn, Screen
 from bega_kiosk.signed import read_public_keys
 from bega_kiosk.store import Store
+from bega_kiosk.transport import Transport
 from bega_kiosk.words import Words, load_words
 
 STORE, NOTICES = "kiosk.sqlite", "notices"  # in the kiosk's state_dir
+EXAMPLE = "transport"  # in the sample of what staff edit
 Params = Mapping[str, str]  # what stands in the place of {names} in a path
 
 
@@ -48,6 +50,12 @@ class Known:
         """Return the city's notices, as they were kept; raises ConfigError if its keys cannot be read."""
         keys = read_public_keys([Path(file) for file in self.config.notices.keys])
         return Board(Path(self.config.kiosk.state_dir) / NOTICES, keys, self.config.kiosk.city, self.wall_ms)
+
+    @cached_property
+    def transport(self) -> Transport:
+        """Return buses and trams, as they were kept; a kiosk with nothing of its city shows an example."""
+        example = sample_folder() / EXAMPLE if self.config.kiosk.content_dir is None else None
+        return Transport(self.config.transport, Path(self.config.kiosk.state_dir), example, self.wall_ms)
 
     @cached_property
     def drafts(self) -> Drafts:

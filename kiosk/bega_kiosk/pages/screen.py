@@ -111,9 +111,9 @@ class Screen:
         """Return how many letters a line of running text has."""
         return self._letters()
 
-    def lines_for(self, keys: Sequence[Key], notes: Sequence[str]) -> float:
-        """Return how many lines of text there is room for above these keys and notes."""
-        return self._lines(keys, notes)
+    def lines_for(self, keys: Sequence[Key], notes: Sequence[str], is_titled: bool = True) -> float:
+        """Return how many lines of text there is room for above these keys, one for "next" and notes."""
+        return (self if is_titled else replace(self, title=""))._lines(keys, notes)
 
     def most_listed(self, keys: Sequence[Key]) -> int:
         """Return how many rows of two or three lines fit: what a list shows at once."""

@@ -1,0 +1,331 @@
+"""Buses and trams from here: who comes next, which lines there are and where they go, how one pays.
+
+"In five minutes" is said only of a vehicle that somebody saw just now; whatever comes from the timetable is a time of
+day, and says so.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bega_kiosk.pages.screen import Drawn, Key, Screen
+from bega_kiosk.places import Known, Params, Place, Tile
+from bega_kiosk.realtime import Alert, Departure
+from bega_kiosk.timetable import Line
+from bega_kiosk.transport import Transport
+from bega_kiosk.words import MINUTE_MS, Words
+
+MOST_PARTS = 3
+BADGE_LETTERS = 7  # room that a line's number takes of a row
+LONGEST_BADGE = 5
+BOLD = 1.08  # of the width of other letters
+BETWEEN_ROWS = {"wide": 0.55, "tall": 0.7, "small": 0.12}  # of a line
+MOST_TIMES = 4  # of one line in one direction
+MOST_WAY = 12  # names of stops
+MOST_ALERTS = 2
+OFF = {"cancelled": "tr.cancelled", "skipped": "tr.skipped"}
+SAID_OF_LINE = {
+    "stopped": "tr.line.stopped",
+    "fewer": "tr.line.fewer",
+    "late": "tr.line.late",
+    "detour": "tr.line.detour",
+    "moved": "tr.line.moved",
+}
+SAID_OF_STOP = {
+    "stopped": "tr.stop.stopped",
+    "fewer": "tr.stop.fewer",
+    "late": "tr.stop.late",
+    "detour": "tr.stop.stopped",  # who goes another way does not come here
+    "moved": "tr.stop.moved",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One vehicle as a line of the screen, and as it is spoken."""
+
+    badge: str  # "" where the line's name is too long for one
+    towards: str
+    details: str
+    when: str
+    also: str  # "" where there is no room, or a note says it for all
+    spoken: str
+    is_off: bool  # it does not come
+
+
+def places(known: Known) -> list[Place]:
+    """Return the screens of this module; a kiosk of a city without a feed has none."""
+    if not known.transport.is_offered:
+        return []
+
+    def line_title(words: Words, params: Params) -> str:
+        line = _lines(known.transport).get(params["line"])
+        return words.text("tr.line", line=line.name) if line else words.text("tr.lines")
+
+    tile = Tile("tramway", 40, lambda screen: (_in_short(screen, known.transport), None))
+    return [
+        Place("/transport", "tr.next", lambda screen: draw(screen, known), tile=tile),
+        Place("/transport/lines", "tr.lines", lambda screen: draw_lines(screen, known), parent="/transport"),
+        Place("/transport/ticket", "tr.tickets", draw_ticket, parent="/transport"),
+        Place(
+            "/transport/line/{line}",
+            line_title,
+            lambda screen: draw_line(screen, known),
+            parent="/transport/lines",
+            instances=lambda: [f"/transport/line/{slug}" for slug in _lines(known.transport)],
+        ),
+    ]
+
+
+def draw(screen: Screen, known: Known) -> Drawn:
+    """Return who comes next."""
+    transport, words = known.transport, screen.words
+    if why := transport.why_unknown(screen.now_ms):
+        return screen.answer(words.text("tr.unknown"), [*_unknown(screen, transport, why)], _ways(screen))
+    coming = transport.departures(screen.now_ms)
+    said = _alerts(screen, known)
+    if not coming:
+        return screen.answer(words.text("tr.none"), [*said, *_later(screen, transport)], _ways(screen))
+    notes = [*said, *_notes(screen, transport, coming)]
+    rows = [_row(screen, transport, one, _is_mixed(coming)) for one in coming]
+    parts = _parted(screen, rows, notes)
+    page = min(screen.page, len(parts))
+    keys = _ways(screen)
+    if page < len(parts):
+        keys = [Key(words.text("common.next"), screen.address(screen.path, page + 1), "arrow"), *keys]
+    values = {"rows": parts[page - 1], "keys": keys, "said": said, "notes": notes[len(said) :]}
+    values["is_title_spoken"] = not screen.panel.is_large
+    return Drawn(screen.draw("departures.html", values, before=page - 1), len(parts))
+
+
+def draw_lines(screen: Screen, known: Known) -> Drawn:
+    """Return the lines that pass here and where they go: known without a clock and without a network."""
+    text = screen.words.text
+    keys = [
+        Key(text("tr.line", line=line.name), screen.address(f"/transport/line/{slug}"), "", _ends(screen, line))
+        for slug, line in _lines(known.transport).items()
+    ]
+    if not keys:
+        return screen.answer(text("tr.unknown"), [text("tr.never"), text("tr.else")])
+    return screen.choice(keys, text("common.example") if known.transport.is_example else "", kind="list")
+
+
+def draw_line(screen: Screen, known: Known) -> Drawn:
+    """Return where a line goes from here, and when next."""
+    transport, text = known.transport, screen.words.text
+    line = _lines(transport).get(screen.more["line"])
+    if line is None or transport.timetable is None:
+        return screen.answer(text("tr.unknown"), [text("tr.never"), text("tr.else")])
+    coming = [one for one in transport.departures(screen.now_ms, line=line.id) if one.state == "comes"]
+    paragraphs = []
+    for towards in line.towards:
+        next_ones = [one for one in coming if one.passing.towards == towards][:MOST_TIMES]
+        paragraphs.append(f"{text('tr.goes', towards=towards)} {_times(screen, transport, next_ones)}".strip())
+        way = transport.timetable.way(line.id, towards)[:-1]
+        if way:
+            paragraphs.append(text("tr.way", stops=", ".join(_thinned(way))))
+    notes = [*_notes(screen, transport, coming)]
+    why = transport.why_unknown(screen.now_ms)
+    if why:
+        paragraphs += _unknown(screen, transport, why)
+        return screen.answer(text("tr.unknown"), paragraphs, notes=notes)
+    if not coming:
+        return screen.answer(text("tr.none"), paragraphs, notes=notes)
+    sentence = text("tr.times", times=screen.words.time(coming[0].time_ms))
+    return screen.answer(sentence, paragraphs, notes=notes)
+
+
+def draw_ticket(screen: Screen) -> Drawn:
+    """Return how one pays; no price is shown, since nobody has checked one."""
+    text = screen.words.text
+    lines = [text("tr.ticket_unknown"), text("tr.validate"), text("tr.free")]
+    keys = [Key(text("home.tile.services"), screen.address("/services"), "paper")]
+    return screen.answer(text("tr.ticket"), lines, keys)
+
+
+def _ways(screen: Screen) -> list[Key]:
+    """Return where to go on to."""
+    text = screen.words.text
+    return [
+        Key(text("tr.lines"), screen.address("/transport/lines"), "tramway"),
+        Key(text("tr.tickets"), screen.address("/transport/ticket"), "paper"),
+    ]
+
+
+def _row(screen: Screen, transport: Transport, one: Departure, is_mixed: bool) -> Row:
+    words, passing = screen.words, one.passing
+    time = words.time(one.time_ms)
+    details = []
+    if len({stop.platform for stop in transport.timetable.stops} if transport.timetable else ()) > 1:
+        details.append(words.text("tr.platform", platform=passing.stop.platform or passing.stop.name))
+    if one.is_step_free is not None:
+        details.append(words.text("tr.low_floor" if one.is_step_free else "tr.steps"))
+    towards = words.text("tr.line_to", line=passing.name, towards=passing.towards)
+    if one.state != "comes":
+        when, also = words.text(OFF[one.state]), words.text("tr.at", time=time)
+    elif one.is_real:
+        when, also = _in_minutes(screen, one.time_ms), words.text("tr.at", time=time)
+    else:
+        when = words.text("tr.around" if passing.is_about else "tr.at", time=time)
+        also = words.text("tr.plan") if is_mixed else ""
+    is_badge = len(passing.name) <= LONGEST_BADGE
+    return Row(
+        badge=passing.name if is_badge else "",
+        towards=passing.towards if is_badge else towards,
+        details=", ".join(details),
+        when=when,
+        also=also if screen.panel.is_large or is_mixed or one.state != "comes" else "",
+        spoken=", ".join([towards, when, *([also] if also else []), *details]) + ".",
+        is_off=one.state != "comes",
+    )
+
+
+def _in_minutes(screen: Screen, time_ms: int) -> str:
+    minutes = (time_ms - screen.now_ms) // MINUTE_MS  # who runs for the tram must not be promised more than there is
+    return screen.words.counted("tr.in_min", minutes) if minutes >= 1 else screen.words.text("tr.now")
+
+
+def _is_mixed(coming: Sequence[Departure]) -> bool:
+    return len({one.is_real for one in coming}) > 1
+
+
+def _notes(screen: Screen, transport: Transport, coming: Sequence[Departure]) -> Iterator[str]:
+    """Yield whether times are real, how old they are, and whose."""
+    words = screen.words
+    age_ms = transport.live_age_ms(screen.now_ms)
+    if coming and age_ms is not None and any(one.is_real for one in coming):
+        yield words.text("tr.real", ago=words.ago(age_ms))
+    elif coming:
+        yield words.text("tr.not_real")
+    if transport.is_example:
+        yield words.text("common.example")
+    elif transport.timetable is not None and transport.timetable.until_day is not None:
+        day = words.day(transport.timetable.until_day)
+        yield words.text("tr.source", source=transport.timetable.publisher, day=day)
+
+
+def _later(screen: Screen, transport: Transport) -> Iterator[str]:
+    """Yield who comes first when the night is over."""
+    words = screen.words
+    first = transport.first_later(screen.now_ms)
+    if first is None:
+        yield words.text("tr.else")
+        return
+    day, time = words.near_date(first.planned_ms), words.time(first.planned_ms)
+    line = words.text("tr.line_to", line=first.name, towards=first.towards)
+    yield words.text("tr.first", day=day, time=time)
+    yield f"{line}."
+    yield from _notes(screen, transport, [])
+
+
+def _unknown(screen: Screen, transport: Transport, why: str) -> Iterator[str]:
+    words = screen.words
+    until_day, age_ms = transport.is_over_on(), transport.age_ms(screen.now_ms)
+    if why == "over" and until_day is not None:
+        yield words.text("tr.over", day=words.day(until_day))
+    elif why == "stale" and age_ms is not None:
+        yield words.text("tr.stale", ago=words.ago(age_ms))
+    else:
+        yield words.text("tr.clock" if why == "clock" else "tr.never")
+    yield words.text("tr.else")
+
+
+def _alerts(screen: Screen, known: Known) -> list[str]:
+    """Return what is wrong now, from the operator's alerts and from the city's notices of detours."""
+    transport, text = known.transport, screen.words.text
+    names = {line.id: line.name for line in _lines(transport).values()}
+    found = [_alert(screen, alert, names) for alert in transport.alerts_now(screen.now_ms)]
+    if not transport.is_example:
+        for notice in known.notices.every():
+            if notice.effect == "transport_detour" and notice.is_now(screen.now_ms):
+                here = [name for name in names.values() if name in notice.lines]
+                found += [text("tr.line.detour", line=name) for name in here]
+    return [*dict.fromkeys(found)][:MOST_ALERTS]
+
+
+def _alert(screen: Screen, alert: Alert, names: dict[str, str]) -> str:
+    if alert.line in names:
+        return screen.words.text(SAID_OF_LINE[alert.kind], line=names[alert.line])
+    return screen.words.text(SAID_OF_STOP[alert.kind])
+
+
+def _times(screen: Screen, transport: Transport, coming: Sequence[Departure]) -> str:
+    """Return the next times of a line, as in "De la peronul A: 13:25, 13:40."."""
+    if not coming:
+        return ""
+    words = screen.words
+    times = ", ".join(dict.fromkeys(words.time(one.time_ms) for one in coming))
+    stop = coming[0].passing.stop
+    several = transport.timetable is not None and len({one.platform for one in transport.timetable.stops}) > 1
+    if several and stop.platform:
+        return words.text("tr.times_from", platform=stop.platform, times=times)
+    return words.text("tr.times", times=times)
+
+
+def _ends(screen: Screen, line: Line) -> str:
+    return ", ".join(line.towards[:2])
+
+
+def _thinned(way: list[str]) -> list[str]:
+    """Return at most a dozen stops of a way, the last among them, none twice in a row."""
+    names = [name for turn, name in enumerate(way) if turn == 0 or way[turn - 1] != name]
+    if len(names) <= MOST_WAY:
+        return names
+    step = (len(names) - 1) / (MOST_WAY - 1)
+    return [names[round(turn * step)] for turn in range(MOST_WAY)]
+
+
+def _in_short(screen: Screen, transport: Transport) -> str:
+    """Return the next vehicle, for the first screen."""
+    words = screen.words
+    if not screen.panel.is_large:
+        return ""  # no room below a name of two lines
+    if transport.why_unknown(screen.now_ms):
+        return words.text("tr.unknown")
+    coming = next((one for one in transport.departures(screen.now_ms, most=MOST_TIMES) if one.state == "comes"), None)
+    if coming is None:
+        return words.text("tr.none")
+    return words.text("tr.short", line=coming.passing.name[:12], time=words.time(coming.time_ms))
+
+
+def _parted(screen: Screen, rows: Sequence[Row], notes: Sequence[str]) -> list[list[Row]]:
+    """Return the rows of each part of the screen, as many as fit."""
+    has_title = screen.panel.is_large and not screen.has_title_on_top
+    room = screen.lines_for(_ways(screen), notes, has_title)
+    parts: list[list[Row]] = [[]]
+    left = room
+    for row in rows:
+        needed = _height(screen, row)
+        if parts[-1] and (needed > left or len(parts[-1]) >= screen.panel.most_things()):
+            if len(parts) == MOST_PARTS:
+                break
+            parts.append([])
+            left = room
+        parts[-1].append(row)
+        left -= needed
+    return parts
+
+
+def _height(screen: Screen, row: Row) -> float:
+    """Return how many lines of text a row takes: what is beside each other may need two."""
+    when = max(len(row.when) * BOLD, len(row.also))
+    letters = max(8.0, screen.letters_a_line - BADGE_LETTERS - when)
+    towards = len(row.towards) * BOLD
+    lines = math.ceil((towards + len(row.details) + 2) / letters) if row.details else math.ceil(towards / letters)
+    return max(lines, 1 + bool(row.also)) + BETWEEN_ROWS[screen.panel.shape]
+
+
+def _lines(transport: Transport) -> dict[str, Line]:
+    """Return the lines that pass here, by what stands in an address."""
+    found: dict[str, Line] = {}
+    for line in transport.timetable.lines() if transport.timetable else []:
+        spread = unicodedata.normalize("NFKD", line.name.casefold())
+        slug = "".join(letter for letter in spread if letter.isascii() and letter.isalnum()) or "x"
+        turn = 1
+        while (name := slug if turn == 1 else f"{slug}-{turn}") in found:
+            turn += 1
+        found[name] = line
+    return found
