@@ -51,6 +51,7 @@ def test_number_that_was_begun_is_there_again_after_a_look_at_larger_letters(bro
     """Its keyboard is the first screen of a draft: no address has a token yet."""
     with opened(browser, kiosk.panel) as page:
         page.goto(kiosk.address + "/human/call?lang=ro")
+        past = page.evaluate("history.length")
         page.click("button[value='7']")
         page.click(".easier")
         page.wait_for_url(lambda url: "/easier?" in url and "draft=" in url)
@@ -66,6 +67,7 @@ def test_number_that_was_begun_is_there_again_after_a_look_at_larger_letters(bro
         page.wait_for_url(kiosk.address + "/?*")
         page.wait_for_timeout(300)
         assert drafts(kiosk) == {}
+        assert page.evaluate("history.length") == past, "a page was loaded, and Back leads to what was typed"
 
 
 def test_screen_that_nobody_touches_for_ten_minutes_goes_home_and_forgets(browser, kiosk, written):

@@ -24,7 +24,7 @@ addEventListener("click", async (event) => {
   if (draft) {
     const to = new URL(link.href);
     to.searchParams.set("draft", draft);
-    link.href = to;
+    link.setAttribute("href", to.pathname + to.search); // as go.js knows ours: a whole address would load a page
   }
   text.removeAttribute("id");
   link.click();
