@@ -1,13 +1,14 @@
-"""A damaged file goes aside under its name and `.damaged-N`, with its journal, and a new one takes its place.
+"""What damage to a SQLite file is; and how a damaged one goes aside, under its name and `.damaged-N`, with its journal.
 
-The new one is made under the name and `.new`. A power cut on the way leaves the damaged one where it was, or a new one
-that is whole: `finish_change` at the next start makes an end of it.
+The one that takes its place is made under the name and `.new`. A power cut on the way leaves the damaged one where it
+was, or a new one that is whole: `finish_change` at the next start makes an end of it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -15,6 +16,30 @@ log = logging.getLogger(__name__)
 NEW = ".new"
 KEPT_ASIDE = 3  # damaged files; each may be as large as the one in use
 BESIDE = ("-wal", "-shm", "-journal")
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Return whether the file is at fault, and neither the disk nor another program that holds it."""
+    return type(error) is sqlite3.DatabaseError  # its children have other reasons
+
+
+def require_own_file(path: Path) -> None:
+    """Raise DatabaseError where SQLite would go on without a word, and lose what there is."""
+    wal = path.with_name(path.name + "-wal")
+    if path.is_dir():
+        raise sqlite3.DatabaseError("a directory is in its place")
+    if wal.exists() and wal.stat().st_size and not (path.exists() and path.stat().st_size):
+        raise sqlite3.DatabaseError("its journal is there, the file is not")
+
+
+def is_marked_read_only(path: Path) -> bool:
+    """Return whether a flipped bit in the header (bytes 18 and 19, section 1.3.3) keeps SQLite from writing."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(20)
+    except OSError:
+        return False
+    return len(header) == 20 and not set(header[18:20]) <= {1, 2}
 
 
 def new_file(path: Path) -> Path:

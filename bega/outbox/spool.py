@@ -16,9 +16,9 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from bega.outbox.aside import is_damage
 from bega.outbox.spool_file import HEADS_KEPT, Outcome, SpoolFile
 from bega.outbox.spool_losses import Losses
-from bega.outbox.spool_open import is_damage
 from bega.outbox.spool_recent import Recent
 from bega.outbox.spool_rows import Entry, Head, Row, SpoolFull, StorageClass
 

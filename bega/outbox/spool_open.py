@@ -15,8 +15,16 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from bega.outbox.aside import drop_new, finish_change, new_file, put_aside, remove_old
-from bega.outbox.leaves import FRAME_HEADER_BYTES, WAL_HEADER_BYTES
+from bega.outbox.aside import (
+    drop_new,
+    finish_change,
+    is_marked_read_only,
+    new_file,
+    put_aside,
+    remove_old,
+    require_own_file,
+)
+from bega.outbox.pages import FRAME_HEADER_BYTES, WAL_HEADER_BYTES
 from bega.outbox.spool_rows import CLASSES, Head, Row, StorageClass, crc_of, crc_of_head
 from bega.outbox.spool_salvage import (
     PAGE_BYTES,
@@ -78,11 +86,6 @@ def open_spool(path: Path) -> Opened:
         if fault is None:
             raise sqlite3.OperationalError(str(error)) from None
         return substitute(path)
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Return whether the file is at fault, and neither the disk nor another program that holds it."""
-    return type(error) is sqlite3.DatabaseError  # its children have other reasons
 
 
 def message_fields(
@@ -164,32 +167,13 @@ def _put_in(database: sqlite3.Connection, statement: str, rows: Sequence[tuple[o
 def _open_or_set_aside(path: Path) -> Opened:
     try:
         finish_change(path)
-        _require_own_file(path)
+        require_own_file(path)
         return _open(path)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        if isinstance(error, sqlite3.OperationalError) and not _is_marked_read_only(path):
+        if isinstance(error, sqlite3.OperationalError) and not is_marked_read_only(path):
             raise  # no permission, no directory, a full disk: not the file's fault
         set_aside(path, error)
         return _open(path)
-
-
-def _require_own_file(path: Path) -> None:
-    """Raise DatabaseError where SQLite would go on without a word, and lose what there is."""
-    wal = path.with_name(path.name + "-wal")
-    if path.is_dir():
-        raise sqlite3.DatabaseError("a directory is in its place")
-    if wal.exists() and wal.stat().st_size and not (path.exists() and path.stat().st_size):
-        raise sqlite3.DatabaseError("its journal is there, the file is not")
-
-
-def _is_marked_read_only(path: Path) -> bool:
-    """Return whether a flipped bit in the header (bytes 18 and 19, section 1.3.3) keeps SQLite from writing."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(20)
-    except OSError:
-        return False
-    return len(header) == 20 and not set(header[18:20]) <= {1, 2}
 
 
 def _open(path: Path) -> Opened:

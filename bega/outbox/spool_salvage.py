@@ -1,10 +1,8 @@
 """What can still be read of a damaged spool. The file itself stays as it is, for whoever can read more.
 
 First as SQLite sees it: the rows by rising id, and where a page is bad, on from the next id that can be
-read. What lies in such a hole, or in a file whose head is gone, is looked for page by page: each row carries
-a check value, so a row that fits is a row of ours.
-
-Spec: SQLite database file format, sections 1.6 "B-tree Pages", 2.1 "Record Format", 4.1 "WAL File Format".
+read. What lies in such a hole, or in a file whose head is gone, is looked for page by page (pages.py): each row
+carries a check value, so a row that fits is a row of ours.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bega.outbox.leaves import records_in
+from bega.outbox.pages import records_in
 from bega.outbox.spool_rows import Head, Row, crc_of_head, row_of
 from bega_protocols.checks import crc32
 

@@ -10,24 +10,27 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
-TABLE_LEAF, INDEX_LEAF = 0x0D, 0x0A
+# Kinds of page that hold records: where the places of their cells begin, and what stands before a record in its cell.
+TABLE = {0x0D: (8, 0)}
+INDEX = {0x0A: (8, 0), 0x02: (12, 4)}  # and a table without row ids
 LARGEST_RECORD_BYTES = 1 << 24
 
 
-def records_in(path: Path, usual_page_bytes: int, leaf: int = TABLE_LEAF) -> Iterator[tuple[object, ...]]:
-    """Give (row id, *columns) of each record on a leaf of a table, or with INDEX_LEAF (0, *columns): the leaves of an
-    index, and of a table without row ids. Some come more than once. Texts are bytes.
+def records_in(
+    path: Path, usual_page_bytes: int, kinds: Mapping[int, tuple[int, int]] = TABLE
+) -> Iterator[tuple[object, ...]]:
+    """Give (row id, *columns) of each record of a TABLE, or (*columns) of each of an INDEX; some more than once.
 
-    usual_page_bytes: of a file whose head is gone.
+    Texts are bytes. usual_page_bytes: of a file whose head is gone.
     """
     wal = path.with_name(path.name + "-wal")
     page_bytes = _page_bytes(path, wal, usual_page_bytes)
     for part, first, skipped in ((path, 0, 0), (wal, WAL_HEADER_BYTES, FRAME_HEADER_BYTES)):
-        yield from _records_of_part(part, page_bytes, first, skipped, leaf)
+        yield from _records_of_part(part, page_bytes, first, skipped, kinds)
 
 
 def _page_bytes(path: Path, wal: Path, usual: int) -> int:
@@ -40,7 +43,9 @@ def _page_bytes(path: Path, wal: Path, usual: int) -> int:
     return usual
 
 
-def _records_of_part(part: Path, page_bytes: int, first: int, skipped: int, leaf: int) -> Iterator[tuple[object, ...]]:
+def _records_of_part(
+    part: Path, page_bytes: int, first: int, skipped: int, kinds: Mapping[int, tuple[int, int]]
+) -> Iterator[tuple[object, ...]]:
     """Give the records on the pages of one file; they begin at `first`, and `skipped` bytes stand before each."""
     with contextlib.ExitStack() as stack:
         try:
@@ -49,25 +54,30 @@ def _records_of_part(part: Path, page_bytes: int, first: int, skipped: int, leaf
         except (OSError, ValueError):  # not there, no file, or an empty one
             return
         for place in range(first + skipped, len(octets) - page_bytes + 1, page_bytes + skipped):
-            if octets[place] == leaf:
-                yield from _records_on_page(octets, place, page_bytes, in_file=not skipped)
+            if octets[place] in kinds:
+                yield from _records_on_page(octets, place, page_bytes, *kinds[octets[place]], in_file=not skipped)
 
 
-def _records_on_page(octets: mmap.mmap, place: int, page_bytes: int, *, in_file: bool) -> Iterator[tuple[object, ...]]:
-    """Give the records of the leaf at `place`."""
+def _records_on_page(
+    octets: mmap.mmap, place: int, page_bytes: int, head_bytes: int, skipped: int, *, in_file: bool
+) -> Iterator[tuple[object, ...]]:
+    """Give the records of the page at `place`."""
     count = int.from_bytes(octets[place + 3 : place + 5], "big")
     for index in range(min(count, page_bytes // 4)):
-        pointer = place + 8 + 2 * index
+        pointer = place + head_bytes + 2 * index
         cell = int.from_bytes(octets[pointer : pointer + 2], "big")
         with contextlib.suppress(ValueError, IndexError):
-            yield _fields(octets, place, place + cell, page_bytes, in_file)
+            yield _fields(octets, place, place + cell + skipped, page_bytes, in_file)
 
 
 def _fields(octets: mmap.mmap, page: int, at: int, page_bytes: int, in_file: bool) -> tuple[object, ...]:
-    """Return (row id, *columns) of the cell at `at`; raises ValueError or IndexError if it is no record."""
-    is_table = octets[page] == TABLE_LEAF
+    """Return the columns of the record at `at`, after its row id; raises ValueError or IndexError if it is none."""
+    is_table = octets[page] in TABLE
+    fields: list[object] = []
     size, at = _varint(octets, at)
-    id_, at = _varint(octets, at) if is_table else (0, at)
+    if is_table:
+        id_, at = _varint(octets, at)
+        fields.append(id_)
     if not 0 < size < LARGEST_RECORD_BYTES:
         raise ValueError("no record")
     local = _local_bytes(size, page_bytes, is_table)
@@ -85,7 +95,6 @@ def _fields(octets: mmap.mmap, page: int, at: int, page_bytes: int, in_file: boo
     while place < header_bytes:
         kind, place = _varint(record, place)
         kinds.append(kind)
-    fields: list[object] = [id_]
     for kind in kinds:
         value, place = _value(record, place, kind)
         fields.append(value)
