@@ -29,6 +29,7 @@ from bega_protocols.checks import crc32
 from bega_protocols.doubt import WARMING
 from bega_protocols.errors import ConfigError
 from bega_protocols.reading import Reading
+from tests.conftest import eventually
 from tests.node_park import MICROPYTHON, NODE, NodeProcess
 
 needs_micropython = pytest.mark.skipif(
@@ -471,6 +472,8 @@ def test_line_that_is_set_wrongly_is_found_and_so_is_a_broken_configuration(tmp_
         with Cable(board.port) as cable:
             cable.put("/config.json", b"{")
             cable.remove("/config.good")
+        eventually(lambda: "/config.json is no JSON" in board.said(), "its program has ended")
+        time.sleep(1)  # a board that somebody has typed at stays at its prompt, however long nobody types
         facts, findings = doctor.examine(board.port)
         assert [finding.cause for finding in findings] == ["configuration refused"], findings
         assert facts["now"].startswith("configuration") and facts["mac"].startswith("240ac4")
@@ -497,7 +500,7 @@ def test_certificates_of_two_authorities_do_not_meet_and_it_is_said_who_refuses(
         def said(ca: str, own: str, host: str = LOOPBACK) -> Outcome:
             tls = {"ca": f"/{ca}/ca.der", "certificate": f"/{own}/node.der", "key": f"/{own}/node.key"}
             broker = {"host": host, "port": right.broker[1], "tls": tls}
-            config = {"node": NODE, "wifi": {"ssid": "city"}, "made_s": int(time.time()), "broker": broker}
+            config = {"node": NODE, "wifi": {"ssid": "city", "key": SECRET}, "made_s": int(time.time()), "broker": broker}
             return list(prove_network(cable, config))[-1]
 
         assert said("right", "right").passed

@@ -47,7 +47,7 @@ keyfile {identity}/broker-1.key
 """
 HOURS = 24
 SPEED = 120  # a handshake must come within 20 s of its time
-HEAP = "84wk"
+HEAP = "90wk"
 NODE = "air-24"
 AIR = ["pms5003", "scd41", "sht4x"]
 DEVICES = {

@@ -34,7 +34,7 @@ BLOCKS = 160  # of 4 kB: two slots, an update on its way, and a small ring
 EVERY_S = 20
 LOST = 0.05
 CRASHES = (
-    'if int(self._config["node"][4:]) % 20 == 7:\n            raise ValueError("a version that is bad for this node")'
+    'if int(self.config["node"][4:]) % 20 == 7:\n            raise ValueError("a version that is bad for this node")'
 )
 RUNS = "        health = Health("  # in app.py, once it has said what runs
 

@@ -78,6 +78,7 @@ class Board:
                 code = await self._boot(console, cause, in_raw_repl, ready, attended)
             finally:
                 console.close()
+            attended = attended or console.was_attended
             in_raw_repl = False
             if code == WATCHDOG:
                 cause = WDT_RESET
