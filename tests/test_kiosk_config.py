@@ -100,6 +100,12 @@ def test_missing_file_is_said_in_a_sentence(tmp_path, capsys):
     assert "cannot be read" in capsys.readouterr().err
 
 
+def test_key_that_is_not_there_is_found_by_check_as_by_run(file, tmp_path, capsys):
+    path = file(f'{WHOLE}\n[notices]\nkeys = ["{tmp_path}/city.pub"]\n')
+    assert main(["check", "--config", str(path)]) == 1
+    assert "city.pub cannot be read" in capsys.readouterr().err
+
+
 def test_run_refuses_a_mistake_before_it_serves(file, capsys):
     assert main(["run", "--config", str(file(WHOLE)), "--set", "kiosk.panel=7in"]) == 1
     assert "kiosk.panel" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The whole kiosk with nothing as it should be: every screen is still a page in plain words, never an error."""
 
 import asyncio
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -58,6 +59,18 @@ def test_screen_that_fails_is_seen_and_is_still_a_page_in_words(tmp_path, words)
             return await browser.get("/")
 
     assert HEADERS.items() <= {name.title(): value for name, value in asyncio.run(ask()).headers.items()}.items()
+    store.close()
+
+
+def test_language_is_named_in_itself_on_each_part_of_the_list(tmp_path, words):
+    """A voice that reads Serbian by German rules says nothing that anybody understands."""
+    pages, store = kiosk_at(tmp_path, words, NOW_MS, panel="10")
+    place = next(place for place in pages.places if place.path == "/language")
+    drawn = [place.draw(pages.screen(place, {}, {"text": "large", "page": page})) for page in ("1", "2")]
+    tiles = re.findall(
+        r'<a class="tile[^>]*?lang="([^"]*)">.*?class="name">([^<]*)', "".join(one.html for one in drawn), re.S
+    )
+    assert tiles == [(tag, language.name) for tag, language in LANGUAGES.items()]
     store.close()
 
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 from bega.clock import wall_ms
 from bega.look.panels import PANELS, cap_arcminutes, cap_height_mm
 from bega_kiosk import server
+from bega_kiosk.display import Display
 from tests.kiosk_feed import DUST, PLACE, FeedServer, day_points, index_rows, reading, running_kiosk
 from tests.kiosk_gate import CAP_MM, CHROMIUM, FLAGS, IS_NIGHT, LOOKS, NOW_MS, Gate, Kiosk, looked_at, opened, wrongs
 
@@ -97,6 +98,18 @@ def test_air_is_whole_whatever_is_known_of_it(gates, panel, state):
         for look in looked_at(first + 3 * turn):
             found += gate.screen(look, path, axe=None)
     assert found == []
+
+
+@pytest.mark.parametrize("language", ["de", "hu", "sr"])
+def test_list_that_is_old_says_so_in_large_letters_too(gates, kiosks, language):
+    kiosk = kiosks["10"]
+    kiosk.now_ms += 2 * HOUR_MS
+    try:
+        for path in ("/streets/every", "/streets/district/cetate"):
+            assert gates("10").screen(Display(language, is_larger=True), path, None) == []
+        assert gates("10").page.locator("h1.spoken").count() == 1, "the words above the list need its room"
+    finally:
+        kiosk.now_ms -= 2 * HOUR_MS
 
 
 @each_panel

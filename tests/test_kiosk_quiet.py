@@ -86,6 +86,7 @@ def test_a_kiosk_that_wakes_in_1970_shows_112_and_no_other_number(folder):
     lost = Quiet(folder, datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC))
     assert "0356 914" not in lost.shows("/help/number/water")
     assert "Call 112" in lost.shows("/help/112")
+    assert "1970" not in lost.shows("/"), "the clock of the footer"
 
 
 def test_a_human_is_there_until_the_hour_that_somebody_checked(folder):
@@ -108,6 +109,18 @@ def test_a_list_that_no_clerk_signed_says_that_it_is_an_example(folder):
         'seen_on = 2026-11-21\nchecked_on = 2026-11-18\nchecked_by = "Ana"',
     )
     assert "EXEMPLU" not in Quiet(folder).shows("/services/taxes", "ro")
+    assert "EXEMPLU" in Quiet(folder).shows("/services/taxes/where", "ro"), "nobody signed the desk"
+
+
+@pytest.mark.parametrize(("lang", "word"), [("ro", "EXEMPLU"), ("hu", "PÉLDA"), ("sr", "ПРИМЕР"), ("en", "EXAMPLE")])
+@pytest.mark.parametrize(
+    ("path", "file"), [("/events", "events"), ("/jobs", "jobs"), ("/participate", "consultations")]
+)
+def test_a_list_of_what_nobody_checked_says_so_itself(folder, path, file, lang, word):
+    assert word in Quiet(folder).shows(path, lang)
+    signed = 'seen_on = 2026-11-21\nchecked_on = 2026-11-18\nchecked_by = "Ana"'
+    change(folder, f"{file}.toml", "seen_on = 2026-11-21", signed)
+    assert word not in Quiet(folder).shows(path, lang)
 
 
 def test_what_is_past_is_not_offered(folder):

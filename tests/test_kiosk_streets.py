@@ -95,6 +95,9 @@ def test_old_list_goes_on_being_shown_and_says_how_old_it_is(corner):
     corner.now_ms += 2 * HOUR_MS
     assert "Poate sunt anunțuri mai noi. Ultima listă este de acum 2 ore." in corner.see("/streets/every")
     assert "Strada George Ardelean" in corner.see("/streets/every")
+    assert "Ultima listă este de acum 2 ore." in corner.see("/streets/notice/road-section"), "it may be taken back"
+    assert "Pentru ea nu avem niciun anunț" not in corner.see("/streets/street/a"), "nobody knows that now"
+    assert "Ultima listă este de acum 2 ore." in corner.see("/streets/street/a")
 
 
 def test_notice_that_ended_leaves_the_lists_and_says_so_itself(corner):
@@ -133,9 +136,11 @@ def test_when_is_said_as_briefly_as_is_true(corner, begins_ms, lasts_ms, said):
 
 def test_sample_says_that_it_is_one(corner):
     corner.board.take(write_notice(KEY, notice(NOW_MS)))
-    assert "EXEMPLU" in corner.see("/streets/notice/water-1")
+    for path in ("/streets/notice/water-1", "/streets/every", "/streets/street/a"):
+        assert "EXEMPLU" in corner.see(path)
     corner.board.take(write_notice(KEY, notice(NOW_MS + 1, is_example=False)))
-    assert "EXEMPLU" not in corner.see("/streets/notice/water-1")
+    for path in ("/streets/notice/water-1", "/streets/every", "/streets/street/a"):
+        assert "EXEMPLU" not in corner.see(path)
 
 
 @contextlib.contextmanager
@@ -169,11 +174,13 @@ def test_what_staff_publish_is_on_the_board_and_can_be_withdrawn(tmp_path, capsy
         done.append(main(["notice", "publish", *way, *what, "--until", day[1]]))
         done.append(main(["notice", "publish", *way, *what, "--until", "tomorrow"]))
         done.append(main(["notice", "withdraw", *way, "another"]))
+        done.append(main(["notice", "withdraw", *way, "no name"]))
     done.append(main(published))
-    assert (done, shown, known.every()) == ([0, 0, 1, 1, 1, 1], [["Strada Polonă"]], [])
+    assert (done, shown, known.every()) == ([0, 0, 1, 1, 1, 1, 1], [["Strada Polonă"]], [])
     said = capsys.readouterr().err.splitlines()
     assert "ends before it begins" in said[0]
     assert "write a day and an hour" in said[1]
     assert "showed no notice another; is the id right?" in said[2]
-    assert "does not answer" in said[3]
-    assert len(said) == 4
+    assert "this is no notice" in said[3]
+    assert "does not answer" in said[4]
+    assert len(said) == 5

@@ -18,6 +18,7 @@ from bega_kiosk import config as settings
 from bega_kiosk.content import load_content
 from bega_kiosk.given import add_settings, given_config
 from bega_kiosk.notice_command import add_verbs
+from bega_kiosk.signed import read_public_keys
 from bega_kiosk.timetable_command import add_verb as add_timetable
 from bega_kiosk.words import DEFAULT, LANGUAGES
 from bega_protocols.errors import ConfigError
@@ -46,6 +47,7 @@ def check(args: argparse.Namespace) -> int:
         return report(problems)
     if left_out := load_content(config.content_folder).problems:
         return report(left_out)
+    read_public_keys([Path(file) for file in config.notices.keys])
     panel = config.panel
     print(f"{args.config}: good; {panel.width_px} x {panel.height_px} pixels on {panel.diagonal_in:g} inches")
     return 0

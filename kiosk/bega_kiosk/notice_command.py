@@ -6,7 +6,7 @@ import argparse
 import secrets
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -61,10 +61,7 @@ def publish(args: argparse.Namespace) -> int:
         "can_walk": {"yes": True, "no": False, None: None}[args.walk],
         "is_example": args.example,
     }
-    try:
-        notice = msgspec.convert(said, Notice)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"this is no notice: {error}") from None
+    notice = _notice(said)
     if why := nonsense(notice) or ("it is over already" if notice.is_over(now_ms) else ""):
         raise ConfigError(f"this is no notice: {why}; look at --from and --until")
     return _hand_over(args, notice)
@@ -73,17 +70,17 @@ def publish(args: argparse.Namespace) -> int:
 def withdraw(args: argparse.Namespace) -> int:
     """Take a notice back: from the next fetch on no kiosk shows it."""
     now_ms = wall_ms()
-    gone = Notice(
-        id=args.id,
-        city=args.city,
-        published_ms=now_ms,
-        effect="road_limited",
-        streets=["-"],
-        from_ms=now_ms,
-        until_ms=now_ms + 300 * 86_400_000,  # it is kept as long as an old copy might come back
-        is_withdrawn=True,
-    )
-    return _hand_over(args, gone)
+    said = {
+        "id": args.id,
+        "city": args.city,
+        "published_ms": now_ms,
+        "effect": "road_limited",
+        "streets": ["-"],
+        "from_ms": now_ms,
+        "until_ms": now_ms + 300 * 86_400_000,  # it is kept as long as an old copy might come back
+        "is_withdrawn": True,
+    }
+    return _hand_over(args, _notice(said))
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -130,6 +127,13 @@ def _add_way(parser: argparse.ArgumentParser) -> None:
     way = parser.add_mutually_exclusive_group(required=True)
     way.add_argument("--desk", metavar="URL", help="where the desk is")
     way.add_argument("--out", type=Path, metavar="FILE", help="write the signed message instead")
+
+
+def _notice(said: dict[str, Any]) -> Notice:
+    try:
+        return msgspec.convert(said, Notice)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"this is no notice: {error}") from None
 
 
 def _hand_over(args: argparse.Namespace, notice: Notice) -> int:

@@ -49,7 +49,8 @@ def draw(screen: Screen, known: Known) -> Drawn:
         )
         for event in coming
     ]
-    return screen.choice(keys)
+    is_checked = all(event.is_checked(today(screen)) for event in coming)
+    return screen.choice(keys, "" if is_checked else words.text("common.example"), kind="list")
 
 
 def draw_event(screen: Screen, known: Known) -> Drawn:

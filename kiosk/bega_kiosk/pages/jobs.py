@@ -34,12 +34,10 @@ def draw(screen: Screen, known: Known) -> Drawn:
     """Return the open notices."""
     text, language = screen.words.text, screen.words.language
     keys = [Key(text("job.lost"), screen.address("/jobs/lost"), "help")]
-    keys += [
-        Key(said(job.title, language), screen.address(f"/jobs/notice/{job.id}"), "tool")
-        for job in known.content.every(Job)
-        if today(screen) <= job.until
-    ]
-    return screen.choice(keys, text("job.warn"))
+    jobs = [job for job in known.content.every(Job) if today(screen) <= job.until]
+    keys += [Key(said(job.title, language), screen.address(f"/jobs/notice/{job.id}"), "tool") for job in jobs]
+    example = [] if all(job.is_checked(today(screen)) for job in jobs) else [text("common.example")]
+    return screen.choice(keys, " ".join([*example, text("job.warn")]))
 
 
 def draw_lost(screen: Screen) -> Drawn:

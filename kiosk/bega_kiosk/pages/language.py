@@ -16,7 +16,7 @@ def draw(screen: Screen) -> Drawn:
     """Return the languages."""
     to = screen.parent or "/"
     keys = [
-        Key(language.name, screen.address(to, language=tag), "globe", is_here=tag == screen.display.language)
+        Key(language.name, screen.address(to, language=tag), "globe", is_here=tag == screen.display.language, lang=tag)
         for tag, language in LANGUAGES.items()
     ]
-    return screen.choice(keys, kind="languages", values={"tags": [*LANGUAGES]})
+    return screen.choice(keys, kind="languages")

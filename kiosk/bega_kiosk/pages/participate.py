@@ -32,14 +32,11 @@ def places(known: Known) -> list[Place]:
 def draw(screen: Screen, known: Known) -> Drawn:
     """Return what is open to be answered."""
     text, language = screen.words.text, screen.words.language
-    keys = [
-        Key(said(one.title, language), screen.address(f"/participate/about/{one.id}"), "voice")
-        for one in known.content.every(Consultation)
-        if today(screen) <= one.until
-    ]
-    return screen.choice(
-        [*keys, Key(text("bp.title"), screen.address("/participate/budget"), "coins")], text("part.intro")
-    )
+    asked = [one for one in known.content.every(Consultation) if today(screen) <= one.until]
+    keys = [Key(said(one.title, language), screen.address(f"/participate/about/{one.id}"), "voice") for one in asked]
+    example = [] if all(one.is_checked(today(screen)) for one in asked) else [text("common.example")]
+    budget = Key(text("bp.title"), screen.address("/participate/budget"), "coins")
+    return screen.choice([*keys, budget], " ".join([*example, text("part.intro")]))
 
 
 def draw_consultation(screen: Screen, known: Known) -> Drawn:

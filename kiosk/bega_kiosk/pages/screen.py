@@ -141,7 +141,8 @@ class Screen:
         if page < len(parts):
             more = self.words.text("common.more")
             shown.append(Key(more, self.address(self.path, page + 1), "more"))
-        said = {"keys": shown, "intro": intro, "kind": kind, "is_wordy": is_wordy} | dict(values or {})
+        said = {"keys": shown, "intro": intro, "kind": kind, "is_wordy": is_wordy}
+        said |= {"is_title_spoken": self._is_tight and kind == "list" and bool(intro)} | dict(values or {})
         return Drawn(self.draw(template, said, before=page - 1), len(parts))
 
     def answer(
@@ -181,7 +182,10 @@ class Screen:
 
     @property
     def _is_tight(self) -> bool:
-        """Return whether an answer has no room for its heading: who tapped on it knows it, who listens hears it."""
+        """Return whether an answer, or a list with words above it, has no room for its heading.
+
+        Who tapped on it knows it, who listens hears it.
+        """
         return self.display.is_larger and not self.panel.is_large
 
     def _letters(self) -> float:

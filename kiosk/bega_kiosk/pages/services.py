@@ -62,6 +62,8 @@ def draw_service(screen: Screen, known: Known, view: str) -> Drawn:
         )
     if view == "where":
         desks = [desk for name in service.desks if (desk := known.content.find(Desk, name))]
+        if not all(desk.is_checked(today(screen)) for desk in desks):
+            notes = [text("svc.example")]
         lines = [line for desk in desks for line in where_lines(screen, desk)]
         return screen.answer(text("svc.where"), [said(one, language) for one in service.where] + lines, keys, notes)
     sentences = [said(one, language) for one in [*service.purpose, *service.know]]

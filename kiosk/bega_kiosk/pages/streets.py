@@ -5,7 +5,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-from bega.clock import CLOCK_FLOOR_MS
 from bega_kiosk.latin import to_latin
 from bega_kiosk.notices import Notice
 from bega_kiosk.pages.screen import Drawn, Key, Screen
@@ -160,14 +159,21 @@ def _of_letters(screen: Screen, known: Known) -> Drawn:
     if not found:
         return _nothing(screen, known, screen.words.text("streets.none_letters"))
     keys = [_key(screen, notice, street) for street, notice in found]
-    return screen.choice(keys, screen.words.text("streets.no_other"), kind="list")
+    no_other = screen.words.text("streets.no_other") if _is_fresh(screen, known) else _age(screen, known)
+    return screen.choice(keys, _marked(screen, no_other, [notice for _, notice in found]), kind="list")
 
 
 def _list(screen: Screen, known: Known, notices: Sequence[Notice], none: str, of: str = "") -> Drawn:
     if not notices:
         return _nothing(screen, known, none)
     keys = [_key(screen, notice) for notice in notices]
-    return screen.choice(keys, f"{of} {_age(screen, known)}".strip(), kind="list")
+    return screen.choice(keys, _marked(screen, f"{of} {_age(screen, known)}".strip(), notices), kind="list")
+
+
+def _marked(screen: Screen, intro: str, notices: Iterable[Notice]) -> str:
+    """Return what stands above a list; that it is made up in part stands there, too."""
+    is_example = any(notice.is_example for notice in notices)
+    return f"{screen.words.text('common.example_here')} {intro}" if is_example else intro
 
 
 def _nothing(screen: Screen, known: Known, none: str) -> Drawn:
@@ -195,6 +201,7 @@ def _notice(screen: Screen, known: Known) -> Drawn:
     if notice is None:
         return screen.answer(text("notice.gone"))
     notes = [text("common.example")] if notice.is_example else []
+    notes += [] if _is_fresh(screen, known) else [_age(screen, known)]  # it may have been taken back since
     said, paragraphs = text(SAID[notice.effect]), [*_paragraphs(screen, notice)]
     if notice.is_over(screen.now_ms):
         return screen.answer(text("streets.over"), [said, *paragraphs], notes=notes)
@@ -241,7 +248,7 @@ def _soon(screen: Screen, notice: Notice) -> str:
     """Return when, as briefly as is true at this moment."""
     words, now_ms = screen.words, screen.now_ms
     day, begin = words.near_date(notice.from_ms), words.time(notice.from_ms)
-    if not _is_clock_set(screen):
+    if not screen.is_clock_set:
         return _capital(words.text("streets.later", day=day, begin=begin))
     if notice.is_now(now_ms) and not notice.is_end_known:
         return words.text("streets.now_unknown")
@@ -269,7 +276,7 @@ def _age(screen: Screen, known: Known) -> str:
     if heard_ms is None:
         return words.text("streets.never")
     age_ms = screen.now_ms - heard_ms
-    if not _is_clock_set(screen) or age_ms < -AHEAD_MS:
+    if not screen.is_clock_set or age_ms < -AHEAD_MS:
         return words.text("streets.clock")
     return words.text("streets.checked" if _is_fresh(screen, known) else "streets.stale", ago=words.ago(max(age_ms, 0)))
 
@@ -277,11 +284,7 @@ def _age(screen: Screen, known: Known) -> str:
 def _is_fresh(screen: Screen, known: Known) -> bool:
     heard_ms = known.notices.heard_ms
     limit_ms = known.config.notices.limit_minutes * 60_000
-    return heard_ms is not None and _is_clock_set(screen) and -AHEAD_MS <= screen.now_ms - heard_ms <= limit_ms
-
-
-def _is_clock_set(screen: Screen) -> bool:
-    return screen.now_ms >= CLOCK_FLOOR_MS
+    return heard_ms is not None and screen.is_clock_set and -AHEAD_MS <= screen.now_ms - heard_ms <= limit_ms
 
 
 def _tile(known: Known) -> Tile:
