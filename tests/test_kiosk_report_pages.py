@@ -127,6 +127,12 @@ def test_text_of_ten_thousand_letters_is_taken_and_a_longer_one_is_told_so(citiz
     assert ("too long" in said) == (letters > LONGEST_ANSWER)
 
 
+def test_form_that_lies_of_its_length_is_refused(citizen):
+    body = b"text=" + b"x" * LARGEST_FORM_BYTES
+    answer = citizen.browser.post("/report/text?lang=en", content=body, headers={"Content-Length": f"{len(body):015}"})
+    assert answer.status_code == 413
+
+
 def test_form_of_megabytes_is_refused_in_words(citizen):
     answer = citizen.browser.post("/report/text?lang=en", content=b"text=" + b"x" * LARGEST_FORM_BYTES)
     assert answer.status_code == 413
@@ -161,7 +167,9 @@ def test_call_for_help_in_the_middle_loses_nothing_and_its_slip_has_its_own_time
     citizen.at = "/report?" + citizen.at.partition("?")[2]
     citizen.answers(*WAY[:3])
     citizen.at = "/human/call?" + citizen.at.partition("?")[2]
-    assert "at 14:06." in citizen.sends(text="0256 123456", key="next")
+    said = citizen.sends(text="0256 123456", key="next")
+    assert "at 14:06." in said
+    assert "We have kept your request." in said
     citizen.at = "/report/street?" + citizen.at.partition("?")[2]
     assert "Strada Lungă 3" in citizen.opens()
 
@@ -275,6 +283,23 @@ def test_state_that_is_asked_offline_is_the_last_known_with_its_age(citizen):
     assert "It could not be solved. The reason: private land" in said
     assert "Last news from city hall: one day ago." in said
     assert len(citizen.outbox.asked()) == 1
+
+
+def test_age_that_a_wrong_clock_gave_is_not_told(citizen):
+    code = citizen.outbox.keep("problem", {}, "en")
+    citizen.at = "/report/code?lang=en"
+    citizen.sends(text=code, key="next")
+    as_it_was = citizen.kiosk.now_ms
+    for heard_ms, asked_ms, age in (
+        (5_000, as_it_was, None),
+        (as_it_was, 5_000, None),
+        (as_it_was, as_it_was - HOUR_MS, None),
+        (as_it_was, as_it_was + HOUR_MS, "Last news from city hall: one hour ago."),
+    ):
+        citizen.kiosk.now_ms = heard_ms
+        citizen.outbox.note(Status(code=code, state="work", changed_ms=NOW_MS))
+        citizen.kiosk.now_ms = asked_ms
+        assert (age or "We do not know how old this news is.") in citizen.opens()
 
 
 def test_code_of_another_kiosk_is_asked_for_and_one_that_is_none_is_not(citizen):

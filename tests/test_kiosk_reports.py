@@ -1,5 +1,6 @@
 """Reports from a kiosk to the desk: kept first, sent second, stored once; what arrives is believed like noise."""
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from bega.clock import CLOCK_FLOOR_MS
 from bega.mqtt import Message
 from bega_kiosk import outbox as outbox_module
+from bega_kiosk.agent import Agent
 from bega_kiosk.desk import command
 from bega_kiosk.desk.link import Link
 from bega_kiosk.desk.store import DeskStore
@@ -220,6 +222,23 @@ def test_kiosk_that_lies_ten_thousand_times_fills_no_log(desk, caplog):
     assert (desk.refused, len(caplog.records)) == (10_000, 14)
 
 
+def test_report_that_waits_while_its_kiosk_is_given_another_name_arrives_once(tmp_path, desk):
+    """Tried without a file first, where a kiosk is called "kiosk", and set up afterwards."""
+    kept, lost = (outbox(tmp_path).keep("problem", {"text": text}, "ro") for text in ("kept", "its answer was lost"))
+    desk.answer(sent_by("kiosk-corner", outbox(tmp_path).waiting()[1].payload))
+    box = Outbox(tmp_path, "kiosk-new", lambda: NOW_MS, os.urandom)
+    for waiting in box.waiting():
+        answer = desk.answer(sent_by("kiosk-new", waiting.payload))
+        if answer:
+            assert answer[0] == "city/timisoara/kiosk-new/cmd/report"
+            box.note(read_status(answer[1]))
+    for kiosk, status in desk._store.untold():
+        if kiosk == "kiosk-new":
+            box.note(status)
+    assert box.waiting() == []
+    assert sorted(row.status.code for row in desk._store.rows()) == sorted([kept, lost])
+
+
 def test_code_that_is_taken_overwrites_nothing(tmp_path, desk):
     box = outbox(tmp_path)
     box.keep("problem", {"what": "road"}, "ro")
@@ -329,6 +348,53 @@ def test_names_are_for_their_owner_alone_on_both_disks(tmp_path, desk):
     found = [path for path in tmp_path.rglob("*") if path.is_file() and b"Popescu" in path.read_bytes()]
     assert len(found) >= 2
     assert {path.stat().st_mode & 0o777 for path in found} == {0o600}
+
+
+def test_full_disk_loses_no_report_and_reports_leave_it(tmp_path, desk):
+    """A disk that takes nothing more: what waits is still read and sent, and none is kept or forgotten by mistake."""
+    box = outbox(tmp_path)
+    code = box.keep("problem", {"text": "x"}, "ro")
+    box.ask("34679ACD")
+    connect = outbox_module._connect
+
+    def full(path):
+        file = connect(path)
+        file.execute("PRAGMA query_only=ON")
+        return file
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outbox_module, "_connect", full)
+        with pytest.raises(NotKept):
+            box.keep("problem", {}, "ro")
+        with pytest.raises(sqlite3.OperationalError):
+            box.note(Status(code=code, state="received"))
+        assert box.asked() == []
+        assert [waiting.code for waiting in box.waiting()] == [code]
+    assert box.is_waiting(code)
+    assert box.asked() == [encode(Ask(code="34679ACD"))]
+
+
+def test_news_that_a_full_disk_does_not_take_end_no_session_and_are_said_once(tmp_path, monkeypatch, caplog):
+    box = outbox(tmp_path)
+    code = box.keep("problem", {}, "ro")
+    payload = encode(Status(code=code, state="received"))
+    agent = Agent(box, "city/c/kiosk-corner/", "mqtt://x", "kiosk-corner", lambda: 0, tmp_path / "none" / "hint")
+
+    class Session:
+        async def messages(self):
+            yield Message("city/c/kiosk-corner/cmd/notices", b"")
+            for _ in range(3):
+                yield Message("city/c/kiosk-corner/cmd/report", payload)
+
+    def full(status):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(box, "note", full)
+        asyncio.run(agent._hear(Session()))
+    assert (agent.heard, len(caplog.records), box.is_waiting(code)) == (0, 1, True)
+    asyncio.run(agent._hear(Session()))
+    assert (agent.heard, box.is_waiting(code)) == (3, False)
 
 
 def test_questions_are_few_and_leave_once(tmp_path):

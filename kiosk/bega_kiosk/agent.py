@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sqlite3
 from pathlib import Path
 
 from bega.clock import Clock, mono_ms, wall_ms
@@ -67,17 +68,24 @@ class Agent:
         await stay_connected(self._broker, self._name, self._credentials, root, up, down, self._hear, self._send)
 
     async def _hear(self, session: Session) -> None:
+        failing = ""
         async for message in session.messages():
             if message.topic == self._root + HINT:
-                self._hint.touch()
+                with contextlib.suppress(OSError):  # a full disk: notices are fetched by the clock
+                    self._hint.touch()
             if message.topic != self._root + STATUS:
                 continue
             try:
                 self._outbox.note(read_status(message.payload))
             except WireError as error:
                 log.warning("desk not understood error=%s", error)
-                continue
-            self.heard += 1
+            except (sqlite3.Error, OSError) as error:  # a full disk: the report stays, and its desk says so again
+                if str(error) != failing:
+                    log.error("news of the desk cannot be kept error=%s", error)
+                failing = str(error)
+            else:
+                failing = ""
+                self.heard += 1
 
     async def _send(self, session: Session) -> None:
         topic = self._root + REPORT

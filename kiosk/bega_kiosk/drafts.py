@@ -31,6 +31,7 @@ class Draft:
     at: str = "/"  # the screen that an interruption leads back to
     lacks: str = ""  # the key of a text
     code: str = ""
+    is_call: bool = False  # what has this code asks for a call
     asked: str = ""
     sent_ms: int = 0
     touched_ms: int = 0

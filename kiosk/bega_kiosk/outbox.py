@@ -139,14 +139,17 @@ class Outbox:
             rows = file.execute(
                 "SELECT id, code, payload FROM waiting WHERE id > ? ORDER BY id LIMIT ?", (after_id, limit)
             ).fetchall()
-        return [Waiting(*row) for row in rows]
+        return [Waiting(id_, code, self._as_ours(payload)) for id_, code, payload in rows]
 
     def asked(self) -> list[bytes]:
         """Return the questions that wait, and forget them: one unheard is asked again by whoever wants to know."""
         with self._opened() as file:
-            codes = [code for (code,) in file.execute("SELECT code FROM asked").fetchall()]
-            if codes:
-                file.execute("DELETE FROM asked")
+            if file.execute("SELECT 1 FROM asked").fetchone() is None:
+                return []
+            try:
+                codes = [code for (code,) in file.execute("DELETE FROM asked RETURNING code").fetchall()]
+            except sqlite3.OperationalError:  # a full disk: reports go all the same, and nobody is asked for ever
+                return []
         return [encode(Ask(code=code)) for code in codes]
 
     def note(self, status: Status) -> None:
@@ -154,12 +157,13 @@ class Outbox:
 
         That it knows nothing of one that waits here is no news: it was asked before the report arrived.
         """
+        now_ms = self._wall_ms()
         with self._opened() as file:
             if status.state == "unknown" and _is_waiting(file, status.code):
                 return
             file.execute(
                 "REPLACE INTO known (code, state, number, detail, changed_ms, heard_ms) VALUES (?, ?, ?, ?, ?, ?)",
-                (*msgspec.structs.astuple(status), self._wall_ms()),
+                (*msgspec.structs.astuple(status), now_ms if now_ms >= CLOCK_FLOOR_MS else 0),
             )
             if status.state != "unknown":
                 file.execute("DELETE FROM waiting WHERE code = ?", (status.code,))
@@ -173,6 +177,14 @@ class Outbox:
         """Empty the journal: it holds what was deleted from the file until it is written over."""
         with closing(self._connect()) as file:
             file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _as_ours(self, payload: bytes) -> bytes:
+        """Return a report as this kiosk sends it: one that was kept under another name would be nobody's."""
+        with suppress(WireError):
+            report = read_sent(payload)
+            if isinstance(report, Report) and report.source != self._source:
+                return encode(msgspec.structs.replace(report, source=self._source))
+        return payload
 
     def _raised_boot(self) -> int:
         if self._boot is None:

@@ -97,7 +97,7 @@ class Pages:
             screen = self.screen(place, request.path_params, request.query_params)
             if request.method == "POST" and place.take is not None:
                 length = request.headers.get("content-length", "")
-                if not length.isdecimal() or int(length[:9]) > LARGEST_FORM_BYTES:
+                if not length.isdecimal() or len(length) > 9 or int(length) > LARGEST_FORM_BYTES:
                     return self._sorry(request, ["err.general", "err.retry"], 413)
                 try:
                     sent = _form(await request.body())

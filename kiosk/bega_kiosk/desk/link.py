@@ -68,6 +68,9 @@ class Link:
                 return self._topic(kiosk, STATUS), encode(self._store.status(sent.code))
             if sent.source != kiosk:
                 raise WireError("a report of another kiosk")
+            if self._store.is_here_under_another_name(sent):
+                self.again += 1
+                return self._topic(kiosk, STATUS), encode(self._store.status(sent.code))
             is_new = self._store.take(sent)
         except (WireError, sqlite3.IntegrityError) as error:
             self.refused += 1

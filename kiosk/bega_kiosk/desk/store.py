@@ -78,6 +78,15 @@ class DeskStore:
         )
         return True
 
+    def is_here_under_another_name(self, report: Report) -> bool:
+        """Return whether this very report came already, before its kiosk was given the name that it has now."""
+        row = self._file.execute(
+            "SELECT body FROM report WHERE code = ? AND source != ?", (report.code, report.source)
+        ).fetchone()
+        if row is None:
+            return False
+        return msgspec.structs.replace(msgspec.json.decode(row[0], type=Report), source=report.source) == report
+
     def status(self, code: str) -> Status:
         """Return how the report with this code is, "unknown" if there is none."""
         row = self._file.execute(

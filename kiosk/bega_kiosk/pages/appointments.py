@@ -111,7 +111,7 @@ def _taking(known: Known, kind: str) -> Callable[[Screen, Mapping[str, str]], st
         except NotKept:
             draft.lacks = "call.not_kept"
             return here
-        draft.sent_ms = screen.now_ms
+        draft.sent_ms, draft.is_call = screen.now_ms, True
         draft.answers.pop("call")  # what else was begun is not thrown away by a call for help
         return screen.address("/report/sent", draft=draft.token)
 

@@ -18,6 +18,7 @@ from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.pages.square import square_path
 from bega_kiosk.places import Known, Place, Tile
 from bega_kiosk.report import ALPHABET, LONGEST_ANSWER, read_code, spaced
+from bega_kiosk.store import AHEAD_MS
 
 LONGEST_SHOWN = 90  # letters of an answer where all of them are shown
 KIND = "problem"
@@ -287,7 +288,7 @@ def _sending(known: Known) -> Callable[[Screen, Mapping[str, str]], str]:
         except NotKept:
             draft.lacks = "report.not_kept"
             return screen.address("/report/check", draft=draft.token)
-        draft.sent_ms = screen.now_ms
+        draft.sent_ms, draft.is_call = screen.now_ms, False
         draft.answers, draft.lacks = {}, ""  # what was written is on its way, and nowhere else
         return screen.address("/report/sent", draft=draft.token)
 
@@ -318,7 +319,7 @@ def slip(screen: Screen, known: Known) -> Drawn:
     if screen.is_roomy:
         said.append(text("report.later"))
     values = {
-        "sentence": text("report.sent") if is_sent else text("report.kept"),
+        "sentence": text("report.sent" if is_sent else "call.kept" if draft.is_call else "report.kept"),
         "code": code,
         "is_labelled": screen.panel.is_large or not screen.display.is_larger,
         "number": text("report.number", number=number) if number else text("report.not_number"),
@@ -380,5 +381,7 @@ def _said(screen: Screen, heard: Heard) -> list[str]:
 
 
 def _age(screen: Screen, heard: Heard) -> str:
-    age_ms = max(0, screen.now_ms - heard.heard_ms)
-    return screen.words.text("report.heard", ago=screen.words.ago(age_ms))
+    age_ms = screen.now_ms - heard.heard_ms
+    if not screen.is_clock_set or not heard.heard_ms or age_ms < -AHEAD_MS:  # a clock that was wrong, then or now
+        return screen.words.text("report.heard_once")
+    return screen.words.text("report.heard", ago=screen.words.ago(max(0, age_ms)))
