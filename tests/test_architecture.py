@@ -153,3 +153,13 @@ def test_top_level_holds_no_folder_that_the_house_does_not_know():
 def test_no_file_is_named_for_nothing(word):
     named = [path for folder in TOP_LEVEL for path in sources(folder) if word in path.stem.split("_")]
     assert not named
+
+
+def test_what_has_a_night_is_in_a_part_of_it():
+    """A check that only the night makes, in a module that no part names, would never be made."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for module in sorted(ROOT.glob("tests/test_*.py")):
+        if module.name.startswith("test_kiosk_") or module == Path(__file__):
+            continue  # the kiosk's part takes them by their names
+        if "nightly" in module.read_text(encoding="utf-8").lower():
+            assert f"tests/{module.name}" in makefile, module.name

@@ -500,7 +500,8 @@ def test_certificates_of_two_authorities_do_not_meet_and_it_is_said_who_refuses(
         def said(ca: str, own: str, host: str = LOOPBACK) -> Outcome:
             tls = {"ca": f"/{ca}/ca.der", "certificate": f"/{own}/node.der", "key": f"/{own}/node.key"}
             broker = {"host": host, "port": right.broker[1], "tls": tls}
-            config = {"node": NODE, "wifi": {"ssid": "city", "key": SECRET}, "made_s": int(time.time()), "broker": broker}
+            wifi = {"ssid": "city", "key": SECRET}
+            config = {"node": NODE, "wifi": wifi, "made_s": int(time.time()), "broker": broker}
             return list(prove_network(cable, config))[-1]
 
         assert said("right", "right").passed

@@ -14,7 +14,7 @@ IS_NIGHT = os.environ.get("BEGA_PROFILE") == "nightly"
 pytestmark = pytest.mark.skipif(
     not MICROPYTHON.exists(), reason="no MicroPython for this machine: its wheel is for x86-64 Linux"
 )
-at_night = pytest.mark.skipif(not IS_NIGHT, reason="starts that fail take their time: make nightly PART=firmware")
+at_night = pytest.mark.skipif(not IS_NIGHT, reason="starts that fail take their time: make nightly PART=updates")
 
 RUNS = '        print("bega: node %s runs'
 WAITS = "        # TLS wants its memory"

@@ -31,7 +31,7 @@ NODE = "air-7"
 NIGHTLY = os.environ.get("BEGA_PROFILE") == "nightly"
 
 pytestmark = needs_micropython
-by_night = pytest.mark.skipif(not NIGHTLY, reason="four seconds; make nightly PART=firmware")
+by_night = pytest.mark.skipif(not NIGHTLY, reason="four seconds; make nightly PART=technician")
 
 
 @pytest.fixture(scope="module")

@@ -347,7 +347,7 @@ def test_stolen_node_is_out_a_moment_after_the_command_and_nothing_more_of_it_is
 
 
 @needs_mosquitto
-@pytest.mark.skipif(os.environ.get("BEGA_PROFILE") != "nightly", reason="at night: make nightly PART=firmware")
+@pytest.mark.skipif(os.environ.get("BEGA_PROFILE") != "nightly", reason="at night: make nightly PART=technician")
 @pytest.mark.skipif(not MICROPYTHON.exists(), reason="no MicroPython for this machine")
 def test_real_node_of_a_real_gateway_is_out_keeps_its_records_and_comes_back_with_a_new_certificate(
     city, broker, make_gateway, eventually, tmp_path

@@ -25,7 +25,9 @@ from bega_firmware.report import BENCH
 from bega_firmware.setup_steps import STEPS, Job
 from bega_protocols.errors import ConfigError
 
-NIGHTLY = pytest.mark.skipif(os.environ.get("BEGA_PROFILE") != "nightly", reason="at night: make nightly PART=firmware")
+NIGHTLY = pytest.mark.skipif(
+    os.environ.get("BEGA_PROFILE") != "nightly", reason="at night: make nightly PART=technician"
+)
 WITHIN_S = 300
 NOW_MS = wall_ms()  # the bench's authority is made now
 GOOD = ["find", "build", "flash", "identity", "clock", "settings", "start"]

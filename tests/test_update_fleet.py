@@ -41,7 +41,7 @@ RUNS = "        health = Health("  # in app.py, once it has said what runs
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(not IS_NIGHT, reason="two hundred boards take a while: make nightly PART=firmware"),
+    pytest.mark.skipif(not IS_NIGHT, reason="two hundred boards take a while: make nightly PART=updates"),
     pytest.mark.skipif(not MICROPYTHON.exists(), reason="no MicroPython for this machine"),
 ]
 

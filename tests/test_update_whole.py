@@ -14,7 +14,7 @@ from tests.node_park import FAST, MICROPYTHON, NODE, NodeProcess
 IS_NIGHT = os.environ.get("BEGA_PROFILE") == "nightly"
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not IS_NIGHT, reason="each part of it is tried by day: make nightly PART=firmware"),
+    pytest.mark.skipif(not IS_NIGHT, reason="each part of it is tried by day: make nightly PART=updates"),
     pytest.mark.skipif(not MICROPYTHON.exists(), reason="no MicroPython for this machine"),
 ]
 
