@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from bega.clock import Clock
-from bega_kiosk.feed import FAILURES, LONGEST_PAUSE_S, get_whole
+from bega_kiosk.feed import FAILURES, FIRST_PAUSE_S, LONGEST_PAUSE_S, get_whole
 from bega_kiosk.realtime import Live, read_live
 from bega_kiosk.transport import Transport
 from bega_protocols.errors import LineError, WireError
@@ -147,7 +147,10 @@ class TransportFeed:
 
     async def _follow_live(self, client: httpx.AsyncClient, url: str) -> None:
         while True:
-            is_there = self._transport.timetable is None or await self.fetch_live(client, url)
+            if self._transport.timetable is None:  # nothing that is said of now could be understood
+                await asyncio.sleep(FIRST_PAUSE_S)
+                continue
+            is_there = await self.fetch_live(client, url)
             await asyncio.sleep(LIVE_EVERY_S if is_there else LONGEST_PAUSE_S)
 
     async def fetch_live(self, client: httpx.AsyncClient, url: str) -> bool:
