@@ -83,6 +83,13 @@ class Transport(Table, frozen=True, kw_only=True):
     realtime_limit_seconds: Annotated[int, msgspec.Meta(ge=30, le=3600)] = 180  # older: the timetable, and it says so
 
 
+class Printer(Table, frozen=True, kw_only=True):
+    """A printer for forms, by its queue in CUPS. Without one a form's address is shown, and where it is on paper."""
+
+    queue: Name | None = None  # as `lpstat -e` says it
+    limit_seconds: Annotated[int, msgspec.Meta(ge=1, le=60)] = 10  # for CUPS to take a form
+
+
 class Reports(Table, frozen=True, kw_only=True):
     """How what citizens send leaves the kiosk. Without a broker it waits, and the slip says so."""
 
@@ -100,6 +107,7 @@ class Config(Table, frozen=True, kw_only=True):
     feed: Feed = Feed()
     air: Air = Air()
     reports: Reports = Reports()
+    printer: Printer = Printer()
     notices: Notices = Notices()
     transport: Transport = Transport()
 
@@ -131,6 +139,7 @@ SECTIONS: dict[str, type[Table]] = {
     "feed": Feed,
     "air": Air,
     "reports": Reports,
+    "printer": Printer,
     "notices": Notices,
     "transport": Transport,
 }
@@ -218,17 +227,6 @@ def _transport_problems(said: Transport) -> Iterator[Problem]:
     for key, url in (("realtime", said.realtime), ("alerts", said.alerts)):
         if url is not None and not _is_download(url):
             yield f"transport.{key}", f"write http(s)://host/path, not {url!r}"
-
-
-def broker_problems(reports: Reports) -> Iterator[Problem]:
-    """Yield what makes no sense in how a broker is reached: which of the values, and why. A desk asks too."""
-    if reports.mqtt is not None and not _is_mqtt(reports.mqtt):
-        yield "mqtt", f"write mqtts://host:port or mqtt://host:port, not {reports.mqtt!r}"
-    given = [key for key in CREDENTIALS if getattr(reports, key) is not None]
-    if given and not (reports.mqtt or "mqtts:").startswith("mqtts:"):
-        yield given[0], "is used with mqtts:// only, and the broker's address has not that"
-    if reports.key_file is not None and reports.cert_file is None:
-        yield "key_file", "needs cert_file beside it"
 
 
 def broker_problems(reports: Reports) -> Iterator[Problem]:

@@ -23,12 +23,17 @@ from bega_kiosk.latin import to_latin
 CHECK_LASTS = timedelta(days=365)
 MOST_BYTES = 1_000_000  # of one file
 MOST_RECORDS = 300  # of one kind
+FORMS = "forms"  # the folder of files that can be printed
+MOST_FORM_BYTES = 5_000_000
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Plain = Annotated[str, msgspec.Meta(pattern=r"\S", max_length=300)]
 Hour = Annotated[time, msgspec.Meta(tz=False)]  # of the clock of the city
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Days = Annotated[tuple[Day, ...], msgspec.Meta(min_length=1, max_length=7)]
 Lei = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
+Address = Annotated[str, msgspec.Meta(pattern=r"^https://[A-Za-z0-9.-]+(/[A-Za-z0-9._~/-]*)?\Z", max_length=120)]
+PdfName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,60}\.pdf\Z")]
+Drawing = Literal["paper", "card", "family", "coins", "stamp", "flame", "wheelchair", "tramway", "voice", "person"]
 Number = Annotated[str, msgspec.Meta(pattern=r"^[0-9][0-9 ]{1,18}[0-9]\Z")]
 
 
@@ -109,6 +114,18 @@ class Service(Record, frozen=True, kw_only=True):
     where: Texts = ()
     know: Texts = ()
     needs_appointment: bool | None = None  # left out: not known
+    icon: Drawing = "paper"
+
+
+class Form(Record, frozen=True, kw_only=True):
+    """A form of a service: where it is opened at home, on which desk it lies, and as a file that can be printed."""
+
+    title: Wording
+    service: Name
+    purpose: Texts = ()
+    address: Address | None = None  # opened at home
+    desks: tuple[Name, ...] = ()  # where it is given on paper
+    file: PdfName | None = None  # in the folder forms/ beside the records
 
 
 class Line(Record, frozen=True, kw_only=True):
@@ -195,6 +212,7 @@ class Event(Record, frozen=True, kw_only=True):
 FILES: Mapping[str, Mapping[str, type[Record]]] = {
     "desks.toml": {"desk": Desk},
     "services.toml": {"service": Service},
+    "forms.toml": {"form": Form},
     "numbers.toml": {"number": Line},
     "helpers.toml": {"helper": Helper},
     "waste.toml": {"thing": Thing, "point": Point, "day": Collection},
@@ -327,6 +345,8 @@ def _nonsense(record: Table) -> Iterator[str]:
     """Yield what the types alone cannot know."""
     if isinstance(record, Fact) and record.checked_on is not None and not record.checked_by.strip():
         yield "checked_on needs checked_by"
+    if isinstance(record, Form) and record.address is None and not record.desks:
+        yield "give an address or a desk: whoever taps on it must be told where the form is"
     if isinstance(record, Opening) and record.closes <= record.opens:
         yield f"closes at {record.closes}, which is not after {record.opens}"
     for field in msgspec.structs.fields(record):
@@ -336,11 +356,37 @@ def _nonsense(record: Table) -> Iterator[str]:
                 yield from (f"{field.name}: {why}" for why in _nonsense(one))
 
 
+def form_bytes(folder: Path, form: Form) -> bytes | None:
+    """Return the file of a form, None where there is none that a printer would understand."""
+    if form.file is None:
+        return None
+    try:
+        with (folder / FORMS / form.file).open("rb") as file:
+            raw = file.read(MOST_FORM_BYTES + 1)
+    except OSError:
+        return None
+    # A PDF begins with "%PDF-" and ends with "%%EOF" (ISO 32000-1, 7.5.2 and 7.5.5; readers look at its last kilobyte).
+    is_whole = raw.startswith(b"%PDF-") and b"%%EOF" in raw[-1024:] and len(raw) <= MOST_FORM_BYTES
+    return raw if is_whole else None
+
+
+def _form_problems(records: Mapping[type[Record], Mapping[str, Record]], folder: Path) -> Iterator[str]:
+    for form in records.get(Form, {}).values():
+        assert isinstance(form, Form)
+        place = f"{folder / 'forms.toml'}: form {form.id}"
+        if form.service not in records.get(Service, {}):
+            yield f"{place}: there is no service {form.service!r}"
+        yield from (f"{place}: there is no desk {desk!r}" for desk in form.desks if desk not in records.get(Desk, {}))
+        if form.file is not None and form_bytes(folder, form) is None:
+            yield f"{place}: {FORMS}/{form.file} is not there, or no whole PDF of at most {MOST_FORM_BYTES} bytes"
+
+
 def _astray(records: Mapping[type[Record], Mapping[str, Record]], folder: Path) -> Iterator[str]:
     for service in records.get(Service, {}).values():
         for desk in getattr(service, "desks", []):
             if desk not in records.get(Desk, {}):
                 yield f"{folder / 'services.toml'}: service {service.id}: there is no desk {desk!r}"
+    yield from _form_problems(records, folder)
     for district in records.get(District, {}).values():
         area = getattr(district, "area", "")
         if area not in records.get(Area, {}):

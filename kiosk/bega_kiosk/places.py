@@ -22,6 +22,7 @@ from bega_kiosk.drafts import Drafts
 from bega_kiosk.notices import Board
 from bega_kiosk.outbox import Outbox
 from bega_kiosk.pages.screen import Drawn, Screen
+from bega_kiosk.printer import Printer
 from bega_kiosk.signed import read_public_keys
 from bega_kiosk.store import Store
 from bega_kiosk.transport import Transport
@@ -61,6 +62,14 @@ class Known:
     def drafts(self) -> Drafts:
         """Return what citizens are about to send."""
         return Drafts(mono_ms, os.urandom)
+
+    @cached_property
+    def printer(self) -> Printer | None:
+        """Return the printer for forms, None where there is none; pages are looked at again when it has answered."""
+        queue = self.config.printer.queue
+        if queue is None:
+            return None
+        return Printer(queue, self.config.printer.limit_seconds, mono_ms, self.store.call_pages)
 
     @cached_property
     def outbox(self) -> Outbox:

@@ -27,7 +27,8 @@ def places(known: Known) -> list[Place]:
     """Return the screens of this module; they have no address where no district is written down."""
 
     def alone(path: str) -> list[str]:
-        return [path] if known.content.every(Area) and known.content.every(District) else []
+        is_there = bool(known.content.every(Area)) and bool(known.content.every(District))
+        return [path] if is_there else []
 
     def area_name(words: Words, params: Params) -> str:
         return said(_area(known, params["area"]).name, words.language)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bega_kiosk.content import Desk, Service, said
 from bega_kiosk.desks import source_line, today, where_lines
+from bega_kiosk.pages.forms import way_to
 from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.places import Known, Params, Place, Tile
 from bega_kiosk.words import Words
@@ -35,7 +36,7 @@ def draw(screen: Screen, known: Known) -> Drawn:
     """Return the services to choose from."""
     language = screen.words.language
     keys = [
-        Key(said(service.title, language), screen.address(f"/services/{service.id}"))
+        Key(said(service.title, language), screen.address(f"/services/{service.id}"), service.icon)
         for service in known.content.every(Service)
     ]
     if keys:
@@ -54,7 +55,7 @@ def draw_service(screen: Screen, known: Known, view: str) -> Drawn:
         Key(text(name), screen.address(f"/services/{service.id}{ending}"))
         for other, (name, ending) in VIEWS.items()
         if other != view
-    ]
+    ] + way_to(screen, known, service.id)
     notes = [] if service.is_checked(today(screen)) else [text("svc.example")]
     if view == "bring":
         return screen.answer(
