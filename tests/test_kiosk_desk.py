@@ -90,6 +90,10 @@ def test_report_goes_from_the_finger_to_the_desk_and_its_state_comes_back(tmp_pa
             page.wait_for_selector("#sentence:text-is('Am trimis. Vă mulțumim!')", timeout=20_000)
             (row,) = json.loads(desk(tmp_path, "list", "--json"))
             assert (row["code"], row["answers"]["street"], row["language"]) == (code, "Abcd", "ro")
+            where = {
+                path.parent.name for path in tmp_path.rglob("*") if path.is_file() and b"Abcd" in path.read_bytes()
+            }
+            assert where == {"desk"}, "nothing of it is left on the kiosk, nor in a log"
             desk(tmp_path, "set", code, "--state", "work", "--number", "20114")
             with urllib.request.urlopen(f"{desk_address}/public/v1/reports/{code}", timeout=5) as answer:
                 told = json.load(answer)
