@@ -138,18 +138,6 @@ def test_report_that_cannot_be_written_is_not_kept(tmp_path, monkeypatch):
         box.keep("problem", {}, "ro")
 
 
-def test_file_cut_in_half_is_put_aside_and_the_next_report_is_kept(tmp_path):
-    box = outbox(tmp_path)
-    for _ in range(40):
-        box.keep("problem", {"details": "x" * 500}, "ro")
-    path = tmp_path / FILE
-    whole = path.read_bytes()
-    path.write_bytes(b"torn" + whole[4 : len(whole) // 2])
-    code = outbox(tmp_path).keep("problem", {}, "ro")
-    assert outbox(tmp_path).is_waiting(code)
-    assert path.with_name(FILE + ".damaged").exists()
-
-
 def test_report_that_the_desk_has_leaves_no_letter_on_the_kiosk(tmp_path):
     box = outbox(tmp_path)
     code = box.keep("problem", {"name": "Ion Popescu", "details": "y" * 9000}, "ro")

@@ -18,6 +18,8 @@ import msgspec
 
 from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega.outbox.boot import raise_boot
+from bega_kiosk.mending import held, is_fault_of_file, require_sound
+from bega_kiosk.outbox_shape import SCHEMA, SHAPE
 from bega_kiosk.private import require_private
 from bega_kiosk.report import Ask, Chance, Report, Status, encode, make_code, read_sent
 from bega_protocols.errors import ConfigError, WireError
@@ -27,12 +29,6 @@ log = logging.getLogger("bega.kiosk.outbox")
 FILE = "reports.sqlite"
 MOST_WAITING = 5_000  # of at most 64 kB: a disk that a week without a network fills is no kiosk's
 MOST_KNOWN = 10_000
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS waiting (id INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE, payload BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS asked (code TEXT PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS known (code TEXT PRIMARY KEY, state TEXT, number TEXT, detail TEXT, changed_ms INTEGER,
-    heard_ms INTEGER);
-"""
 
 
 class NotKept(Exception):
@@ -64,6 +60,7 @@ class Outbox:
         self._chance = chance
         self._boot: int | None = None
         self._seq = 0
+        self._is_sound = False  # looked at when this process began, and after each damage that shows
 
     def keep(self, kind: str, answers: dict[str, str], language: str) -> str:
         """Write a report for the desk and return its code; raises NotKept if it is not safely on the disk."""
@@ -82,15 +79,23 @@ class Outbox:
             )
             payload = encode(report)
             read_sent(payload)  # what the desk would refuse is not promised to anybody
-            with self._opened() as file:
-                if file.execute("SELECT count(*) FROM waiting").fetchone()[0] >= MOST_WAITING:
-                    raise NotKept("too many reports wait for the desk")
-                file.execute("INSERT INTO waiting (code, payload) VALUES (?, ?)", (report.code, payload))
+            try:
+                self._put(report.code, payload)
+            except sqlite3.Error as error:
+                if not is_fault_of_file(error):
+                    raise
+                self._put(report.code, payload)  # the file is mended first
         except (sqlite3.Error, OSError, ConfigError, WireError) as error:
             log.error("report could not be kept error=%s", error)
             raise NotKept(str(error)) from None
         self._seq += 1
         return report.code
+
+    def _put(self, code: str, payload: bytes) -> None:
+        with self._opened() as file:
+            if file.execute("SELECT count(*) FROM waiting").fetchone()[0] >= MOST_WAITING:
+                raise NotKept("too many reports wait for the desk")
+            file.execute("INSERT INTO waiting (code, payload) VALUES (?, ?)", (code, payload))
 
     def is_waiting(self, code: str) -> bool:
         """Return whether the desk has not yet acknowledged this report."""
@@ -175,7 +180,7 @@ class Outbox:
 
     def _wipe_journal(self) -> None:
         """Empty the journal: it holds what was deleted from the file until it is written over."""
-        with closing(self._connect()) as file:
+        with self._opened() as file:
             file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _as_ours(self, payload: bytes) -> bytes:
@@ -194,21 +199,19 @@ class Outbox:
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        with closing(self._connect()) as file, file:
-            yield file
-
-    def _connect(self) -> sqlite3.Connection:
+        """Hold the file open for one use; what is damaged is mended before the next (mending.py)."""
         path = self._folder / FILE
-        try:
-            return _connect(path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._is_sound:
+            require_sound(path, SHAPE)
+            self._is_sound = True
+        with held(path):
+            try:
+                with closing(_connect(path)) as file, file:
+                    yield file
+            except sqlite3.Error as error:
+                self._is_sound = not is_fault_of_file(error)
                 raise
-            log.error("reports damaged, put aside path=%s error=%s", path, error)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        path.replace(path.with_name(path.name + ".damaged"))
-        return _connect(path)
 
 
 def _is_waiting(file: sqlite3.Connection, code: str) -> bool:
@@ -216,7 +219,6 @@ def _is_waiting(file: sqlite3.Connection, code: str) -> bool:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
     require_private(path)
     file = sqlite3.connect(path, timeout=2.0)
     try:
