@@ -121,7 +121,7 @@ def test_week_without_a_network_brings_each_report_once(tmp_path, broker):
     store = DeskStore(tmp_path / "desk", lambda: now_ms[0])
 
     async def carry():
-        agent = Agent(box, "city/week/kiosk-week/", broker.url, "kiosk-week", mono_ms, tmp_path / "hint")
+        agent = Agent(box, "city/week/kiosk-week/", broker.url, "kiosk-week", lambda: 50 * mono_ms(), tmp_path / "hint")
         link = Link(store, "week", broker.url, "desk-week")
         tasks = [asyncio.create_task(agent.run())]
         await until(lambda: agent.sent >= REPORTS // 5)

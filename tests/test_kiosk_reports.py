@@ -362,6 +362,37 @@ def test_full_disk_loses_no_report_and_reports_leave_it(tmp_path, desk):
     assert box.asked() == [encode(Ask(code="34679ACD"))]
 
 
+class Unheard:
+    """A session whose broker acknowledges and forgets."""
+
+    def __init__(self):
+        self.published = []
+
+    async def publish(self, topic, payload):
+        self.published.append(payload)
+
+
+def test_desk_that_is_away_for_a_week_finds_few_copies_of_a_report_however_often_the_line_broke(tmp_path):
+    box, now_ms, session = outbox(tmp_path), [0], Unheard()
+    for _ in range(3):
+        box.keep("problem", {}, "ro")
+    agent = Agent(box, "city/c/kiosk-corner/", "mqtt://x", "kiosk-corner", lambda: now_ms[0], tmp_path / "hint")
+
+    async def hours(count, looks_an_hour):
+        for _ in range(count * looks_an_hour):
+            await agent._send_waiting(session, "t")  # as after each connect
+            now_ms[0] += 3_600_000 // looks_an_hour
+
+    asyncio.run(hours(1, 60))
+    asyncio.run(hours(7 * 24, 1))
+    assert 30 <= len(session.published) <= 60
+    box.keep("problem", {}, "ro")
+    agent._send_all_again()
+    before = len(session.published)
+    asyncio.run(hours(1, 1))
+    assert len(session.published) >= before + 4, "the desk speaks: all of them go at once"
+
+
 def test_news_that_a_full_disk_does_not_take_end_no_session_and_are_said_once(tmp_path, monkeypatch, caplog):
     box = outbox(tmp_path)
     code = box.keep("problem", {}, "ro")

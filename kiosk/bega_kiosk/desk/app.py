@@ -1,6 +1,6 @@
 """A desk from its start to its end: the store, the link to the kiosks, and what it answers over HTTP.
 
-GET /public/v1/reports/<code>   how a report is (report.Status): nothing of what it says
+GET /public/v1/reports/<code>   how a report is (report.Status): nothing of what it says; 429 for who guesses codes
     the city's signed notices       see notice_routes.py
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from bega.clock import Clock
+from bega.clock import Clock, mono_ms
 from bega.mqtt import Credentials
 from bega.ready import write_ready
 from bega.web import address_of, bind, serve
@@ -32,6 +33,7 @@ from bega_kiosk.signed import read_public_keys
 log = logging.getLogger("bega.desk")
 
 NOTICES = "notices.txt"
+MOST_GUESSES, MOST_ADDRESSES = 30, 10_000  # in a minute: one report of 10,000 is found in some 250 days of guessing
 
 
 class Settings(NamedTuple):
@@ -74,13 +76,41 @@ async def run(settings: Settings, wall_ms: Clock, ready_file: Path | None, stop:
     log.info("desk ended")
 
 
-def app(store: DeskStore, more: Sequence[BaseRoute] = ()) -> Starlette:
+class Guesses:
+    """How many codes that nobody has each address has asked for in this minute: a code is found by who holds it."""
+
+    def __init__(self, mono_ms: Clock) -> None:
+        self._mono_ms = mono_ms
+        self._minute = 0
+        self._by_address: Counter[str] = Counter()
+
+    def are_too_many(self, address: str) -> bool:
+        """Return whether this address is told nothing more for the rest of the minute."""
+        minute = self._mono_ms() // 60_000
+        if minute != self._minute:
+            self._minute = minute
+            self._by_address.clear()
+        return self._by_address[address] >= MOST_GUESSES or len(self._by_address) > MOST_ADDRESSES
+
+    def note(self, address: str) -> None:
+        """Count one."""
+        self._by_address[address] += 1
+
+
+def app(store: DeskStore, more: Sequence[BaseRoute] = (), mono_ms: Clock = mono_ms) -> Starlette:
     """Return what the desk answers over HTTP."""
+    guesses = Guesses(mono_ms)
 
     async def report(request: Request) -> Response:
         code = read_code(request.path_params["code"])
         if code is None:
             return JSONResponse({"error": "this is no code of a report"}, 404)
-        return JSONResponse(msgspec.to_builtins(store.status(code)), headers={"Cache-Control": "no-store"})
+        address = request.client.host if request.client else ""
+        if guesses.are_too_many(address):
+            return JSONResponse({"error": "too many codes that nobody has: wait a minute"}, 429)
+        status = store.status(code)
+        if status.state == "unknown":
+            guesses.note(address)
+        return JSONResponse(msgspec.to_builtins(status), headers={"Cache-Control": "no-store"})
 
     return Starlette(routes=[Route("/public/v1/reports/{code}", report), *more])

@@ -25,7 +25,8 @@ from bega_protocols.senml import is_name
 EXAMPLES = """examples:
   bega desk run --data /var/lib/bega-desk --city timisoara --mqtt mqtt://127.0.0.1:1883
   bega desk list --data /var/lib/bega-desk
-  bega desk set K7TM R4QX --data /var/lib/bega-desk --state work --number 20114"""
+  bega desk set K7TM R4QX --data /var/lib/bega-desk --state work --number 20114
+  bega desk forget K7TM R4QX --data /var/lib/bega-desk"""
 
 
 def main(argv: list[str]) -> int:
@@ -64,17 +65,36 @@ def listing(args: argparse.Namespace) -> int:
 
 def change(args: argparse.Namespace) -> int:
     """Say how a report is; its kiosk is told by the desk that runs on this folder."""
-    code = read_code("".join(args.code))
-    if code is None:
-        raise ConfigError(f"{' '.join(args.code)!r} is no code of a report: it has eight letters and digits")
+    code = _code(args)
     if args.state is None and args.number is None and args.detail is None:
         raise ConfigError("nothing to change: give --state, --number or --detail")
     with _existing(args.data) as store:
         status = store.change(code, args.state, args.number, args.detail)
     if status is None:
-        raise ConfigError(f"there is no report {spaced(code)} here; see bega desk list")
+        raise _no_such(code)
     print(f"{spaced(code)}: {status.state} {status.number} {status.detail}".rstrip())
     return 0
+
+
+def forget(args: argparse.Namespace) -> int:
+    """Overwrite name and contact of who wrote a report, once they were answered; what is reported stays."""
+    code = _code(args)
+    with _existing(args.data) as store:
+        if not store.forget(code):
+            raise _no_such(code)
+    print(f"{spaced(code)}: nobody here knows any more who wrote it")
+    return 0
+
+
+def _code(args: argparse.Namespace) -> str:
+    code = read_code("".join(args.code))
+    if code is None:
+        raise ConfigError(f"{' '.join(args.code)!r} is no code of a report: it has eight letters and digits")
+    return code
+
+
+def _no_such(code: str) -> ConfigError:
+    return ConfigError(f"there is no report {spaced(code)} here; see bega desk list")
 
 
 @contextmanager
@@ -141,4 +161,6 @@ def _parser() -> argparse.ArgumentParser:
     changed.add_argument("--state", choices=[state for state in STATES if state != "unknown"])
     changed.add_argument("--number", help="city hall's registration number")
     changed.add_argument("--detail", help="to which office it went, or why it is refused")
+    forgotten = verb("forget", forget, "overwrite name and contact of who wrote a report")
+    forgotten.add_argument("code", nargs="+", help="the citizen's code")
     return parser
