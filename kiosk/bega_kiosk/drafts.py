@@ -32,6 +32,7 @@ class Draft:
     lacks: str = ""  # the key of a text
     code: str = ""
     is_call: bool = False  # what has this code asks for a call
+    owed: str = ""  # the code of what was sent with a name and a contact: the law gives its writer an answer
     asked: str = ""
     sent_ms: int = 0
     touched_ms: int = 0

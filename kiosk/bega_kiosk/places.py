@@ -23,6 +23,7 @@ from bega_kiosk.notices import Board
 from bega_kiosk.outbox import Outbox
 from bega_kiosk.pages.screen import Drawn, Screen
 from bega_kiosk.printer import Printer
+from bega_kiosk.reported import Reported
 from bega_kiosk.signed import read_public_keys
 from bega_kiosk.store import Store
 from bega_kiosk.transport import Transport
@@ -75,6 +76,11 @@ class Known:
     def outbox(self) -> Outbox:
         """Return what they have sent, until the desk has it."""
         return Outbox(Path(self.config.kiosk.state_dir), self.config.kiosk.name, self.wall_ms, os.urandom)
+
+    @cached_property
+    def reported(self) -> Reported:
+        """Return what citizens have reported of this very place."""
+        return Reported(Path(self.config.kiosk.state_dir), self.outbox)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.pages.square import square_path
 from bega_kiosk.places import Known, Place, Tile
 from bega_kiosk.report import ALPHABET, LONGEST_ANSWER, read_code, spaced
+from bega_kiosk.reported import OPEN
 from bega_kiosk.store import AHEAD_MS
 
 LONGEST_SHOWN = 90  # letters of an answer where all of them are shown
@@ -65,9 +66,12 @@ WHAT = Question(
     ),
     ("report.danger",),
 )
+AGAIN = "again"  # "yes" where somebody reported the same kind of thing of this place before; nobody is asked for it
+SAME = Question("same", "/report/same", "report.q.same", ("report.same.yes", "report.same.no"), asked=(AGAIN, "yes"))
 QUESTIONS = (
     WHAT,
     Question("where", "/report/where", "report.q.where", ("report.a.here", "report.a.street")),
+    SAME,  # drawn by pages/earlier.py
     Question("street", "/report/street", "report.q.street", asked=("where", "street")),
     Question(
         "since",
@@ -128,7 +132,8 @@ DETAILS = {"forwarded": "report.office", "refused": "report.reason"}
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-    before = {question.path: before.path for before, question in pairwise(QUESTIONS)}
+    mine = [question for question in QUESTIONS if question is not SAME]
+    before = {question.path: before.path for before, question in pairwise(mine)}
     asking = [
         Place(
             question.path,
@@ -138,7 +143,7 @@ def places(known: Known) -> list[Place]:
             Tile("megaphone", 30) if question is WHAT else None,
             take=_taking(known, question),
         )
-        for question in QUESTIONS
+        for question in mine
     ]
     return [
         *asking,
@@ -163,7 +168,8 @@ def next_path(answers: Mapping[str, str]) -> str:
     return next(open_, "/report/check")
 
 
-def _draft(screen: Screen, known: Known) -> Draft | None:
+def draft_of(screen: Screen, known: Known) -> Draft | None:
+    """Return what is being written, and note where its writer is."""
     draft = known.drafts.find(screen.display.draft)
     if draft:
         draft.at = screen.path
@@ -172,7 +178,7 @@ def _draft(screen: Screen, known: Known) -> Draft | None:
 
 def _drawing(known: Known, question: Question) -> Callable[[Screen], Drawn]:
     def draw(screen: Screen) -> Drawn:
-        draft = _draft(screen, known)
+        draft = draft_of(screen, known)
         answers = draft.answers if draft else {}
         if not question.answers:
             lacks = draft.lacks if draft else ""
@@ -207,18 +213,27 @@ def _intro(screen: Screen, question: Question, answers: Mapping[str, str]) -> st
     return " ".join(said)
 
 
-def _taking(known: Known, question: Question) -> Callable[[Screen, Mapping[str, str]], str]:
-    names = [answer.rpartition(".")[2] for answer in question.answers]
+def answered(screen: Screen, known: Known, question: Question, answer: str) -> str:
+    """Take an answer and return the address to go on to; asked again where it is none."""
+    draft = known.drafts.begun(screen.display.draft)
+    draft.lacks = ""
+    if answer not in [one.rpartition(".")[2] for one in question.answers]:
+        return screen.address(question.path, draft=draft.token)
+    if question.name in ("what", "where") and draft.answers.get(question.name) != answer:
+        draft.answers.pop(SAME.name, None)
+    draft.answers[question.name] = answer
+    is_here = draft.answers.get("where") == "here"
+    is_again = is_here and known.reported.find(draft.answers.get("what", ""), screen.now_ms) is not None
+    draft.answers[AGAIN] = "yes" if is_again else "no"
+    return screen.address(next_path(draft.answers), draft=draft.token)
 
+
+def _taking(known: Known, question: Question) -> Callable[[Screen, Mapping[str, str]], str]:
     def take(screen: Screen, sent: Mapping[str, str]) -> str:
+        if question.answers:
+            return answered(screen, known, question, sent.get("answer", ""))
         draft = known.drafts.begun(screen.display.draft)
         draft.lacks = ""
-        if question.answers:
-            answer = sent.get("answer", "")
-            if answer not in names:
-                return screen.address(question.path, draft=draft.token)
-            draft.answers[question.name] = answer
-            return screen.address(next_path(draft.answers), draft=draft.token)
         typed = keyboard.read(sent, question.most)
         draft.answers[question.name] = typed.text[: question.most]
         if not typed.goes_on:
@@ -252,7 +267,7 @@ def _lines(screen: Screen, answers: Mapping[str, str]) -> list[tuple[Question, s
 
 def check(screen: Screen, known: Known) -> Drawn:
     """Return what was understood, to be sent or changed."""
-    draft, text = _draft(screen, known), screen.words.text
+    draft, text = draft_of(screen, known), screen.words.text
     lines = _lines(screen, draft.answers) if draft else []
     if not draft or not lines or draft.lacks == "report.not_kept":
         sentence = text("report.not_kept") if draft and draft.lacks else text("report.empty")
@@ -269,7 +284,7 @@ def check(screen: Screen, known: Known) -> Drawn:
 
 def fix(screen: Screen, known: Known) -> Drawn:
     """Return the answers, to change one of them."""
-    draft, text = _draft(screen, known), screen.words.text
+    draft, text = draft_of(screen, known), screen.words.text
     questions = [question for question, _ in _lines(screen, draft.answers)] if draft else [WHAT]
     keys = [Key(text("report.q.what" if each is WHAT else each.text), screen.address(each.path)) for each in questions]
     return screen.choice(keys)
@@ -283,11 +298,17 @@ def _sending(known: Known) -> Callable[[Screen, Mapping[str, str]], str]:
         if next_path(draft.answers) != "/report/check":
             return screen.address(next_path(draft.answers), draft=draft.token)
         told = dict(_told(draft.answers))
+        earlier = known.reported.find(told["what"], screen.now_ms) if told.get(SAME.name) == "yes" else None
+        if earlier:
+            told[SAME.name] = spaced(earlier.code)  # so that the desk need not look for the other one
         try:
             draft.code = known.outbox.keep(KIND, told, screen.display.language)
         except NotKept:
             draft.lacks = "report.not_kept"
             return screen.address("/report/check", draft=draft.token)
+        if told["where"] == "here" and not earlier and told["what"] != "other":
+            known.reported.note(told["what"], draft.code, screen.now_ms)
+        draft.owed = draft.code if told.get("person") and told.get("contact") else ""
         draft.sent_ms, draft.is_call = screen.now_ms, False
         draft.answers, draft.lacks = {}, ""  # what was written is on its way, and nowhere else
         return screen.address("/report/sent", draft=draft.token)
@@ -303,7 +324,7 @@ def _told(answers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def slip(screen: Screen, known: Known) -> Drawn:
     """Return the slip: the code to keep, and whether the desk has the report."""
-    draft, text = _draft(screen, known), screen.words.text
+    draft, text = draft_of(screen, known), screen.words.text
     if not draft or not draft.code:
         return screen.answer(text("report.empty"), keys=[Key(text("report.begin"), screen.address("/report"), "arrow")])
     heard = known.outbox.heard(draft.code)
@@ -318,6 +339,8 @@ def slip(screen: Screen, known: Known) -> Drawn:
         said.append(text("report.time", date=screen.words.date(draft.sent_ms), time=screen.words.time(draft.sent_ms)))
     if screen.is_roomy:
         said.append(text("report.later"))
+    if number and draft.owed == draft.code:
+        said = [text("report.deadline"), *(said if screen.is_roomy else [])]
     values = {
         "sentence": text("report.sent" if is_sent else "call.kept" if draft.is_call else "report.kept"),
         "code": code,
@@ -333,7 +356,7 @@ def slip(screen: Screen, known: Known) -> Drawn:
 
 def follow(screen: Screen, known: Known) -> Drawn:
     """Return where a code is typed."""
-    draft = _draft(screen, known)
+    draft = draft_of(screen, known)
     intro = screen.words.text(draft.lacks) if draft and draft.lacks else ""
     typed = draft.answers.get("code", "") if draft else ""
     return keyboard.draw(screen, typed, intro, letters=ALPHABET, most=12)
@@ -360,7 +383,7 @@ def _looking(known: Known) -> Callable[[Screen, Mapping[str, str]], str]:
 
 def state(screen: Screen, known: Known) -> Drawn:
     """Return how a report is, as the desk last said, and when that was."""
-    draft, text = _draft(screen, known), screen.words.text
+    draft, text = draft_of(screen, known), screen.words.text
     if not draft or not draft.asked:
         key = Key(text("report.follow"), screen.address("/report/code"), "letters")
         return screen.answer(text("report.state.no_code"), keys=[key])
@@ -369,7 +392,10 @@ def state(screen: Screen, known: Known) -> Drawn:
         if known.outbox.is_waiting(draft.asked):
             return screen.answer(text("report.state.waiting"), [text("report.later")])
         return screen.answer(text("report.state.asking"), [text("report.state.appears")])
-    return screen.answer(text(STATES[heard.status.state]), _said(screen, heard), notes=[_age(screen, heard)])
+    said = _said(screen, heard)
+    if heard.status.number and heard.status.state in OPEN and draft.owed == draft.asked:
+        said.append(text("report.deadline"))
+    return screen.answer(text(STATES[heard.status.state]), said, notes=[age_of(screen, heard)])
 
 
 def _said(screen: Screen, heard: Heard) -> list[str]:
@@ -380,7 +406,8 @@ def _said(screen: Screen, heard: Heard) -> list[str]:
     return said
 
 
-def _age(screen: Screen, heard: Heard) -> str:
+def age_of(screen: Screen, heard: Heard) -> str:
+    """Return how old the desk's word is."""
     age_ms = screen.now_ms - heard.heard_ms
     if not screen.is_clock_set or not heard.heard_ms or age_ms < -AHEAD_MS:  # a clock that was wrong, then or now
         return screen.words.text("report.heard_once")
