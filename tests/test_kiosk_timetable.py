@@ -149,7 +149,7 @@ def test_station_means_each_of_its_platforms_and_no_entrance(made):
     timetable = made(here=["S"], stops=stops, stop_times=both, trips=trips)
     assert [(stop.id, stop.platform) for stop in timetable.stops] == [("here", "1"), ("b", "2")]
     assert [to for _, _, to in times(timetable, "2026-11-18 00:00")] == ["Ciarda Roșie", "Gara de Nord"]
-    (line,) = timetable.lines()
+    (line,) = timetable.lines
     assert (line.name, line.towards) == ("4", ("Ciarda Roșie", "Gara de Nord"))
     assert timetable.way(line.id, "Gara de Nord") == ["Gara de Nord"]
 
@@ -177,7 +177,7 @@ def test_lines_stand_in_the_order_that_a_person_expects(made):
     trips = [{"route_id": f"r{turn}", "service_id": "daily", "trip_id": f"t{turn}"} for turn in range(len(names))]
     calls = [row for turn in range(len(names)) for row in a_trip(f"t{turn}", "13:00:00")]
     timetable = made(routes=routes, trips=trips, stop_times=calls)
-    assert [line.name for line in timetable.lines()] == ["E1", "2", "2", "10", "M11"]
+    assert [line.name for line in timetable.lines] == ["E1", "2", "2", "10", "M11"]
 
 
 def test_step_free_is_said_only_where_the_feed_says_it(made):
@@ -272,7 +272,7 @@ def test_feed_that_is_wrong_is_refused_in_a_sentence(tmp_path, files, said):
     if said is None:  # a trip that nobody knows is left out, and counted
         with closing(timetable_in_memory(path, ["here"])) as timetable:
             assert "'gone' is not in trips.txt" in timetable.left_out
-            assert not timetable.lines()
+            assert not timetable.lines
     else:
         assert said in refused(path)
 

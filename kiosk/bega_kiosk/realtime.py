@@ -98,7 +98,7 @@ def read_live(body: bytes, timetable: Timetable, now_ms: int) -> Live:
     told_s = int(message.header.timestamp)
     trips: dict[str, list[Trip]] = {}
     alerts: list[Alert] = []
-    lines = {line.id for line in timetable.lines()}
+    lines = {line.id for line in timetable.lines}
     stops = {stop.id for stop in timetable.stops}
     for entity in message.entity:
         if entity.is_deleted:

@@ -100,7 +100,7 @@ def _said(timetable: Timetable) -> dict[str, Any]:
         "publisher": timetable.publisher,
         "until": timetable.until_day.isoformat() if timetable.until_day else "",
         "stops": [{"stop": stop.id, "name": stop.name, "platform": stop.platform} for stop in timetable.stops],
-        "lines": [{"name": line.name, "towards": line.towards} for line in timetable.lines()],
+        "lines": [{"name": line.name, "towards": line.towards} for line in timetable.lines],
         "next_day": len(timetable.passings(now_ms, now_ms + AHEAD_MS)),
         "left_out": timetable.left_out,
     }

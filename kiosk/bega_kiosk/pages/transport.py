@@ -134,7 +134,7 @@ def draw_line(screen: Screen, known: Known) -> Drawn:
         return screen.answer(text("tr.unknown"), paragraphs, notes=notes)
     if not coming:
         return screen.answer(text("tr.none"), paragraphs, notes=notes)
-    sentence = text("tr.times", times=screen.words.time(coming[0].time_ms))
+    sentence = text("tr.times", times=_moment(screen, coming[0]))
     return screen.answer(sentence, paragraphs, notes=notes)
 
 
@@ -164,8 +164,10 @@ def _row(screen: Screen, transport: Transport, one: Departure, is_mixed: bool) -
     if one.is_step_free is not None:
         details.append(words.text("tr.low_floor" if one.is_step_free else "tr.steps"))
     towards = words.text("tr.line_to", line=passing.name, towards=passing.towards)
+    is_small = not screen.panel.is_large
     if one.state != "comes":
         when, also = words.text(OFF[one.state]), words.text("tr.at", time=time)
+        details = [also, *details] if is_small else details
     elif one.is_real:
         when, also = _in_minutes(screen, one.time_ms), words.text("tr.at", time=time)
     else:
@@ -177,8 +179,8 @@ def _row(screen: Screen, transport: Transport, one: Departure, is_mixed: bool) -
         towards=passing.towards if is_badge else towards,
         details=", ".join(details),
         when=when,
-        also=also if screen.panel.is_large or is_mixed or one.state != "comes" else "",
-        spoken=", ".join([towards, when, *([also] if also else []), *details]) + ".",
+        also="" if is_small else also,
+        spoken=", ".join(dict.fromkeys([towards, when, *([also] if also else []), *details])) + ".",
         is_off=one.state != "comes",
     )
 
@@ -186,6 +188,10 @@ def _row(screen: Screen, transport: Transport, one: Departure, is_mixed: bool) -
 def _in_minutes(screen: Screen, time_ms: int) -> str:
     minutes = (time_ms - screen.now_ms) // MINUTE_MS  # who runs for the tram must not be promised more than there is
     return screen.words.counted("tr.in_min", minutes) if minutes >= 1 else screen.words.text("tr.now")
+
+
+def _moment(screen: Screen, one: Departure) -> str:
+    return _in_minutes(screen, one.time_ms) if one.is_real else screen.words.time(one.time_ms)
 
 
 def _is_mixed(coming: Sequence[Departure]) -> bool:
@@ -197,7 +203,9 @@ def _notes(screen: Screen, transport: Transport, coming: Sequence[Departure]) ->
     words = screen.words
     age_ms = transport.live_age_ms(screen.now_ms)
     if coming and age_ms is not None and any(one.is_real for one in coming):
-        yield words.text("tr.real", ago=words.ago(age_ms))
+        yield words.text("tr.mixed" if _is_mixed(coming) else "tr.real", ago=words.ago(age_ms))
+        if not screen.panel.is_large:
+            return  # a row more is worth more than whose timetable it is; that stands where there are no minutes
     elif coming:
         yield words.text("tr.not_real")
     if transport.is_example:
@@ -243,7 +251,7 @@ def _alerts(screen: Screen, known: Known) -> list[str]:
             if notice.effect == "transport_detour" and notice.is_now(screen.now_ms):
                 here = [name for name in names.values() if name in notice.lines]
                 found += [text("tr.line.detour", line=name) for name in here]
-    return [*dict.fromkeys(found)][:MOST_ALERTS]
+    return [*dict.fromkeys(found)][: MOST_ALERTS if screen.panel.is_large else 1]
 
 
 def _alert(screen: Screen, alert: Alert, names: dict[str, str]) -> str:
@@ -257,7 +265,7 @@ def _times(screen: Screen, transport: Transport, coming: Sequence[Departure]) ->
     if not coming:
         return ""
     words = screen.words
-    times = ", ".join(dict.fromkeys(words.time(one.time_ms) for one in coming))
+    times = ", ".join(dict.fromkeys(_moment(screen, one) for one in coming))
     stop = coming[0].passing.stop
     several = transport.timetable is not None and len({one.platform for one in transport.timetable.stops}) > 1
     if several and stop.platform:
@@ -321,7 +329,7 @@ def _height(screen: Screen, row: Row) -> float:
 def _lines(transport: Transport) -> dict[str, Line]:
     """Return the lines that pass here, by what stands in an address."""
     found: dict[str, Line] = {}
-    for line in transport.timetable.lines() if transport.timetable else []:
+    for line in transport.timetable.lines if transport.timetable else []:
         spread = unicodedata.normalize("NFKD", line.name.casefold())
         slug = "".join(letter for letter in spread if letter.isascii() and letter.isalnum()) or "x"
         turn = 1
