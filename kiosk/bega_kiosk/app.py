@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -37,11 +38,6 @@ async def run(config: Config, wall_ms: Clock, ready_file: Path | None, stop: asy
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(_follow(pages)), tasks.create_task(store.keep())]
             background.append(tasks.create_task(_watch(pages.known.outbox, store)))
-            if config.transport.feed is not None:
-                from bega_kiosk.transport_feed import TransportFeed
-
-                transport = TransportFeed(pages.known.transport, store.call_pages, wall_ms)
-                background.append(tasks.create_task(transport.follow()))
             if config.reports.mqtt is not None:
                 background.append(tasks.create_task(kept_running(config)))
             serving = tasks.create_task(serve(pages.app(), listener))
@@ -71,6 +67,11 @@ def _loaded(pages: Pages) -> Callable[[Known], Awaitable[None]]:
     pages.warm()
     from bega_kiosk.following import follow
 
+    # What was made until now stays until the end. Looking through it again and again for garbage would stop the pages
+    # for 30 ms each time; while it was being made it was not looked through at all (command.py).
+    gc.collect()
+    gc.freeze()
+    gc.enable()
     return follow
 
 

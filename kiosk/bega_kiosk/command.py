@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -68,6 +69,7 @@ def screens(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the pages until SIGTERM or SIGINT."""
+    gc.disable()  # until the first page was given: all that is made before it stays (app.py)
     from bega_kiosk import app
 
     log_to_stderr(args.verbose, "httpx", "httpcore", "asyncio")

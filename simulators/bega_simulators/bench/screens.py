@@ -36,6 +36,7 @@ WALK = """(async () => {
     const link = document.body.appendChild(document.createElement("a"));
     link.href = address;
     isTapping = true;
+    link.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true })); // else nobody seems to be there
     link.click();
     await shown;
     isTapping = false;
