@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bega.clock import wall_ms
 from bega_kiosk import mending
 from bega_kiosk import outbox as outbox_module
 from bega_kiosk.desk import store as desk_module
@@ -244,3 +245,22 @@ def test_citizen_sees_a_page_whatever_became_of_the_file(tmp_path, whole, damage
                 answer = browser.get(path, follow_redirects=True)
                 assert (answer.status_code, 'id="page"' in answer.text) == (200, True), path
         assert kiosk.pages.known.outbox.keep("problem", {}, "ro")
+
+
+@pytest.mark.parametrize("name", [FILE, desk_module.FILE])
+def test_damaged_file_that_names_citizens_goes_after_a_month(tmp_path, name):
+    def begun(after_days):
+        now_ms = wall_ms() + after_days * 86_400_000
+        if name == FILE:
+            Outbox(tmp_path, "kiosk-corner", lambda: now_ms, os.urandom).waiting()
+        else:
+            DeskStore(tmp_path, lambda: now_ms).close()
+        return {path.name for path in tmp_path.glob("*damaged*")}
+
+    (tmp_path / name).write_bytes(b"\x89PNG Ion Popescu" * 3000)
+    aside = begun(0)
+    assert len(aside) == 1
+    (tmp_path / name).write_bytes(b"\x89PNG again" * 3000)
+    assert len(begun(29)) == 2
+    assert begun(31) == set()
+    assert (tmp_path / name).exists()

@@ -34,6 +34,7 @@ from bega_protocols.errors import WireError
 log = logging.getLogger("bega.kiosk.mending")
 
 PAGE_BYTES = 4096  # SQLite's own choice
+ASIDE_KEPT_MS = 30 * 86_400_000  # citizens are named in a damaged file too
 LOOKS, LOOK_EVERY_S = 100, 0.05  # for as long is waited until nobody else holds a file
 
 
@@ -71,6 +72,15 @@ def require_sound(path: Path, shape: Shape) -> None:
         why = _damage(path, shape)  # another process may have mended it meanwhile
         if why is not None:
             _mend(path, shape, why)
+
+
+def drop_old_asides(path: Path, now_ms: int) -> None:
+    """Delete damaged files that were put beside `path` more than a month ago; by a clock never set none was."""
+    for aside in path.parent.glob(path.name + ".damaged*"):
+        with suppress(OSError):
+            if now_ms - aside.stat().st_ctime_ns // 1_000_000 > ASIDE_KEPT_MS:
+                aside.unlink()
+                log.info("damaged reports deleted after a month file=%s", aside)
 
 
 def rows_in(path: Path, select: str) -> Iterator[tuple[object, ...]]:

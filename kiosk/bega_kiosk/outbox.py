@@ -18,7 +18,7 @@ import msgspec
 
 from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega.outbox.boot import raise_boot
-from bega_kiosk.mending import held, is_fault_of_file, require_sound
+from bega_kiosk.mending import drop_old_asides, held, is_fault_of_file, require_sound
 from bega_kiosk.outbox_shape import SCHEMA, SHAPE
 from bega_kiosk.private import require_private
 from bega_kiosk.report import Ask, Chance, Report, Status, encode, make_code, read_sent
@@ -203,6 +203,7 @@ class Outbox:
         path = self._folder / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         if not self._is_sound:
+            drop_old_asides(path, self._wall_ms())
             require_sound(path, SHAPE)
             self._is_sound = True
         with held(path):

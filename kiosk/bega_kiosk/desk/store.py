@@ -17,7 +17,7 @@ import msgspec
 
 from bega.clock import Clock
 from bega_kiosk.desk.shape import SHAPE
-from bega_kiosk.mending import held, is_fault_of_file, require_sound
+from bega_kiosk.mending import drop_old_asides, held, is_fault_of_file, require_sound
 from bega_kiosk.private import require_private
 from bega_kiosk.report import LONGEST_SHORT, PERSONAL, Report, Status
 from bega_protocols.errors import ConfigError
@@ -145,6 +145,7 @@ class DeskStore:
 
     def _open(self) -> None:
         """Open the file, mended if it is damaged, and hold it (mending.py)."""
+        drop_old_asides(self._path, self._wall_ms())
         require_sound(self._path, SHAPE)
         with ExitStack() as opening:
             opening.enter_context(held(self._path))
