@@ -1,9 +1,8 @@
 """`bega kiosk doctor`: what a citizen suffers from is wrong, what people owe is open; each thing is said by itself."""
 
 import json
+import os
 import shutil
-import sqlite3
-from contextlib import closing
 
 import pytest
 
@@ -11,10 +10,15 @@ from bega.clock import wall_ms
 from bega.look.panels import PANELS
 from bega_kiosk import config, doctor
 from bega_kiosk.command import main
-from bega_kiosk.outbox import FILE, SCHEMA
-from bega_kiosk.store import Store
+from bega_kiosk.notices import Board
+from bega_kiosk.outbox import FILE, Outbox
+from bega_kiosk.report import Status
+from bega_kiosk.signed import read_public_keys
+from bega_kiosk.store import Store, Value
 from tests.kiosk_feed import CORNER, FeedServer, reading
+from tests.kiosk_notices import public_key, samples
 
+NOW_MS = 1_795_000_000_000
 EDID_24 = bytes(66) + bytes([531 & 255, 299 & 255, (531 >> 8) << 4 | 299 >> 8]) + bytes(59)
 
 
@@ -96,14 +100,82 @@ def test_disk_with_little_room_is_wrong(tmp_path, monkeypatch):
     assert doctor.disk(tmp_path).state == "wrong"
 
 
-def test_reports_that_wait_are_counted(tmp_path):
-    assert doctor.reports(tmp_path).state == "good"
-    with closing(sqlite3.connect(tmp_path / FILE)) as file, file:
-        file.executescript(SCHEMA)
-        file.executemany("INSERT INTO waiting (code, payload) VALUES (?, '')", [(str(code),) for code in range(3)])
-    assert doctor.reports(tmp_path)[1:] == ("open", "3 wait for the desk; they go when the broker is reached")
+def said(findings):
+    return [(finding.what, finding.state, finding.says) for finding in findings]
+
+
+def test_reports_that_wait_are_counted_with_the_age_of_the_oldest_and_the_last_answer(kiosk, tmp_path):
+    def looked(later_ms=0):
+        ((what, state, says),) = said(doctor.reports(kiosk, lambda: NOW_MS + later_ms))
+        assert what == "reports"
+        return state, says
+
+    assert looked() == ("good", "none waits for the desk")
+    box = Outbox(tmp_path, "kiosk-corner", lambda: NOW_MS, os.urandom)
+    first, _ = box.keep("problem", {}, "ro"), box.keep("problem", {}, "ro")
+    state, says = looked(7 * 60_000)
+    assert (state, says.partition(";")[0]) == ("open", "2 wait for the desk, the oldest was written 7 minutes ago")
+    assert "the desk has answered none yet" in says
+    state, says = looked(25 * 3_600_000)
+    assert (state, "25 hours ago" in says, "is the broker reached" in says) == ("wrong", True, True)
+    box.note(Status(code=first, state="received", changed_ms=NOW_MS))
+    state, says = looked(3 * 3_600_000)
+    assert "1 wait for the desk" in says
+    assert "the desk answered last 3 hours ago" in says
+    assert "at a time that no clock knew" in looked(-NOW_MS)[1]
+
+
+def test_damaged_file_of_reports_is_told_of_until_it_is_deleted(kiosk, tmp_path):
     (tmp_path / FILE).write_bytes(b"no database" * 1000)
-    assert doctor.reports(tmp_path).state == "wrong"
+    ((_, state, says),) = said(doctor.reports(kiosk, wall_ms))
+    assert (state, "what can be read goes on" in says) == ("wrong", True)
+    Outbox(tmp_path, "kiosk-corner", wall_ms, os.urandom).keep("problem", {}, "ro")
+    aside, waiting = said(doctor.reports(kiosk, wall_ms))
+    assert aside[1] == waiting[1] == "open"
+    assert f"{FILE}.damaged-1" in aside[2]
+    assert "look at it or delete it, it may hold names" in aside[2]
+
+
+def test_air_is_held_against_the_age_at_which_the_page_shows_it_no_more(kiosk, tmp_path):
+    def looked(later_min):
+        return [(what, state) for what, state, _ in said(doctor.air(kiosk, lambda: NOW_MS + later_min * 60_000))]
+
+    assert looked(0) == []
+    store = Store(tmp_path / "kiosk.sqlite", lambda: NOW_MS)
+    same = {"source": "gw", "device": "air", "label": "", "part": "", "time_quality": 0, "quality": 0}
+    values = [
+        Value(**same, quantity=quantity, value=2.0, time_ms=NOW_MS, is_simulated=False)
+        for quantity in ("pm_index", "pm2_5")
+    ]
+    store.take_values(values)
+    store.close()
+    assert looked(0) == [("air index", "good"), ("air dust", "good")]
+    assert looked(11) == [("air index", "good"), ("air dust", "wrong")]
+    assert looked(121) == [("air index", "wrong"), ("air dust", "wrong")]
+    assert looked(-60) == [("air index", "wrong"), ("air dust", "wrong")], "a clock is wrong"
+    (finding, _) = doctor.air(kiosk, lambda: NOW_MS + 121 * 60_000)
+    assert "from 2 hours ago, the limit is 120 minutes" in finding.says
+
+
+def test_notices_have_an_age_and_their_desk_answers_or_not(tmp_path):
+    key = tmp_path / "city.pub"
+    key.write_bytes(public_key())
+
+    def looked(url, now_ms):
+        own = config.load(CORNER, {"kiosk": {"state_dir": str(tmp_path)}, "notices": {"url": url, "keys": [str(key)]}})
+        return [(what, state) for what, state, _ in said(doctor.notices(own, lambda: now_ms))]
+
+    bare = config.load(CORNER, {"notices": {"keys": []}})
+    assert [finding.state for finding in doctor.notices(bare, wall_ms)] == ["open"]
+    assert looked("http://127.0.0.1:9", NOW_MS) == [("desk", "wrong"), ("notices", "wrong")]
+    own = config.load(CORNER, {"kiosk": {"state_dir": str(tmp_path)}})
+    Board(tmp_path / "notices", read_public_keys([key]), own.kiosk.city, lambda: NOW_MS).take_all(samples(NOW_MS))
+    with FeedServer() as server:
+        server.bodies["/public/v1/notices"] = b'{"notices": []}'
+        assert looked(server.url, NOW_MS + 59 * 60_000) == [("desk", "good"), ("notices", "good")]
+        assert looked(server.url, NOW_MS + 61 * 60_000) == [("desk", "good"), ("notices", "wrong")]
+        server.bodies["/public/v1/notices"] = b"[" * 2000
+        assert looked(server.url, NOW_MS) == [("desk", "wrong"), ("notices", "good")]
 
 
 @pytest.mark.parametrize(

@@ -24,17 +24,29 @@ import msgspec
 from bega.browser import chromium
 from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega.look.panels import Panel
+from bega.outbox.aside import files_aside
 from bega_kiosk import outbox
+from bega_kiosk.air import DUST, INDEX
 from bega_kiosk.config import Config
 from bega_kiosk.content import load_content
 from bega_kiosk.feed import FAILURES, Latest, LatestRow
-from bega_kiosk.places import STORE
+from bega_kiosk.notice_feed import PUBLIC, Answer
+from bega_kiosk.notices import Board
+from bega_kiosk.places import NOTICES, STORE
+from bega_kiosk.realtime import read_live
+from bega_kiosk.report import Report, read_sent
+from bega_kiosk.signed import read_public_keys
+from bega_kiosk.store import AHEAD_MS, Value
+from bega_kiosk.timetable import Timetable
+from bega_kiosk.transport import Transport
 from bega_kiosk.words import load_words, reviews
-from bega_protocols.errors import ConfigError
+from bega_protocols.errors import ConfigError, WireError
 
 FEED_WITHIN_S = 5.0
 CLOCKS_APART_MS = 120_000
 LEAST_FREE_MB = 200
+LONGEST_WAIT_MS = 24 * 3_600_000  # a citizen was told that the report goes when there is a network
+REACHED = "is the broker reached (reports.mqtt, certificate), does a desk run?"
 SCREENS = Path("/sys/class/drm")
 DETAILED, EDID_SIZE = 54, 128  # VESA E-EDID A2, 3.1: the first detailed timing has the picture's size in millimetres
 SIZE_OFF_MM = 15  # panels called 24 inches differ by so much, and nobody sees it
@@ -55,8 +67,11 @@ def look(config: Config, wall_ms: Clock, screens: Path = SCREENS) -> Iterator[Fi
     yield clock(wall_ms)
     yield from feed(config, wall_ms)
     yield store(Path(config.kiosk.state_dir))
+    yield from air(config, wall_ms)
+    yield from notices(config, wall_ms)
+    yield from transport(config, wall_ms)
     yield disk(Path(config.kiosk.state_dir))
-    yield reports(Path(config.kiosk.state_dir))
+    yield from reports(config, wall_ms)
     yield screen(config.panel, screens)
     yield browser()
 
@@ -139,6 +154,46 @@ def store(folder: Path) -> Finding:
     return Finding("store", "good", f"{path} is whole")
 
 
+def transport(config: Config, wall_ms: Clock) -> Iterator[Finding]:
+    """Look at the timetable that is kept, and at what is said of now."""
+    settings, now_ms = config.transport, wall_ms()
+    if settings.feed is None:
+        if config.kiosk.content_dir is None:
+            yield Finding("transport", "open", "an example is shown; name the city's GTFS feed (transport.feed)")
+        return
+    kept = Transport(settings, Path(config.kiosk.state_dir), None, wall_ms)
+    why, until_day = kept.why_unknown(now_ms), kept.is_over_on()
+    if why == "never" or kept.timetable is None or until_day is None:
+        said = f"no timetable of these stops was kept; does `bega kiosk timetable` read {settings.feed}?"
+        yield Finding("transport", "wrong", said)
+        return
+    if why == "stale":
+        said = f"nobody has confirmed the timetable for {settings.limit_days} days; is {settings.feed} there?"
+        yield Finding("transport", "wrong", said)
+    elif why == "over":
+        yield Finding("transport", "wrong", f"the timetable was good until {until_day}; ask the city for a newer feed")
+    elif kept.timetable.left_out:
+        yield Finding("transport", "open", f"until {until_day}; left out of the feed: {kept.timetable.left_out}")
+    elif not why:
+        yield Finding("transport", "good", f"{len(kept.timetable.lines)} lines, until {until_day}")
+    if settings.realtime is not None:
+        yield _realtime(settings.realtime, kept.timetable, settings.realtime_limit_seconds, now_ms)
+
+
+def _realtime(url: str, timetable: Timetable, limit_s: int, now_ms: int) -> Finding:
+    address = url.partition("?")[0]  # some cities ask for a key behind it
+    try:
+        with httpx.Client(timeout=FEED_WITHIN_S, trust_env=False, follow_redirects=True) as client:
+            live = read_live(client.get(url).raise_for_status().content, timetable, now_ms)
+    except FAILURES as error:
+        why = (_first_line(error) or type(error).__name__).replace(url, address)
+        return Finding("realtime", "wrong", f"{address}: {why}; times are those of the timetable")
+    age_s = (now_ms - live.told_ms) // 1000
+    if not -limit_s <= age_s <= limit_s:
+        return Finding("realtime", "wrong", f"{address} speaks of {age_s} s ago; times are those of the timetable")
+    return Finding("realtime", "good", f"{address} answers, {len(live.trips)} trips of it pass here")
+
+
 def disk(folder: Path) -> Finding:
     """Look at the room that is left where the kiosk writes."""
     there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
@@ -148,21 +203,89 @@ def disk(folder: Path) -> Finding:
     return Finding("disk", "good", f"{free_mb} MB are free")
 
 
-def reports(folder: Path) -> Finding:
-    """Look at the reports that the desk has not acknowledged."""
-    path = folder / outbox.FILE
+def air(config: Config, wall_ms: Clock) -> Iterator[Finding]:
+    """Hold the age of what the kiosk heard of its feed against the age at which it shows it no more."""
+    limits, path = config.air, Path(config.kiosk.state_dir) / STORE
+    try:
+        with closing(_read_only(path)) as file:
+            (body,) = file.execute("SELECT body FROM known WHERE kind = 'values'").fetchone() or (b"[]",)
+        values = msgspec.json.decode(body, type=list[Value])
+    except (sqlite3.Error, msgspec.DecodeError):
+        return  # `store` has said so
+    if not values:
+        return  # `feed` says why
+    for what, quantity, device, limit in (
+        ("air index", INDEX, limits.index, limits.verdict_limit_minutes),
+        ("air dust", DUST, limits.dust, limits.live_limit_minutes),
+    ):
+        times = [one.time_ms for one in values if one.quantity == quantity and device in (None, one.device)]
+        heard_ms = max(times, default=None)
+        remedy = f"is the sensor up, does it give {quantity}, and does {config.feed.url} say so?"
+        yield _aged(what, heard_ms, limit, wall_ms(), remedy)
+
+
+def notices(config: Config, wall_ms: Clock) -> Iterator[Finding]:
+    """Look at the city's notices: whether their desk answers now, and how old the kiosk's list is."""
+    known = config.notices
+    if known.url is None or not known.keys:
+        missing = (
+            "notices.url, the desk that gives them out" if known.url is None else "notices.keys, who may sign them"
+        )
+        yield Finding("notices", "open", f"streets and outages are not known; set {missing}")
+        return
+    address = known.url.rstrip("/") + PUBLIC
+    try:
+        with httpx.Client(timeout=FEED_WITHIN_S, trust_env=False) as client:
+            given = msgspec.json.decode(client.get(address).raise_for_status().content, type=Answer)
+        yield Finding("desk", "good", f"{address} answers, {len(given.notices)} notices")
+    except FAILURES as error:
+        why = _first_line(error) or type(error).__name__
+        yield Finding("desk", "wrong", f"{address}: {why}; is the desk up, is notices.url right?")
+    try:
+        keys = read_public_keys([Path(file) for file in known.keys])
+    except ConfigError as error:
+        yield Finding("notices", "wrong", f"the kiosk does not start: {_first_line(error)}")
+        return
+    board = Board(Path(config.kiosk.state_dir) / NOTICES, keys, config.kiosk.city, wall_ms)
+    yield _aged(
+        "notices", board.heard_ms, known.limit_minutes, wall_ms(), f"is the kiosk running, does {address} answer?"
+    )
+
+
+def reports(config: Config, wall_ms: Clock) -> Iterator[Finding]:
+    """Look at the reports that the desk has not acknowledged, at what it said last, and at damaged files."""
+    path = Path(config.kiosk.state_dir) / outbox.FILE
+    for aside in files_aside(path):
+        when = datetime.fromtimestamp(aside.stat().st_mtime, config.timezone).strftime("%d.%m.%Y")
+        said = f"{aside}, last written on {when}, was damaged; what could be read of it went on"
+        yield Finding("reports", "open", f"{said}: look at it or delete it, it may hold names")
     if not path.exists():
-        return Finding("reports", "good", "none waits for the desk")
+        yield Finding("reports", "good", "none waits for the desk")
+        return
     try:
         with closing(_read_only(path)) as file:
             waiting = int(file.execute("SELECT count(*) FROM waiting").fetchone()[0])
+            oldest = file.execute("SELECT payload FROM waiting ORDER BY id LIMIT 1").fetchone()
+            heard_ms = file.execute("SELECT max(heard_ms) FROM known").fetchone()[0]
     except sqlite3.Error as error:
-        return Finding("reports", "wrong", f"{path} cannot be read ({error}); the next report puts it aside")
+        said = (
+            f"{path} cannot be read ({error}); when the kiosk uses it next it goes aside, and what can be read goes on"
+        )
+        yield Finding("reports", "wrong", said)
+        return
+    now_ms = wall_ms()
+    told = f"the desk answered last {_ago(heard_ms, now_ms)}" if heard_ms else "the desk has answered none yet"
+    if not waiting:
+        yield Finding("reports", "good", f"none waits for the desk; {told}")
+        return
+    since_ms = _written_ms(oldest[0])
+    said = f"{waiting} wait for the desk, the oldest was written {_ago(since_ms, now_ms)}; {told}"
     if waiting >= outbox.MOST_WAITING:
-        return Finding("reports", "wrong", f"{waiting} wait for the desk, no more are taken; is the broker reached?")
-    if waiting:
-        return Finding("reports", "open", f"{waiting} wait for the desk; they go when the broker is reached")
-    return Finding("reports", "good", "none waits for the desk")
+        yield Finding("reports", "wrong", f"{said}; no more are taken: {REACHED}")
+    elif since_ms and now_ms - since_ms > LONGEST_WAIT_MS:
+        yield Finding("reports", "wrong", f"{said}; {REACHED}")
+    else:
+        yield Finding("reports", "open", f"{said}; they go when the broker is reached")
 
 
 def screen(panel: Panel, screens: Path = SCREENS) -> Finding:
@@ -201,6 +324,38 @@ def _newest(address: str, rows: list[LatestRow], now_ms: int) -> Finding:
     if age_min > 60:
         return Finding("feed", "wrong", f"its newest value is {age_min} minutes old: is the sensor away? ({address})")
     return Finding("feed", "good", f"{address} answers, {len(rows)} values")
+
+
+def _aged(what: str, heard_ms: int | None, limit_minutes: float, now_ms: int, remedy: str) -> Finding:
+    """Hold an age against the one past which the page says "nu știm acum"."""
+    if heard_ms is None:
+        return Finding(what, "wrong", f"never heard, so the page says it is not known: {remedy}")
+    limit = f"the limit is {limit_minutes:g} minutes"
+    if not -AHEAD_MS <= now_ms - heard_ms <= limit_minutes * 60_000:
+        return Finding(
+            what, "wrong", f"from {_ago(heard_ms, now_ms)}, {limit}, so the page says it is not known: {remedy}"
+        )
+    return Finding(what, "good", f"from {_ago(heard_ms, now_ms)}, {limit}")
+
+
+def _ago(then_ms: int, now_ms: int) -> str:
+    """Return how long ago something was, in words; a clock that was not set knows no ages."""
+    if min(then_ms, now_ms) < CLOCK_FLOOR_MS:
+        return "at a time that no clock knew"
+    minutes = (now_ms - then_ms) // 60_000
+    if then_ms > now_ms + AHEAD_MS:
+        return "a time to come (which clock is wrong?)"
+    days, hours = minutes // 1440, minutes // 60
+    return f"{days} days ago" if days > 1 else f"{hours} hours ago" if hours > 1 else f"{max(0, minutes)} minutes ago"
+
+
+def _written_ms(payload: bytes) -> int:
+    """Return when a report was written, 0 where its kiosk's clock was not set, or it cannot be read."""
+    try:
+        report = read_sent(payload)
+    except (WireError, TypeError):
+        return 0
+    return report.time_ms if isinstance(report, Report) and report.time_quality == 0 else 0
 
 
 def _apart_ms(date: str, now_ms: int) -> int:

@@ -28,8 +28,12 @@ CREATE INDEX IF NOT EXISTS untold ON report (is_told) WHERE is_told = 0;
 COLUMNS = "source, boot, seq, code, kind, time_ms, heard_ms, body, state, number, detail, changed_ms, is_told"
 INSERT = (
     f"INSERT INTO report ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"  # noqa: S608 -- our own words
-    " ON CONFLICT DO UPDATE SET state = excluded.state, number = excluded.number, detail = excluded.detail,"
-    " changed_ms = excluded.changed_ms WHERE excluded.changed_ms > changed_ms"
+    # Of two versions the later state is true, and the shorter words: a name was taken out of the others.
+    " ON CONFLICT DO UPDATE SET body = iif(length(excluded.body) < length(body), excluded.body, body),"
+    " state = iif(excluded.changed_ms > changed_ms, excluded.state, state),"
+    " number = iif(excluded.changed_ms > changed_ms, excluded.number, number),"
+    " detail = iif(excluded.changed_ms > changed_ms, excluded.detail, detail),"
+    " changed_ms = max(excluded.changed_ms, changed_ms)"
 )
 
 
