@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bega.clock import wall_ms
-from bega_kiosk import transport_feed
+from bega_kiosk import doctor, transport_feed
 from bega_kiosk.config import make
 from bega_kiosk.content import sample_folder
 from bega_kiosk.notices import write_notice
@@ -571,3 +571,29 @@ def test_every_language_says_every_state(corner):
     )
     for language in LANGUAGES:
         assert "4" in kiosk.see(language=language)
+
+
+def test_doctor_says_how_the_timetable_is(tmp_path, corner):
+    kiosk = corner()
+    config = kiosk.pages.known.config
+
+    def said(now_ms=NOW_MS, **more):
+        settings = msgspec.structs.replace(config.transport, **{"realtime": None, **more})
+        asked = msgspec.structs.replace(config, transport=settings)
+        return [(found.state, found.says) for found in doctor.transport(asked, lambda: now_ms)]
+
+    assert said() == [("good", "1 lines, until 2035-12-31")]
+    assert said(NOW_MS + 31 * DAY_MS)[0][0] == "wrong"
+    later_ms = NOW_MS + 4000 * DAY_MS
+    os.utime(tmp_path / FILE, ns=(later_ms * 1_000_000, later_ms * 1_000_000))
+    assert "ask the city for a newer feed" in said(later_ms)[0][1]
+    os.utime(tmp_path / FILE, ns=(NOW_MS * 1_000_000, NOW_MS * 1_000_000))
+    assert "no timetable of these stops was kept" in said(stops=["x"])[0][1]
+    assert said(feed=None)[0][0] == "open"
+    body = a_message(told_s=NOW_S - 20).SerializeToString()
+    with a_city(live=body, old=a_message(told_s=NOW_S - 4000).SerializeToString()) as (_, url):
+        assert said(realtime=f"{url}/live")[1][0] == "good"
+        assert "speaks of 4000 s ago" in said(realtime=f"{url}/old")[1][1]
+        (_, (state, says)) = said(realtime=f"{url}/gone?key=secret")
+    assert state == "wrong"
+    assert "secret" not in says
