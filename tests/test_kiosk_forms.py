@@ -83,6 +83,7 @@ def test_queue_gets_the_very_bytes(lp):
         ("no program at all", "lp cannot be run: Exec format error"),
         ("#!/bin/sh\nkill -9 $$\n", "lp ended with -9"),
     ],
+    ids=["fails", "is not there", "is no program", "is killed"],
 )
 def test_failure_is_told_and_its_reason_logged(lp, caplog, program, said):
     if program:
@@ -172,6 +173,7 @@ def test_file_that_no_printer_understands_is_named_and_not_printed(tmp_path, raw
         ('desks = ["tax"]\nfile = "-d.pdf.sh"', "file: Expected `str` matching regex"),
         ('desks = ["tacks"]', "there is no desk 'tacks'"),
     ],
+    ids=["nowhere", "plain http", "a question", "outside", "an option", "no desk"],
 )
 def test_form_that_makes_no_sense_is_named(tmp_path, fields, said):
     assert said in content_with(tmp_path, ("a", fields)).problems[0]
