@@ -246,6 +246,16 @@ def test_kiosk_that_asks_is_told_how_a_report_is_and_of_none_that_it_is_unknown(
     assert read_status(payload).state == "unknown"
 
 
+def test_stolen_kiosk_that_guesses_codes_is_told_nothing_and_the_others_are(tmp_path, desk):
+    box = outbox(tmp_path)
+    code = box.keep("problem", {}, "ro")
+    desk.answer(sent_by("kiosk-corner", box.waiting()[0].payload))
+    for _ in range(30):
+        assert desk.answer(sent_by("stolen", encode(Ask(code="34679ACD"))))
+    assert desk.answer(sent_by("stolen", encode(Ask(code=code)))) is None
+    assert desk.answer(sent_by("kiosk-corner", encode(Ask(code=code)))) is not None
+
+
 def test_change_that_comes_while_another_is_told_is_told_too(tmp_path, desk):
     box = outbox(tmp_path)
     code = box.keep("problem", {}, "ro")

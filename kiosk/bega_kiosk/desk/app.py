@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from bega.clock import Clock, mono_ms
 from bega.mqtt import Credentials
 from bega.ready import write_ready
 from bega.web import address_of, bind, serve
+from bega_kiosk.desk.guesses import Guesses
 from bega_kiosk.desk.link import Link
 from bega_kiosk.desk.store import DeskStore
 from bega_kiosk.notice_routes import notice_routes
@@ -33,7 +33,6 @@ from bega_kiosk.signed import read_public_keys
 log = logging.getLogger("bega.desk")
 
 NOTICES = "notices.txt"
-MOST_GUESSES, MOST_ADDRESSES = 30, 10_000  # in a minute: one report of 10,000 is found in some 250 days of guessing
 
 
 class Settings(NamedTuple):
@@ -74,27 +73,6 @@ async def run(settings: Settings, wall_ms: Clock, ready_file: Path | None, stop:
         listener.close()
         store.close()
     log.info("desk ended")
-
-
-class Guesses:
-    """How many codes that nobody has each address has asked for in this minute: a code is found by who holds it."""
-
-    def __init__(self, mono_ms: Clock) -> None:
-        self._mono_ms = mono_ms
-        self._minute = 0
-        self._by_address: Counter[str] = Counter()
-
-    def are_too_many(self, address: str) -> bool:
-        """Return whether this address is told nothing more for the rest of the minute."""
-        minute = self._mono_ms() // 60_000
-        if minute != self._minute:
-            self._minute = minute
-            self._by_address.clear()
-        return self._by_address[address] >= MOST_GUESSES or len(self._by_address) > MOST_ADDRESSES
-
-    def note(self, address: str) -> None:
-        """Count one."""
-        self._by_address[address] += 1
 
 
 def app(store: DeskStore, more: Sequence[BaseRoute] = (), mono_ms: Clock = mono_ms) -> Starlette:

@@ -6,10 +6,12 @@ import asyncio
 import logging
 import sqlite3
 
+from bega.clock import Clock, mono_ms
 from bega.mqtt import Credentials, Message, Session
+from bega_kiosk.desk.guesses import Guesses
 from bega_kiosk.desk.store import DeskStore
 from bega_kiosk.reconnect import stay_connected
-from bega_kiosk.report import HINT, REPORT, STATUS, Ask, encode, read_sent
+from bega_kiosk.report import HINT, REPORT, STATUS, Ask, Status, encode, read_sent
 from bega_protocols.errors import WireError
 
 log = logging.getLogger("bega.desk")
@@ -21,13 +23,20 @@ class Link:
     """One broker, one city. `taken` counts reports stored, `again` those that came once more, `refused` nonsense."""
 
     def __init__(
-        self, store: DeskStore, city: str, broker: str, name: str, credentials: Credentials | None = None
+        self,
+        store: DeskStore,
+        city: str,
+        broker: str,
+        name: str,
+        credentials: Credentials | None = None,
+        mono_ms: Clock = mono_ms,
     ) -> None:
         self._store = store
         self._city = city
         self._broker = broker
         self._name = name
         self._credentials = credentials
+        self._guesses = Guesses(mono_ms)  # of a kiosk that was stolen, until its certificate is revoked
         self._is_hinting = asyncio.Event()
         self.taken = self.again = self.refused = 0
 
@@ -65,7 +74,7 @@ class Link:
                 raise WireError("no report of a kiosk of this city")
             sent = read_sent(message.payload)
             if isinstance(sent, Ask):
-                return self._topic(kiosk, STATUS), encode(self._store.status(sent.code))
+                return self._topic(kiosk, STATUS), encode(self._asked(kiosk, sent.code))
             if sent.source != kiosk:
                 raise WireError("a report of another kiosk")
             if self._store.is_here_under_another_name(sent):
@@ -80,6 +89,14 @@ class Link:
         self.taken += is_new
         self.again += not is_new
         return None
+
+    def _asked(self, kiosk: str, code: str) -> Status:
+        if self._guesses.are_too_many(kiosk):
+            raise WireError("too many codes that nobody has")
+        status = self._store.status(code)
+        if status.state == "unknown":
+            self._guesses.note(kiosk)
+        return status
 
     async def _tell(self, session: Session) -> None:
         """Tell kiosks what is stored and what changed, also by another process."""
