@@ -356,7 +356,8 @@ def test_file_that_was_prepared_is_read_again_and_a_damaged_one_is_none(tmp_path
         assert len(times(timetable, "2026-11-18 00:00")) == 1
         assert (timetable.publisher, timetable.wanted) == ("Transport", ["here"])
     raw = path.read_bytes()
-    for damaged in (b"", raw[:100], raw[: len(raw) // 2], bytes(len(raw))):
+    torn = raw[: len(raw) - 4096] + bytes(4096)  # its last page was never written
+    for damaged in (b"", raw[:100], raw[: len(raw) // 2], bytes(len(raw)), torn):
         path.write_bytes(damaged)
         assert open_timetable(path) is None
     assert open_timetable(tmp_path / "gone") is None

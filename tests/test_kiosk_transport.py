@@ -464,10 +464,10 @@ def fetched(transport, *what):
     return asyncio.run(fetch())
 
 
-def a_transport(folder, url, **more):
+def a_transport(folder, url, clock=lambda: NOW_MS, **more):
     said = {"feed": url, "stops": ["here"], **more}
     config = make({"kiosk": {"name": "k", "city": "c", "state_dir": str(folder)}, "transport": said})
-    return Transport(config.transport, folder, None, lambda: NOW_MS)
+    return Transport(config.transport, folder, None, clock)
 
 
 def test_timetable_is_fetched_kept_and_asked_for_again_by_its_tag(tmp_path):
@@ -530,6 +530,22 @@ def test_file_that_somebody_puts_there_is_taken_when_it_changes(tmp_path):
     os.utime(path, ns=(1, 1))
     assert fetched(transport, "timetable") == [True]
     assert transport.departures(NOW_MS)[0].time_ms == PLANNED_MS + 2 * MINUTE_MS
+
+
+def test_timetable_that_came_before_the_clock_was_set_is_dated_when_it_is(tmp_path):
+    """A Pi without a clock fetches at its start in 1970; ten seconds later it asks a time server."""
+    now_ms = [1000]
+    path = write_feed(tmp_path / "made.zip", a_feed())
+    transport = a_transport(tmp_path, str(path), clock=lambda: now_ms[0])
+    feed = TransportFeed(transport, lambda: None, lambda: now_ms[0])
+    assert asyncio.run(feed.fetch_timetable(None))
+    os.utime(tmp_path / FILE, ns=(0, 0))
+    transport.reload()
+    assert transport.why_unknown(now_ms[0]) == "clock"
+    now_ms[0] = NOW_MS
+    assert transport.why_unknown(NOW_MS) == "stale"
+    assert asyncio.run(feed.fetch_timetable(None))
+    assert transport.why_unknown(NOW_MS) == ""
 
 
 def test_full_disk_leaves_what_is_known(tmp_path, monkeypatch):

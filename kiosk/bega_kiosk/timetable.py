@@ -288,6 +288,9 @@ def open_timetable(path: Path) -> Timetable | None:
         # Pages are drawn by one thread; a test's may be another.
         address = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
         file = sqlite3.connect(address, uri=True, check_same_thread=False)
+        (said,) = file.execute("PRAGMA quick_check(1)").fetchone()  # a page must not be the first to find out
+        if said != "ok":
+            raise ValueError(f"damaged: {said}")
         return Timetable(file)
     except (sqlite3.Error, ValueError, KeyError, OSError) as error:
         log.warning("timetable cannot be read path=%s why=%s", path, error)

@@ -71,7 +71,9 @@ class Transport:
         self._heard_ms = self.path.stat().st_mtime_ns // 1_000_000
 
     def confirm(self) -> None:
-        """Note that the source still says so: the file carries when that was."""
+        """Note that the source still says so: the file carries when that was, if the clock knows."""
+        if self._wall_ms() < CLOCK_FLOOR_MS:
+            return
         self._heard_ms = self._wall_ms()
         try:
             os.utime(self.path, ns=(self._heard_ms * 1_000_000, self._heard_ms * 1_000_000))

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from bega.clock import Clock
+from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega_kiosk.feed import FAILURES, FIRST_PAUSE_S, LONGEST_PAUSE_S, get_whole
 from bega_kiosk.realtime import Live, read_live
 from bega_kiosk.transport import Transport
@@ -64,7 +64,10 @@ class TransportFeed:
     async def _follow_timetable(self, client: httpx.AsyncClient) -> None:
         while True:
             is_there = await self.fetch_timetable(client)
-            await asyncio.sleep(EVERY_S if is_there else AGAIN_AFTER_S)
+            if self._wall_ms() < CLOCK_FLOOR_MS:  # a Pi at its start; what was fetched now has no date
+                await asyncio.sleep(LONGEST_PAUSE_S)
+            else:
+                await asyncio.sleep(EVERY_S if is_there else AGAIN_AFTER_S)
 
     async def fetch_timetable(self, client: httpx.AsyncClient) -> bool:
         """Take the timetable as the source has it now; return whether it could be taken."""
