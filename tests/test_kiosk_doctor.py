@@ -205,3 +205,27 @@ def test_command_ends_with_1_when_something_is_wrong(tmp_path, capsys):
     with FeedServer() as server:
         server.readings = [reading("pm2_5", 9.5, wall_ms())]
         assert main([*words, "--feed", server.url]) == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "state", "says"),
+    [
+        ("echo forms accepting requests since Wed", "good", "forms takes forms"),
+        ("echo forms not accepting requests since Wed; echo rejecting", "wrong", "not accepting requests"),
+        ("echo 'lpstat: Invalid destination name.' >&2; exit 1", "wrong", "Invalid destination name"),
+        (None, "wrong", "CUPS cannot be asked"),
+    ],
+    ids=["takes forms", "takes none", "no queue", "no CUPS"],
+)
+def test_printer_is_looked_at_where_one_is_named(kiosk, tmp_path, monkeypatch, program, state, says):
+    assert [*doctor.printer(kiosk)] == [], "a kiosk without a printer lacks nothing"
+    named = config.load(CORNER, {"kiosk": {"state_dir": str(tmp_path)}, "printer": {"queue": "forms"}})
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    if program:
+        (folder / "lpstat").write_text(f"#!/bin/sh\n{program}\n")
+        (folder / "lpstat").chmod(0o755)
+    (found,) = doctor.printer(named)
+    assert (found.what, found.state) == ("printer", state)
+    assert says in found.says

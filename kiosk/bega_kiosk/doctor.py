@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -43,6 +44,7 @@ from bega_kiosk.words import load_words, reviews
 from bega_protocols.errors import ConfigError, WireError
 
 FEED_WITHIN_S = 5.0
+PRINTER_WITHIN_S = 5.0
 CLOCKS_APART_MS = 120_000
 LEAST_FREE_MB = 200
 LONGEST_WAIT_MS = 24 * 3_600_000  # a citizen was told that the report goes when there is a network
@@ -73,6 +75,7 @@ def look(config: Config, wall_ms: Clock, screens: Path = SCREENS) -> Iterator[Fi
     yield disk(Path(config.kiosk.state_dir))
     yield from reports(config, wall_ms)
     yield screen(config.panel, screens)
+    yield from printer(config)
     yield browser()
 
 
@@ -303,6 +306,30 @@ def screen(panel: Panel, screens: Path = SCREENS) -> Finding:
         said = f"the screen is {width_mm} mm long, the pages are for {wanted_mm} mm: letters and keys have other sizes"
         return Finding("panel", "wrong", said)
     return Finding("panel", "good", f"{wanted}, as the screen" + (f", {width_mm} mm long" if width_mm else ""))
+
+
+def printer(config: Config) -> Iterator[Finding]:
+    """Look at the queue for forms, where one is named: CUPS has it, and it takes documents."""
+    queue = config.printer.queue
+    if queue is None:
+        return
+    try:
+        english = {**os.environ, "LC_ALL": "C"}  # its words are looked at
+        asked = subprocess.run(
+            ["lpstat", "-a", queue], capture_output=True, timeout=PRINTER_WITHIN_S, check=False, env=english
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield Finding(
+            "printer", "wrong", f"CUPS cannot be asked ({_first_line(error)}); are cups and cups-client here?"
+        )
+        return
+    said = " ".join((asked.stdout or asked.stderr).decode("utf-8", "replace")[:300].split())
+    if asked.returncode or " accepting requests" not in said or "not accepting" in said:
+        yield Finding(
+            "printer", "wrong", f"{queue}: {said or 'CUPS has no such queue'}; `lpstat -e` lists what there is"
+        )
+    else:
+        yield Finding("printer", "good", f"{queue} takes forms")
 
 
 def browser() -> Finding:
