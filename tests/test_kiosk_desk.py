@@ -121,7 +121,7 @@ def test_week_without_a_network_brings_each_report_once(tmp_path, broker):
     store = DeskStore(tmp_path / "desk", lambda: now_ms[0])
 
     async def carry():
-        agent = Agent(box, "city/week/kiosk-week/", broker.url, "kiosk-week", lambda: 50 * mono_ms(), tmp_path / "hint")
+        agent = Agent(box, "city/week/kiosk-week/", broker.url, "kiosk-week", lambda: 5 * mono_ms(), tmp_path / "hint")
         link = Link(store, "week", broker.url, "desk-week")
         tasks = [asyncio.create_task(agent.run())]
         await until(lambda: agent.sent >= REPORTS // 5)
@@ -137,7 +137,7 @@ def test_week_without_a_network_brings_each_report_once(tmp_path, broker):
         return agent, link
 
     async def until(is_so):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             while not is_so():  # noqa: ASYNC110 - what is waited for lies in a file
                 await asyncio.sleep(0.05)
 
