@@ -9,8 +9,9 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from axe_playwright_python.base import AXE_SCRIPT
@@ -175,16 +176,24 @@ class Gate:
         """Return everything that is wrong with the screen that is shown, for who asked for this look."""
         return self.page.evaluate("(asked) => gate.judge(asked)", self._asked(look, axe))["wrong"]
 
-    def screen(self, look: Display, path: str, axe: Mapping[str, object] | None = AXE_OPTIONS) -> list[tuple[str, str]]:
-        """Show each part of a screen; return (address, what is wrong with it)."""
+    def screen(
+        self, looks: Sequence[Display], path: str, axe: Mapping[str, object] | None = AXE_OPTIONS
+    ) -> list[tuple[str, str]]:
+        """Show each part of a screen in each of `looks`; return (address, what is wrong with it)."""
         found = []
-        part = 1
-        while part:
-            address = look.address(path, part)
-            asked = {**self._asked(look, axe), "address": address}
-            said = self.page.evaluate("(asked) => gate.show(asked.address).then(() => gate.judge(asked))", asked)
-            found += [(address, wrong) for wrong in said["wrong"]]
-            part = part + 1 if part + 1 in said["parts"] else 0
+        for light in dict.fromkeys(replace(look, is_dark=False) for look in looks):
+            alike = [look for look in (light, replace(light, is_dark=True)) if look in looks]
+            part = 1
+            while part:
+                parts = set()
+                for doing, look in zip(("show", "darken"), alike, strict=False):
+                    address = look.address(path, part)
+                    asked = {**self._asked(look, axe), "address": address}
+                    shown = f"(asked) => gate.{doing}(asked.address).then(() => gate.judge(asked))"
+                    said = self.page.evaluate(shown, asked)
+                    found += [(address, wrong) for wrong in said["wrong"]]
+                    parts |= {*said["parts"]}
+                part = part + 1 if part + 1 in parts else 0
         return found
 
     def _asked(self, look: Display, axe: Mapping[str, object] | None) -> dict[str, object]:

@@ -20,7 +20,7 @@ function loaded(address) {
   return found && found.address === address && performance.now() - found.at < FRESH_MS ? found.answer : load(address);
 }
 
-export async function go(address, sent) {
+async function go(address, sent) {
   const mine = ++asked;
   try {
     const { page, url } = await (sent ? load(address, sent) : loaded(address));
@@ -36,7 +36,7 @@ export async function go(address, sent) {
   }
 }
 
-function show(page, address) {
+export function show(page, address) {
   const root = document.documentElement;
   const wanted = page.documentElement;
   if (root.lang !== wanted.lang) root.lang = wanted.lang; // each makes all of the page's style anew
