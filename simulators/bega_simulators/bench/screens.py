@@ -108,7 +108,7 @@ def _sample(browser: Browser, page: Page, kiosk: int, count: int) -> Sample:
     page.order("HeapProfiler.collectGarbage")
     heap = page.order("Runtime.getHeapUsage")["usedSize"]
     nodes = page.order("Memory.getDOMCounters")["nodes"]
-    browser_mb = sum(_pss_bytes(pid) for pid in family(browser.pid)) / 1e6
+    browser_mb = sum(_own_bytes(pid) for pid in family(browser.pid)) / 1e6
     return Sample(count, heap / 1e6, nodes, browser_mb, rss_bytes(kiosk) / 1e6)
 
 
@@ -127,13 +127,17 @@ def family(pid: int) -> set[int]:
     return found
 
 
-def _pss_bytes(pid: int) -> int:
-    """Return a process's memory, what it shares divided by those who share it (proc(5), smaps_rollup)."""
+def _own_bytes(pid: int) -> int:
+    """Return a process's memory without the pages of files, what it shares divided by those who share it.
+
+    Of the program's own pages each browser on the machine has a part: when another ends, this one would seem to grow
+    (proc(5), smaps_rollup: Pss is Pss_Anon, Pss_File and Pss_Shmem).
+    """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:  # it ended
         return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 def _rows(found: list[Sample], took_s: float) -> list[Row]:
