@@ -19,7 +19,7 @@ from bega_kiosk.catalogue import Catalogue, Text, read_po
 from bega_kiosk.words import LANGUAGES, Words, load_words, locale_folder
 from tests.test_kiosk_words import ZONE
 
-LOCALES = {tag: tag.replace("-", "_") for tag in LANGUAGES}
+LOCALES = {tag: tag.replace("-", "_") for tag in LANGUAGES} | {"en": "en_GB"}
 WORDS = load_words(ZONE)
 FILES = sorted(locale_folder().glob("*/LC_MESSAGES/*.po"))
 ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\0\x85\u2028\u2029"), max_size=200)

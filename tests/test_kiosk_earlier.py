@@ -56,7 +56,7 @@ def test_second_citizen_hears_of_the_first_and_the_desk_of_both(citizen):
     citizen.kiosk.now_ms += 2 * DAY_MS
     said = begins(citizen)
     assert citizen.path() == "/report/same"
-    assert "Somebody already reported here, on November 18, 2026: " in said
+    assert "Somebody already reported here, on 18 November 2026: " in said
     assert spaced(first) not in said
     citizen.answers("=yes", *REST)
     citizen.sends(answer="send")

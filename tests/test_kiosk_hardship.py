@@ -74,6 +74,15 @@ def test_language_is_named_in_itself_on_each_part_of_the_list(tmp_path, words):
     store.close()
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_to_do_in_danger_is_one_screen(tmp_path, words, language):
+    """On a small panel it was three of one line each, and room for all."""
+    pages, store = kiosk_at(tmp_path, words, NOW_MS, panel="10")
+    place = next(place for place in pages.places if place.path == "/help/112")
+    assert place.draw(pages.screen(place, {}, {"lang": language})).parts == 1
+    store.close()
+
+
 def test_form_whose_sender_goes_is_no_failure(tmp_path, words, caplog):
     pages, store = kiosk_at(tmp_path, words, NOW_MS)
 

@@ -136,7 +136,7 @@ def test_timetable_alone_names_a_time_and_never_minutes(corner):
     assert kiosk.rows() == ["Line 4 to Ciarda Roșie, 13:10."]
     said = kiosk.see()
     assert "The time is from the timetable, not real time." in said
-    assert "Timetable: Transport, until December 31, 2035." in said
+    assert "Timetable: Transport, until 31 December 2035." in said
     assert "in 3 minutes" not in said
 
 

@@ -61,7 +61,7 @@ CALENDARS = {
     "en": _calendar(
         "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
         "January February March April May June July August September October November December",
-        "{month} {day}, {year}",
+        "{day} {month} {year}",  # as in Britain: the day with its name has it so, too
         "{name}, {day} {month} {year}",
         "{name}, {day} {month}",
         ".,",

@@ -19,8 +19,7 @@ def where_lines(screen: Screen, desk: Desk) -> list[str]:
     words = screen.words
     name, address = said(desk.name, words.language), said(desk.address, words.language)
     return [
-        f"{name}.",
-        words.text("contact.address", address=address),
+        f"{name}. {words.text('contact.address', address=address)}",  # never on two screens
         hours_line(screen, desk.hours),
         *phone_lines(screen, desk.phone),
     ]

@@ -166,10 +166,11 @@ class Pages:
 
     def _sorry(self, request: Request, keys: list[str], status: int) -> Response:
         # Every way leads home: an address that does not exist here may name another machine ("//x").
-        lost = Place("/", keys[0], lambda screen: screen.answer(screen.words.text(keys[0])), parent="/")
+        lost = Place("", keys[0], lambda screen: screen.answer(screen.words.text(keys[0])), parent="/")
         screen = self.screen(lost, {}, request.query_params)
         text = screen.words.text
-        return _page(screen.answer(text(keys[0]), [text(key) for key in keys[1:]]).html, status)
+        values = {"is_title_spoken": True}  # it is the sentence
+        return _page(screen.answer(text(keys[0]), [text(key) for key in keys[1:]], values=values).html, status)
 
     async def _changes(self) -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n"

@@ -25,8 +25,10 @@ from bega_kiosk.words import Words
 LETTER_EM, LETTER_EM_CYRILLIC, FULL = 0.50, 0.57, 0.90
 LINE_EM = 1.25
 BETWEEN_LINES = 0.45  # of a line, between two paragraphs
+SENTENCE_LINES = {"wide": 1.35, "tall": 1.35, "small": 1.22}  # of text, as high as one of the sentence
 LONG_NAME = 18  # letters of a tile that find no room in three columns of the lowest tiles
 LONG_ROW = 46  # letters of a row of a list that need a second line on a small panel
+EDGES_MM = {"wide": 24.0, "tall": 24.0, "small": 12.0}  # left and right, and what a line ends with
 FRAME_MM = {"wide": 45.0, "tall": 45.0, "small": 38.0}  # edges, the row of controls, the footer
 
 
@@ -79,6 +81,14 @@ class Screen:
         return self.panel.is_large and not self.display.is_larger and not self.display.is_reach
 
     @property
+    def is_tight(self) -> bool:
+        """Return whether there is no room for the heading of an answer or a list with words, or for a second row of keys.
+
+        Who tapped on it knows it, who listens hears it.
+        """
+        return self.display.is_larger and not self.panel.is_large
+
+    @property
     def has_title_on_top(self) -> bool:
         """Return whether the heading stands between the controls, where a wide screen has room for it."""
         return self.panel.shape == "wide" and not self.display.is_reach and not self.display.is_larger
@@ -113,7 +123,7 @@ class Screen:
 
     def lines_for(self, keys: Sequence[Key], notes: Sequence[str], is_titled: bool = True) -> float:
         """Return how many lines of text there is room for above these keys, one for "next" and notes."""
-        return (self if is_titled else replace(self, title=""))._lines(keys, notes)
+        return (self if is_titled else replace(self, title=""))._lines(len(keys) + 1, notes)
 
     def most_listed(self, keys: Sequence[Key]) -> int:
         """Return how many rows of two or three lines fit: what a list shows at once."""
@@ -142,7 +152,7 @@ class Screen:
             more = self.words.text("common.more")
             shown.append(Key(more, self.address(self.path, page + 1), "more"))
         said = {"keys": shown, "intro": intro, "kind": kind, "is_wordy": is_wordy}
-        said |= {"is_title_spoken": self._is_tight and kind == "list" and bool(intro)} | dict(values or {})
+        said |= {"is_title_spoken": self.is_tight and kind == "list" and bool(intro)} | dict(values or {})
         return Drawn(self.draw(template, said, before=page - 1), len(parts))
 
     def answer(
@@ -155,14 +165,17 @@ class Screen:
         is_list: bool = False,
     ) -> Drawn:
         """Return a sentence and what belongs to it, to tick off if `is_list`; notes below: age, source, "exemplu"."""
-        room = self._lines(keys, notes) - self._lines_of(sentence, 1.35) - BETWEEN_LINES
-        parts = self._parted_text(paragraphs, room)
+        height = SENTENCE_LINES["wide" if self.display.is_larger else self.panel.shape]
+        taken = self._lines_of(sentence, 1.35) / 1.35 * height + BETWEEN_LINES
+        parts = [list(paragraphs)]
+        if self._needed(paragraphs) > self._lines(len(keys), notes) - taken:  # and so there is a key more
+            parts = self._parted_text(paragraphs, self._lines(len(keys) + 1, notes) - taken)
         page = min(self.page, len(parts))
         shown = list(keys)
         if page < len(parts):
             shown = [Key(self.words.text("common.next"), self.address(self.path, page + 1), "arrow"), *shown]
         said = {"sentence": sentence, "paragraphs": parts[page - 1], "keys": shown, "notes": notes, "is_list": is_list}
-        said |= {"is_title_spoken": self._is_tight} | dict(values or {})
+        said |= {"is_title_spoken": self.is_tight} | dict(values or {})
         return Drawn(self.draw("answer.html", said, before=page - 1), len(parts))
 
     def draw(self, template: str, values: Mapping[str, Any], before: int = 0) -> str:
@@ -180,35 +193,31 @@ class Screen:
             )
         )
 
-    @property
-    def _is_tight(self) -> bool:
-        """Return whether an answer, or a list with words above it, has no room for its heading.
-
-        Who tapped on it knows it, who listens hears it.
-        """
-        return self.display.is_larger and not self.panel.is_large
-
     def _letters(self) -> float:
         """Return how many letters a line of running text has."""
         cyrillic = self.display.language == "sr"
-        width_px = self.panel.width_px - 24 * self.panel.px_per_mm
+        edges_mm = EDGES_MM["wide" if self.display.is_larger else self.panel.shape]
+        width_px = self.panel.width_px - edges_mm * self.panel.px_per_mm
         return FULL * width_px / (self.font_px * (LETTER_EM_CYRILLIC if cyrillic else LETTER_EM))
 
     def _lines_of(self, text: str, scale: float = 1.0) -> float:
         return math.ceil(len(text) * scale / self._letters()) * scale if text else 0.0
 
-    def _lines(self, keys: Sequence[Key], notes: Sequence[str]) -> float:
+    def _lines(self, keys: int, notes: Sequence[str]) -> float:
         """Return how many lines of text the panel has room for between its keys."""
         mm = self.panel.px_per_mm
-        heading = 0.0 if self._is_tight else self._lines_of(self.title, 1.2) + 0.4
+        heading = 0.0 if self.is_tight else self._lines_of(self.title, 1.2) + 0.4
         frame_mm = FRAME_MM[self.panel.shape]
         if self.display.is_larger:  # controls and keys of several lines
-            frame_mm += 8.0 if self._is_tight else 18.0
+            frame_mm += 8.0 if self.is_tight else 18.0
         taken_px = frame_mm * mm + self.font_px * LINE_EM * heading
-        rows = math.ceil((len(keys) + 1) / self.panel.columns)
+        rows = math.ceil(keys / self.panel.columns)
         taken_px += rows * 24 * mm
         taken_px += sum(self._lines_of(note) for note in notes) * self.font_px * LINE_EM
         return (self.panel.height_px - taken_px) / (self.font_px * LINE_EM)
+
+    def _needed(self, paragraphs: Sequence[str]) -> float:
+        return sum(self._lines_of(paragraph) + BETWEEN_LINES for paragraph in paragraphs) - BETWEEN_LINES
 
     def _parted_text(self, paragraphs: Sequence[str], room: float) -> list[list[str]]:
         parts: list[list[str]] = [[]]

@@ -51,11 +51,10 @@ def draw_service(screen: Screen, known: Known, view: str) -> Drawn:
     """Return one view of a service."""
     service = _service(known, screen.more["service"])
     text, language = screen.words.text, screen.words.language
-    keys = [
-        Key(text(name), screen.address(f"/services/{service.id}{ending}"))
-        for other, (name, ending) in VIEWS.items()
-        if other != view
-    ] + way_to(screen, known, service.id)
+    form = way_to(screen, known, service.id)
+    others = [*VIEWS, *VIEWS][[*VIEWS].index(view) + 1 :][: 1 if form and screen.is_tight else 2]  # the next ones first
+    keys = [Key(text(VIEWS[other][0]), screen.address(f"/services/{service.id}{VIEWS[other][1]}")) for other in others]
+    keys += form
     notes = [] if service.is_checked(today(screen)) else [text("svc.example")]
     if view == "bring":
         return screen.answer(
