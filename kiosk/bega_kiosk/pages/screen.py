@@ -82,7 +82,7 @@ class Screen:
 
     @property
     def is_tight(self) -> bool:
-        """Return whether there is no room for the heading of an answer or a list with words, or for a second row of keys.
+        """Return whether there is no room for the heading of an answer or a wordy list, nor for a second row of keys.
 
         Who tapped on it knows it, who listens hears it.
         """
