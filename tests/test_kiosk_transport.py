@@ -330,6 +330,8 @@ def test_example_is_good_on_any_day_and_says_that_it_is_one(tmp_path, words):
             place = next(place for place in pages.places if path in place.paths())
             drawn = place.draw(pages.screen(place, place.params(path), {"lang": "ro"})).html
             assert "EXEMPLU. Aceste date sunt de probă." in drawn
+        home = next(place for place in pages.places if place.path == "/")
+        assert "Linia" not in home.draw(pages.screen(home, {}, {"lang": "ro"})).html, "there it could not say so"
         assert len(pages.known.transport.departures(now_ms)) > 10
         store.close()
 

@@ -289,8 +289,8 @@ def _thinned(way: list[str]) -> list[str]:
 def _in_short(screen: Screen, transport: Transport) -> str:
     """Return the next vehicle, for the first screen."""
     words = screen.words
-    if not screen.panel.is_large:
-        return ""  # no room below a name of two lines
+    if not screen.panel.is_large or transport.is_example:
+        return ""  # no room below a name of two lines; none to say that it is an example
     if transport.why_unknown(screen.now_ms):
         return words.text("tr.unknown")
     coming = next((one for one in transport.departures(screen.now_ms, most=MOST_TIMES) if one.state == "comes"), None)
