@@ -1,11 +1,15 @@
 """The gate itself: what it shows is what is loaded, and each kind of fault is found in each look of each panel."""
 
+import re
+
 import pytest
 from playwright.sync_api import sync_playwright
 
+from bega import look
 from bega.look.panels import PANELS
+from bega_kiosk.server import STATIC
 from tests.kiosk_feed import day_points, index_rows
-from tests.kiosk_gate import AXE_OPTIONS, CHROMIUM, FLAGS, IS_NIGHT, NOW_MS, Gate, Kiosk, looked_at
+from tests.kiosk_gate import AXE_OPTIONS, CHROMIUM, FLAGS, IS_NIGHT, LOOKS, NOW_MS, Gate, Kiosk, looked_at
 
 LOADED = {**AXE_OPTIONS, "preload": True}
 BOXES = """() => [...document.querySelectorAll('*')].map((e) => {
@@ -101,24 +105,32 @@ def gate(browser, request, tmp_path_factory):
 def test_screen_that_is_shown_is_the_one_that_is_loaded(gate):
     paths = gate.kiosk.paths()
     for turn, path in [*enumerate(paths)] if IS_NIGHT else [*enumerate(paths)][:: len(paths) // 4]:
-        look = looked_at(turn)[turn % len(looked_at(turn))]
-        gate.show(look.address(path))
+        wanted = looked_at(turn)[turn % len(looked_at(turn))]
+        gate.show(wanted.address(path))
         shown = [gate.page.content(), *gate.page.evaluate(BOXES)]
-        gate.load(look.address(path))
+        gate.load(wanted.address(path))
         assert [gate.page.content(), *gate.page.evaluate(BOXES)] == shown, path
-        assert gate.judged(look, LOADED) == [], path
+        assert gate.judged(wanted, LOADED) == [], path
+
+
+def test_dark_changes_colours_alone():
+    sheet = (look.STATIC / "look.css").read_text(encoding="utf-8")
+    rules = re.findall(r"[^{}]*\.dark[^{}]*\{([^}]*)\}", sheet + (STATIC / "kiosk.css").read_text(encoding="utf-8"))
+    assert len(rules) == 1
+    assert re.sub(r"--[a-z0-9-]+: #[0-9a-f]{6};|color-scheme: dark;", "", rules[0]).strip() == ""
+    assert all(light.is_dark is False for light in LOOKS[: len(LOOKS) // 2])
 
 
 @pytest.mark.parametrize("faults", [MEASURED, AXED], ids=["measured", "axe"])
 def test_each_fault_is_found_in_each_look(gate, faults):
     missed = []
     for turn, (fault, (path, doing, says)) in enumerate(faults.items()):
-        for look in looked_at(turn + 7 * [*PANELS].index(gate.kiosk.config.kiosk.panel)):
-            if fault == "a key is out of reach" and not look.is_reach:
+        for wanted in looked_at(turn + 7 * [*PANELS].index(gate.kiosk.config.kiosk.panel)):
+            if fault == "a key is out of reach" and not wanted.is_reach:
                 continue
-            gate.show(look.address(path))
+            gate.show(wanted.address(path))
             gate.page.evaluate("(doing) => { %s; eval(doing); }" % DOING, doing)
-            found = gate.judged(look, AXE_OPTIONS if faults is AXED else None)
+            found = gate.judged(wanted, AXE_OPTIONS if faults is AXED else None)
             if not any(says in wrong for wrong in found):
-                missed.append((fault, look.address(path), found))
+                missed.append((fault, wanted.address(path), found))
     assert missed == []
