@@ -26,6 +26,7 @@ LETTER_EM, LETTER_EM_CYRILLIC, FULL = 0.50, 0.57, 0.90
 LINE_EM = 1.25
 BETWEEN_LINES = 0.45  # of a line, between two paragraphs
 SENTENCE_LINES = {"wide": 1.35, "tall": 1.35, "small": 1.22}  # of text, as high as one of the sentence
+SENTENCE_LARGER = 1.9  # its size in letters of text, in large letters on a large panel (kiosk.css)
 LONG_NAME = 18  # letters of a tile that find no room in three columns of the lowest tiles
 LONG_ROW = 46  # letters of a row of a list that need a second line on a small panel
 EDGES_MM = {"wide": 24.0, "tall": 24.0, "small": 12.0}  # left and right, and what a line ends with
@@ -165,8 +166,10 @@ class Screen:
         is_list: bool = False,
     ) -> Drawn:
         """Return a sentence and what belongs to it, to tick off if `is_list`; notes below: age, source, "exemplu"."""
-        height = SENTENCE_LINES["wide" if self.display.is_larger else self.panel.shape]
-        taken = self._lines_of(sentence, 1.35) / 1.35 * height + BETWEEN_LINES
+        scale, height = 1.35, SENTENCE_LINES["wide" if self.display.is_larger else self.panel.shape]
+        if self.panel.is_large and self.display.is_larger:  # where nothing else leaves room for what it really takes
+            scale, height = SENTENCE_LARGER, SENTENCE_LARGER * 1.08 / LINE_EM
+        taken = self._lines_of(sentence, scale) / scale * height + BETWEEN_LINES
         parts = [list(paragraphs)]
         if self._needed(paragraphs) > self._lines(len(keys), notes) - taken:  # and so there is a key more
             parts = self._parted_text(paragraphs, self._lines(len(keys) + 1, notes) - taken)
