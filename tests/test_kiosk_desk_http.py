@@ -14,7 +14,7 @@ from bega_kiosk.outbox import Outbox
 from bega_kiosk.report import read_sent
 
 NOW_MS = 1_795_000_000_000
-WRITTEN = {"text": "groapă mare", "person": "Ion Popescu", "contact": "Strada Lungă 3"}
+WRITTEN = {"text": "groapă mare", "person": "Ion Popescu", "contact": "Strada Lungă"}
 
 
 @pytest.fixture

@@ -70,5 +70,8 @@ document.addEventListener("screen", () => {
 });
 for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, () => { touchedAt = performance.now(); }, true);
 setInterval(() => {
-  if (draft && performance.now() - touchedAt > KEPT_MS) end().then(() => location.replace("/"));
+  if (!draft || performance.now() - touchedAt <= KEPT_MS) return;
+  const ended = end();
+  draft = null; // once: a second way home would break off the first
+  ended.then(() => location.replace("/"));
 }, 5000);
