@@ -12,6 +12,7 @@ from html import escape
 
 LINE_HEIGHT = 1.2
 LETTER_EM, LETTER_EM_CYRILLIC = 0.5, 0.6  # a letter's share of its size, in our two fonts
+CAPITAL_EM = 0.25  # and what a wide capital takes beyond that
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class _Inside:
 
 def _width_em(words: str) -> float:
     letter_em = LETTER_EM_CYRILLIC if any("\u0400" <= letter <= "\u04ff" for letter in words) else LETTER_EM
-    return len(words) * letter_em
+    return len(words) * letter_em + CAPITAL_EM
 
 
 def _top_value(points: Sequence[Point], grounds: Sequence[Ground], frame: Frame) -> float:
