@@ -90,6 +90,8 @@ def _ways(screen: Screen, view: str, known: Known) -> Iterator[Key]:
 
 def _in_short(screen: Screen, known: Known) -> tuple[str, int | None]:
     verdict = air_now(known.store, screen.now_ms, known.config.air).verdict
+    if verdict.band and not screen.is_roomy:
+        return screen.words.text(f"air.{verdict.band}.name"), verdict.band
     return sentence(screen.words, verdict), verdict.band
 
 
