@@ -29,7 +29,7 @@ MEASURED = {
         "one('.tiles').style.cssText = 'height: calc(var(--mm) * 9); overflow: clip'",
         "cut off",
     ),
-    "text leaves its key": (TEXTS, "one('.tile .name').textContent = 'Donaudampfschiff'.repeat(9)", "out of its box"),
+    "text leaves its key": (TEXTS, "one('.tile .name').textContent = 'Donaudampfschiff'.repeat(40)", "out of its box"),
     "text leaves the panel": (TEXTS, "one('h1').style.marginTop = '-4em'", "out of its box"),
     "text lies on text": (
         TEXTS,
