@@ -70,9 +70,9 @@ def a_city(**files):
             thread.join()
 
 
-def fetched(transport, *what):
+def fetched(transport, *what, now_ms=NOW_MS):
     """Fetch once each, "timetable" or an address of realtime; return whether each could be taken."""
-    feed = TransportFeed(transport, lambda: None, lambda: NOW_MS)
+    feed = TransportFeed(transport, lambda: None, lambda: now_ms)
 
     async def fetch():
         async with httpx.AsyncClient(follow_redirects=True) as client:

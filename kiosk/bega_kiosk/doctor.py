@@ -175,6 +175,9 @@ def transport(config: Config, wall_ms: Clock) -> Iterator[Finding]:
         yield Finding("transport", "wrong", said)
     elif why == "over":
         yield Finding("transport", "wrong", f"the timetable was good until {until_day}; ask the city for a newer feed")
+    elif why == "early":
+        begins = kept.timetable.from_day
+        yield Finding("transport", "wrong", f"the timetable begins on {begins}; ask the city for the one before it")
     elif kept.timetable.left_out:
         yield Finding("transport", "open", f"until {until_day}; left out of the feed: {kept.timetable.left_out}")
     elif not why:

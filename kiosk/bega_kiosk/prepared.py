@@ -245,6 +245,13 @@ class _Cut:
                 self._file.execute("INSERT INTO exception VALUES (?, ?, ?)", row[:3])
         if not self._feed.has("calendar.txt") and not self._feed.has("calendar_dates.txt"):
             raise WireError("calendar.txt is missing, and calendar_dates.txt too")
+        found = {
+            service for (service,) in self._file.execute("SELECT id FROM service UNION SELECT service FROM exception")
+        }
+        if used and not found:
+            raise WireError("no trip that passes here has a day in calendar.txt or calendar_dates.txt")
+        for service in sorted(used - found):
+            self._count("trips.txt", f"the service {service[:40]!r} is in no calendar")
 
     def _meta(self, wanted: Sequence[str]) -> None:
         name, zone = next(self._feed.rows("agency.txt", "agency_name agency_timezone"), ["", ""])[:2]

@@ -83,7 +83,6 @@ class Timetable:
         self.wanted = meta["stops"].split("\n")
         self.publisher = str(meta["publisher"])
         self.zone = ZoneInfo(meta["zone"])
-        self.from_day = as_day(meta["from_day"])
         self.left_out = str(meta["left_out"])
         self._services = [
             (service, weekdays, date.fromisoformat(begins), date.fromisoformat(ends))
@@ -99,7 +98,10 @@ class Timetable:
                 "SELECT number, id, name, platform FROM stop WHERE turn IS NOT NULL ORDER BY turn"
             )
         }
-        self.until_day = self._until_day(as_day(meta["until_day"]))
+        first, last = self._days_of_services()
+        said_first, said_last = as_day(meta["from_day"]), as_day(meta["until_day"])
+        self.from_day = said_first or first
+        self.until_day = min(said_last, last) if said_last and last else last
         self._running: dict[date, frozenset[str]] = {}
 
     def close(self) -> None:
@@ -113,8 +115,7 @@ class Timetable:
 
     def covers(self, day: date) -> bool:
         """Return whether the timetable speaks of this day."""
-        begins = self.from_day or date.min
-        return self.until_day is not None and begins <= day <= self.until_day
+        return self.from_day is not None and self.until_day is not None and self.from_day <= day <= self.until_day
 
     @cached_property
     def lines(self) -> list[Line]:
@@ -268,12 +269,12 @@ class Timetable:
             self._running[day] = frozenset(running)
         return self._running[day]
 
-    def _until_day(self, said: date | None) -> date | None:
-        """Return the last day that the timetable speaks of: its own word, and what its services have at all."""
-        days = [ends for _, _, _, ends in self._services]
-        days += [day for (_, day), is_added in self._exceptions.items() if is_added]
-        last = max(days, default=None)
-        return min(said, last) if said and last else last
+    def _days_of_services(self) -> tuple[date | None, date | None]:
+        """Return from when until when services are written down; one without a day of the week has its exceptions."""
+        weekly = [days for _, weekdays, *days in self._services if "1" in weekdays]
+        added = [day for (_, day), is_added in self._exceptions.items() if is_added]
+        first = min([begins for begins, _ in weekly] + added, default=None)
+        return first, max([ends for _, ends in weekly] + added, default=None)
 
     def _local(self, at_ms: int) -> datetime:
         return datetime.fromtimestamp(at_ms / 1000, self.zone)

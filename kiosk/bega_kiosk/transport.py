@@ -1,13 +1,14 @@
 """Who leaves from here, as far as is known at this moment: the timetable that was kept, and what is said of now.
 
-What nobody knows is told apart, since it is said otherwise: no timetable yet, one that is over, one that nobody has
-confirmed for too long, a clock that was never set.
+What nobody knows is told apart, since it is said otherwise: no timetable yet, one that has not begun, one that is
+over, one that nobody has confirmed for too long, a clock that was never set.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -30,7 +31,7 @@ NIGHT_ENDS = 3  # o'clock: until then the evening is not over for who waits
 MOST = 24  # three screens
 LEAST_AHEAD_MS = 3 * HOUR_MS
 
-Why = Literal["", "never", "clock", "stale", "over"]
+Why = Literal["", "never", "clock", "stale", "early", "over"]
 
 
 class Transport:
@@ -70,6 +71,22 @@ class Transport:
             old.close()
         self._heard_ms = self.path.stat().st_mtime_ns // 1_000_000
 
+    def require_no_worse(self, path: Path) -> None:
+        """Raise WireError if the timetable in `path` says nothing of today, and the one that is here does.
+
+        Cities publish the next timetable days before its first; the one before it is good until then.
+        """
+        if self.timetable is None or self._wall_ms() < CLOCK_FLOOR_MS:
+            return
+        today = self._local(self._wall_ms()).date()
+        found = open_timetable(path)
+        if found is None:
+            raise WireError("what was made of it cannot be read")
+        with closing(found):
+            # Where nothing calls any more it speaks of no day, and is believed: nobody shall wait there.
+            if found.until_day is not None and self.timetable.covers(today) and not found.covers(today):
+                raise WireError(f"it is good from {found.from_day} until {found.until_day}, and not today")
+
     def confirm(self) -> None:
         """Note that the source still says so: the file carries when that was, if the clock knows."""
         if self._wall_ms() < CLOCK_FLOOR_MS:
@@ -89,11 +106,16 @@ class Transport:
         limit_ms = self.settings.limit_days * DAY_MS
         if not self.is_example and (self._heard_ms is None or not -AHEAD_MS <= now_ms - self._heard_ms <= limit_ms):
             return "stale"
-        # In the night after its last day it still speaks of that day's last vehicles.
-        today = self._local(now_ms).date()
-        if not any(self.timetable.covers(day) for day in (today, today - timedelta(days=1))):
-            return "over"
-        return ""
+        now = self._local(now_ms)
+        if self.timetable.covers(now.date()):
+            return ""
+        if self.timetable.from_day is not None and now.date() < self.timetable.from_day:
+            return "early"
+        # In the night after its last day it still speaks of that day's last vehicles, and of nothing else.
+        is_last_night = now.hour < NIGHT_ENDS and self.timetable.covers(now.date() - timedelta(days=1))
+        if is_last_night and self.timetable.passings(now_ms, self._until_ms(now_ms)):
+            return ""
+        return "over"
 
     def age_ms(self, now_ms: int) -> int | None:
         """Return how long ago the source said so."""

@@ -140,6 +140,11 @@ class TransportFeed:
             part.unlink(missing_ok=True)
             lines = said.decode(errors="replace").strip().splitlines() or ["it was ended"]
             raise WireError(lines[-1][-LONGEST_REASON:])
+        try:
+            self._transport.require_no_worse(part)
+        except WireError:
+            part.unlink()
+            raise
         _sync(part)
         part.replace(path)
         self._transport.reload()

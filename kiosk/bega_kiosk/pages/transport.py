@@ -232,7 +232,10 @@ def _later(screen: Screen, transport: Transport) -> Iterator[str]:
 def _unknown(screen: Screen, transport: Transport, why: str) -> Iterator[str]:
     words = screen.words
     until_day, age_ms = transport.is_over_on(), transport.age_ms(screen.now_ms)
-    if why == "over" and until_day is not None:
+    from_day = transport.timetable.from_day if transport.timetable else None
+    if why == "early" and from_day is not None:
+        yield words.text("tr.early", day=words.day(from_day))
+    elif why == "over" and until_day is not None:
         yield words.text("tr.over", day=words.day(until_day))
     elif why == "stale" and age_ms is not None:
         yield words.text("tr.stale", ago=words.ago(age_ms))
