@@ -1,17 +1,28 @@
 """Feeds and messages as cities really send them: begun too early, over since yesterday, doubled, of something else."""
 
 import os
+import struct
+import subprocess
+import sys
+import zipfile
 from contextlib import closing
 from datetime import date
 
 import pytest
 
+from bega_kiosk import prepared
+from bega_kiosk.command import main
 from bega_kiosk.timetable import timetable_in_memory
 from bega_kiosk.transport import FILE
 from bega_protocols.errors import WireError
-from tests.kiosk_gtfs import ALWAYS, a_feed, a_trip, write_feed
-from tests.test_kiosk_timetable import ms
-from tests.test_kiosk_transport import DAY_MS, NOW_MS, corner, words  # noqa: F401 -- the last two are fixtures
+from tests.kiosk_gtfs import AGENCY, ALWAYS, STOPS, a_feed, a_trip, as_text, write_feed
+from tests.test_kiosk_timetable import made, ms, times  # noqa: F401 -- made is a fixture
+from tests.test_kiosk_transport import (  # noqa: F401 -- corner and words are fixtures
+    DAY_MS,
+    NOW_MS,
+    corner,
+    words,
+)
 from tests.test_kiosk_transport_feed import a_transport, fetched
 
 NO_DAY = dict.fromkeys([*ALWAYS][1:8], "0")
@@ -83,3 +94,93 @@ def test_trips_of_services_that_are_in_no_calendar_are_no_quiet_day(tmp_path):
     path = write_feed(tmp_path / "feed.zip", a_feed(trips=trips[1:], stop_times=calls[3:]))
     with pytest.raises(WireError, match="no trip that passes here has a day"):
         timetable_in_memory(path, ["here"])
+
+
+def test_zip_with_an_old_feed_in_a_folder_is_read_for_the_new_one(tmp_path):
+    new = {f"{name}.txt": as_text(rows) for name, rows in a_feed().items()}
+    old = {f"{name}.txt": as_text(rows) for name, rows in a_feed(stop_times=a_trip("t1", "11:00:00")).items()}
+    old["calendar_dates.txt"] = "service_id,date,exception_type\ndaily,20261118,2\n"
+    for here, there in (("", "2025/"), ("gtfs\\", "gtfs\\2025\\"), ("feed/", "__MACOSX/feed/._")):
+        path = tmp_path / "feed.zip"
+        with zipfile.ZipFile(path, "w") as whole:
+            for folder, files in ((here, new), (there, old)):
+                for name, text in files.items():
+                    whole.writestr(folder + name, text)
+        with closing(timetable_in_memory(path, ["here"])) as timetable:
+            assert times(timetable, "2026-11-18 00:00") == [("18 13:10", "4", "Ciarda Roșie")]
+
+
+def test_calls_that_share_a_place_in_their_trip_are_counted(made):  # noqa: F811
+    calls = [{**row, "stop_sequence": "0"} for row in a_trip("t1", "13:00:00")]
+    assert (
+        made(stop_times=calls).left_out
+        == "2 rows; the first: stop_times.txt: the trip 't1' has two calls with the sequence 0"
+    )
+    twice = a_trip("t1", "13:00:00") * 2
+    assert made(stop_times=twice).left_out == "", "a row that is there twice says nothing new"
+
+
+def test_last_call_without_a_good_time_is_still_where_the_trip_ends(made):  # noqa: F811
+    calls = a_trip("t1", "13:00:00")
+    calls[2]["arrival_time"] = calls[2]["departure_time"] = "13:99:00"
+    assert times(made(stop_times=calls), "2026-11-18 00:00") == [("18 13:10", "4", "Ciarda Roșie")]
+
+
+def test_station_without_platforms_is_no_place_where_nothing_comes(tmp_path):
+    stops = [*STOPS, {"stop_id": "S", "stop_name": "Piața Victoriei", "location_type": "1"}]
+    with pytest.raises(WireError, match="the station 'S' has no platforms"):
+        timetable_in_memory(write_feed(tmp_path / "feed.zip", a_feed(stops=stops)), ["S"])
+
+
+def test_service_day_that_begins_before_its_midnight_is_asked_for_the_evening_before(made):  # noqa: F811
+    """On 29 March 2026 the clocks go forward: its 0:30 is 23:30 of the day before."""
+    found = made(stop_times=a_trip("t1", "00:20:00")).passings(ms("2026-03-28 23:00"), ms("2026-03-28 23:45"))
+    assert [one.planned_ms for one in found] == [ms("2026-03-28 23:30")]
+
+
+def test_timetable_is_named_after_whose_lines_pass_here(made):  # noqa: F811
+    agency = [{**AGENCY[0], "agency_id": name, "agency_name": name.upper()} for name in ("rail", "city")]
+    routes = [{"route_id": "r4", "agency_id": "city", "route_short_name": "4", "route_type": "0"}]
+    timetable = made(agency=agency, routes=routes)
+    assert (timetable.publisher, timetable.agencies) == ("CITY", {"city"})
+    assert made().agencies == {"a"}, "where there is one agency, routes need not name it"
+
+
+def test_trips_without_end_are_refused_before_they_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepared, "MOST_CALLS", 1000)
+    lines = "".join(f"t{turn},here,1,1:00:00,1:00:00\n" for turn in range(1001))
+    files = a_feed(stop_times="trip_id,stop_id,stop_sequence,arrival_time,departure_time\n" + lines)
+    with pytest.raises(WireError, match="more than 1000 trips pass here"):
+        timetable_in_memory(write_feed(tmp_path / "feed.zip", files), ["here"])
+
+
+def test_days_without_end_are_refused_before_they_fill_the_disk(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(prepared, "MOST_PAGES", 50)
+    days = "".join(f"daily,2026{month:02d}{day:02d},1\n" for month in range(1, 13) for day in range(1, 29)) * 40
+    path = write_feed(tmp_path / "feed.zip", a_feed(calendar_dates="service_id,date,exception_type\n" + days))
+    into = tmp_path / "made.sqlite"
+    assert main(["timetable", str(path), "--stop", "here", "--into", str(into)]) == 1
+    assert "full" in capsys.readouterr().err
+    assert into.stat().st_size <= 50 * 4096
+
+
+def test_call_after_midnight_that_is_written_as_before_it_is_not_offered(made):  # noqa: F811
+    calls = a_trip("t1", "23:55:00")
+    for call in calls[1:]:
+        call["arrival_time"] = call["departure_time"] = call["departure_time"].replace("24:", "0:")
+    timetable = made(stop_times=calls)
+    assert times(timetable, "2026-11-18 00:00") == []
+    assert timetable.left_out == "1 rows; the first: stop_times.txt: a trip goes back in time at its stop 2"
+
+
+def test_zip_of_hundreds_of_thousands_of_files_ends_the_child_in_a_sentence(tmp_path):
+    entry = struct.pack("<4s6H3I5H2I", b"PK\x01\x02", *[0] * 9, 9, *[0] * 6) + b"stops.txt"
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, len(entry) * 200_000, 0, 0)
+    (tmp_path / "feed.zip").write_bytes(entry * 200_000 + end)
+    said = ["timetable", str(tmp_path / "feed.zip"), "--stop", "here", "--into", str(tmp_path / "made.sqlite")]
+    program = "import sys; from bega_kiosk import command, timetable_command as made; "
+    program += "made.MOST_MEMORY_BYTES = 40 << 20; sys.exit(command.main(sys.argv[1:]))"
+    ended = subprocess.run([sys.executable, "-c", program, *said], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "the feed needs more than 40 MB of memory" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -33,6 +33,7 @@ class Stop:
     id: str
     name: str
     platform: str  # what stands on its sign, "" where nothing does
+    station: str = ""  # the id of the one it is of, "" where it is of none
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,13 @@ class Timetable:
             (service, weekdays, date.fromisoformat(begins), date.fromisoformat(ends))
             for service, weekdays, begins, ends in file.execute("SELECT id, weekdays, from_day, until_day FROM service")
         ]
-        self._exceptions = {
-            (service, date.fromisoformat(day)): bool(is_added)
-            for service, day, is_added in file.execute("SELECT service, day, is_added FROM exception")
-        }
         self._stops = {
-            number: Stop(stop, name, platform)
-            for number, stop, name, platform in file.execute(
-                "SELECT number, id, name, platform FROM stop WHERE turn IS NOT NULL ORDER BY turn"
+            number: Stop(*stop)
+            for number, *stop in file.execute(
+                "SELECT number, id, name, platform, station FROM stop WHERE turn IS NOT NULL ORDER BY turn"
             )
         }
+        self.agencies = frozenset(meta["agencies"].split("\n"))  # whose lines pass here
         first, last = self._days_of_services()
         said_first, said_last = as_day(meta["from_day"]), as_day(meta["until_day"])
         self.from_day = said_first or first
@@ -165,7 +163,7 @@ class Timetable:
     def passings(self, from_ms: int, until_ms: int) -> list[Passing]:
         """Return who is planned to leave from here in this time, the first first."""
         first = self._local(from_ms).date() - timedelta(days=DAYS_BACK)
-        last = self._local(until_ms).date()
+        last = self._local(until_ms).date() + timedelta(days=1)  # before the clocks go forward it begins an hour early
         found = [
             passing
             for number in range((last - first).days + 1)
@@ -262,17 +260,19 @@ class Timetable:
                 for service, weekdays, begins, ends in self._services
                 if begins <= day <= ends and weekdays[day.weekday()] == "1"
             }
-            running |= {service for (service, when), is_added in self._exceptions.items() if when == day and is_added}
-            running -= {
-                service for (service, when), is_added in self._exceptions.items() if when == day and not is_added
-            }
+            # A city may write every day of every service down: they stay in the file.
+            said = self._file.execute("SELECT service, is_added FROM exception WHERE day = ?", (day.isoformat(),))
+            exceptions = dict(said.fetchall())
+            running |= {service for service, is_added in exceptions.items() if is_added}
+            running -= {service for service, is_added in exceptions.items() if not is_added}
             self._running[day] = frozenset(running)
         return self._running[day]
 
     def _days_of_services(self) -> tuple[date | None, date | None]:
         """Return from when until when services are written down; one without a day of the week has its exceptions."""
         weekly = [days for _, weekdays, *days in self._services if "1" in weekdays]
-        added = [day for (_, day), is_added in self._exceptions.items() if is_added]
+        bounds = self._file.execute("SELECT min(day), max(day) FROM exception WHERE is_added").fetchone()
+        added = [date.fromisoformat(day) for day in bounds if day]
         first = min([begins for begins, _ in weekly] + added, default=None)
         return first, max([ends for _, ends in weekly] + added, default=None)
 
