@@ -42,9 +42,10 @@ def words():
 class Corner:
     """A kiosk's pages at the stops of a feed, without a server."""
 
-    def __init__(self, folder, words, panel="24", stops=("here",), kept=True, **files):
+    def __init__(self, folder, words, panel="24", stops=("here",), kept=True, platforms=None, **files):
         self.folder = folder
         (folder / "city.pub").write_bytes(public_key())
+        files |= {"stops": platforms} if platforms else {}  # `stops` are those of the configuration
         self.feed = write_feed(folder / "feed.zip", a_feed(**files))
         if kept:
             prepare(self.feed, folder / FILE, list(stops))
@@ -232,7 +233,7 @@ def test_alerts_are_said_in_the_words_of_the_reader(corner):
     kiosk = corner()
     kiosk.hears(a_message(alerts=[an_alert(4, route_id="r4"), an_alert(1, route_id="r9"), an_alert(9, stop_id="here")]))
     said = kiosk.see(language="ro")
-    assert "Linia 4 merge acum pe alt drum. Stația este mutată acum." in said
+    assert "Stația este mutată acum. Linia 4 merge acum pe alt drum." in said, "the worst first"
     assert "nu merge" not in said, "that line does not pass here"
     alert = an_alert(1, route_id="r4")
     alert.active_period.add(start=NOW_S + 60, end=NOW_S + 120)

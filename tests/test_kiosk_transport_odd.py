@@ -12,6 +12,7 @@ import pytest
 
 from bega_kiosk import prepared
 from bega_kiosk.command import main
+from bega_kiosk.realtime import read_live
 from bega_kiosk.timetable import timetable_in_memory
 from bega_kiosk.transport import FILE
 from bega_protocols.errors import WireError
@@ -19,8 +20,13 @@ from tests.kiosk_gtfs import AGENCY, ALWAYS, STOPS, a_feed, a_trip, as_text, wri
 from tests.test_kiosk_timetable import made, ms, times  # noqa: F401 -- made is a fixture
 from tests.test_kiosk_transport import (  # noqa: F401 -- corner and words are fixtures
     DAY_MS,
+    MINUTE_MS,
     NOW_MS,
+    NOW_S,
+    a_message,
+    an_alert,
     corner,
+    late,
     words,
 )
 from tests.test_kiosk_transport_feed import a_transport, fetched
@@ -162,6 +168,87 @@ def test_days_without_end_are_refused_before_they_fill_the_disk(tmp_path, monkey
     assert main(["timetable", str(path), "--stop", "here", "--into", str(into)]) == 1
     assert "full" in capsys.readouterr().err
     assert into.stat().st_size <= 50 * 4096
+
+
+def test_alert_is_not_said_for_days_after_the_operator_was_last_heard(corner):  # noqa: F811
+    kiosk = corner()
+    kiosk.hears(a_message(alerts=[an_alert(1, route_id="r4")]))
+    kiosk.now_ms += 50 * MINUTE_MS
+    assert "Line 4 is not running now." in kiosk.see()
+    kiosk.now_ms += 20 * MINUTE_MS
+    assert "not running" not in kiosk.see()
+    kiosk.now_ms = NOW_MS
+    kiosk.hears(a_message(alerts=[an_alert(1, route_id="r4")], told_s=NOW_S - 2 * 86_400))
+    assert "not running" not in kiosk.see(), "a server repeats the day before yesterday"
+
+
+def test_alert_is_said_where_one_asks_for_that_line(corner):  # noqa: F811
+    kiosk = corner()
+    kiosk.hears(a_message(alerts=[an_alert(1, route_id="r4"), an_alert(4, route_id="r9")]))
+    assert "Line 4 is not running now." in kiosk.see("/transport/line/4")
+
+
+STATION = [
+    {"stop_id": "west", "stop_name": "Gara de Nord"},
+    {"stop_id": "S", "stop_name": "Piața Victoriei", "location_type": "1"},
+    {"stop_id": "here", "stop_name": "Piața Victoriei", "platform_code": "1", "parent_station": "S"},
+    {"stop_id": "there", "stop_name": "Piața Victoriei", "platform_code": "2", "parent_station": "S"},
+    {"stop_id": "east", "stop_name": "Ciarda Roșie"},
+]
+
+
+@pytest.mark.parametrize(
+    ("effect", "entity", "said"),
+    [
+        (1, {"stop_id": "there"}, "Platform 2: Nothing stops here now."),
+        (1, {"stop_id": "S"}, "> Nothing stops here now."),
+        (9, {"stop_id": "here", "route_id": "r4"}, "Platform 1: Line 4 stops somewhere else now."),
+        (1, {"stop_id": "here", "route_id": "r4"}, "Platform 1: Line 4 does not stop here now."),
+        (1, {"agency_id": "a"}, "> Nothing stops here now."),
+        (4, {"agency_id": "a"}, None),
+        (1, {"agency_id": "other"}, None),
+        (1, {"agency_id": "a", "route_type": 3}, None),
+    ],
+)
+def test_alert_is_said_of_the_platforms_that_it_is_about(corner, effect, entity, said):  # noqa: F811
+    trips = [{"route_id": "r4", "service_id": "daily", "trip_id": name} for name in ("t1", "t2")]
+    calls = a_trip("t1", "13:00:00") + a_trip("t2", "13:00:00", stops=("east", "there", "west"))
+    kiosk = corner(stops=("here", "there"), trips=trips, stop_times=calls, platforms=STATION)
+    kiosk.hears(a_message(alerts=[an_alert(effect, **entity)]))
+    if said is None:
+        assert "Nothing stops here" not in kiosk.see()
+        assert "another way" not in kiosk.see()
+    else:
+        assert said in kiosk.see()
+
+
+@pytest.mark.parametrize("relation", [1, 6, 8], ids=["added", "duplicated", "new"])
+def test_vehicle_besides_the_timetable_is_not_the_one_that_it_is_named_after(corner, relation):  # noqa: F811
+    kiosk = corner()
+    kiosk.hears(a_message(("t1", {"schedule_relationship": relation, "stops": [late(3600, stop_sequence=2)]})))
+    assert kiosk.rows() == ["Line 4 to Ciarda Roșie, 13:10."]
+
+
+def test_one_tram_of_those_that_go_every_few_minutes_is_not_all_of_them(corner):  # noqa: F811
+    often = [{"trip_id": "t1", "start_time": "12:20:00", "end_time": "13:40:00", "headway_secs": "1200"}]
+    kiosk = corner(frequencies=often)
+    soon = {"stops": [{"stop_sequence": 2, "departure": {"time": NOW_S + 300}}]}
+    kiosk.hears(a_message(("t1", soon)))
+    assert [row.partition(", ")[2] for row in kiosk.rows()] == ["around 13:10.", "around 13:30."]
+    kiosk.hears(a_message(("t1", {**soon, "start_time": "13:00:00"})))
+    assert [row.partition(", ")[2] for row in kiosk.rows()] == ["in 5 minutes, 13:11.", "around 13:30, by timetable."]
+    kiosk.hears(a_message(("t1", {"schedule_relationship": 3})))
+    assert [row.partition(", ")[2] for row in kiosk.rows()] == ["not coming, 13:10.", "not coming, 13:30."]
+
+
+def test_texts_that_are_no_utf_8_cost_nobody_else_anything(corner):  # noqa: F811
+    kiosk = corner()
+    said = {"start_date": "XXXXXXXX", "start_time": "YYYYYYYY", "stops": [late(120, stop_sequence=2)]}
+    raw = a_message(("t1", said)).SerializeToString()
+    for text, instead in ((b"XXXXXXXX", b"2026\xff118"), (b"YYYYYYYY", b"13:\xfe0:00")):
+        raw = raw.replace(text, instead)
+    kiosk.transport.live = read_live(raw, kiosk.transport.timetable, NOW_MS)
+    assert kiosk.rows() == ["Line 4 to Ciarda Roșie, in 5 minutes, 13:12."]
 
 
 def test_call_after_midnight_that_is_written_as_before_it_is_not_offered(made):  # noqa: F811

@@ -27,12 +27,12 @@ MOST_TIMES = 4  # of one line in one direction
 MOST_WAY = 12  # names of stops
 MOST_ALERTS = 2
 OFF = {"cancelled": "tr.cancelled", "skipped": "tr.skipped"}
-SAID_OF_LINE = {
+SAID_OF_LINE = {  # the worst first
     "stopped": "tr.line.stopped",
-    "fewer": "tr.line.fewer",
-    "late": "tr.line.late",
-    "detour": "tr.line.detour",
     "moved": "tr.line.moved",
+    "detour": "tr.line.detour",
+    "late": "tr.line.late",
+    "fewer": "tr.line.fewer",
 }
 SAID_OF_STOP = {
     "stopped": "tr.stop.stopped",
@@ -127,6 +127,7 @@ def draw_line(screen: Screen, known: Known) -> Drawn:
         way = transport.timetable.way(line.id, towards)[:-1]
         if way:
             paragraphs.append(text("tr.way", stops=", ".join(_thinned(way))))
+    paragraphs = [*_alerts(screen, known, line.id), *paragraphs]
     notes = [*_notes(screen, transport, coming)]
     why = transport.why_unknown(screen.now_ms)
     if why:
@@ -244,11 +245,16 @@ def _unknown(screen: Screen, transport: Transport, why: str) -> Iterator[str]:
     yield words.text("tr.else")
 
 
-def _alerts(screen: Screen, known: Known) -> list[str]:
-    """Return what is wrong now, from the operator's alerts and from the city's notices of detours."""
+def _alerts(screen: Screen, known: Known, of: str = "") -> list[str]:
+    """Return what is wrong now, from the operator's alerts and from the city's notices of detours; the worst first.
+
+    With the id of a line, only what concerns whoever wants to go with that.
+    """
     transport, text = known.transport, screen.words.text
-    names = {line.id: line.name for line in _lines(transport).values()}
-    found = [_alert(screen, alert, names) for alert in transport.alerts_now(screen.now_ms)]
+    names = {line.id: line.name for line in _lines(transport).values() if of in ("", line.id)}
+    alerts = [alert for alert in transport.alerts_now(screen.now_ms) if not alert.line or alert.line in names]
+    alerts.sort(key=lambda alert: [*SAID_OF_LINE].index(alert.kind))
+    found = [_alert(screen, transport, alert, names) for alert in alerts]
     if not transport.is_example:
         for notice in known.notices.every():
             if notice.effect == "transport_detour" and notice.is_now(screen.now_ms):
@@ -257,10 +263,21 @@ def _alerts(screen: Screen, known: Known) -> list[str]:
     return [*dict.fromkeys(found)][: MOST_ALERTS if screen.panel.is_large else 1]
 
 
-def _alert(screen: Screen, alert: Alert, names: dict[str, str]) -> str:
-    if alert.line in names:
-        return screen.words.text(SAID_OF_LINE[alert.kind], line=names[alert.line])
-    return screen.words.text(SAID_OF_STOP[alert.kind])
+def _alert(screen: Screen, transport: Transport, alert: Alert, names: dict[str, str]) -> str:
+    text = screen.words.text
+    if not alert.line:
+        said = text(SAID_OF_STOP[alert.kind])
+    elif alert.stop and alert.kind == "stopped":
+        said = text("tr.line.passes", line=names[alert.line])
+    else:
+        said = text(SAID_OF_LINE[alert.kind], line=names[alert.line])
+    stops = transport.timetable.stops if transport.timetable else []
+    there = [stop for stop in stops if alert.stop in ("", stop.id, stop.station)]
+    if not there or len(there) == len(stops):
+        return said
+    # "Nothing stops here" would be said of the platforms where somebody does.
+    place = text("tr.platform", platform=there[0].platform) if there[0].platform else there[0].name
+    return f"{place[:1].upper()}{place[1:]}: {said}"
 
 
 def _times(screen: Screen, transport: Transport, coming: Sequence[Departure]) -> str:
