@@ -67,6 +67,8 @@ class Printer:
             why = await self._print(title, document)
         except OSError as error:  # no lp on this machine, no room for a temporary file
             why = f"lp cannot be run: {error.strerror}"
+        except ValueError as error:  # a title that no command line can hold
+            why = f"lp cannot be run: {error}"
         job.state = "failed" if why else "taken"
         if why:
             log.error("form not printed queue=%s error=%s", self._queue, why)
