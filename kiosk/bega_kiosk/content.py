@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -224,8 +223,7 @@ FILES: Mapping[str, Mapping[str, type[Record]]] = {
 Kind = TypeVar("Kind", bound=Record)
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """Everything that was good in the files, in their order, and what was not."""
 
     records: Mapping[type[Record], Mapping[str, Record]]

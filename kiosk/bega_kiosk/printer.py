@@ -13,8 +13,9 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import IO, Literal
+
+import msgspec
 
 from bega.clock import Clock
 
@@ -27,8 +28,7 @@ LONGEST_SAID = 300  # letters of what lp complains of
 State = Literal["doing", "taken", "failed", ""]
 
 
-@dataclass
-class Job:
+class Job(msgspec.Struct):
     """One form on its way to the queue."""
 
     begun_ms: int

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from bega_kiosk.gtfs import MOST_HOURS
 from bega_kiosk.prepared import SHAPE, as_day, prepare_into
@@ -26,8 +27,7 @@ LOOK_AHEAD_DAYS = 14
 DAYS_KEPT = 32
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """A platform that the kiosk is at."""
 
     id: str
@@ -36,8 +36,7 @@ class Stop:
     station: str = ""  # the id of the one it is of, "" where it is of none
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """A line that passes here, and where one can go with it, the most frequent way first."""
 
     id: str
@@ -45,8 +44,7 @@ class Line:
     towards: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Passing:
+class Passing(msgspec.Struct, frozen=True):
     """A vehicle at a stop, as the timetable has it."""
 
     trip: str
@@ -62,8 +60,7 @@ class Passing:
     is_step_free: bool | None
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A stop of a trip, in seconds of its service day."""
 
     sequence: int

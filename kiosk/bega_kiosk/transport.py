@@ -42,18 +42,29 @@ class Transport:
         self.live: Live | None = None
         self.alerts: tuple[Alert, ...] = ()
         self.path = folder / FILE
-        self.timetable: Timetable | None = None
         self.is_example = settings.feed is None and example is not None
         self.settings = settings
         self._wall_ms = wall_ms
         self._heard_ms: int | None = None
+        self._timetable: Timetable | None = None
+        self._example = example if settings.feed is None else None  # not yet read: the first page needs none of it
         if settings.feed is not None:
             self.reload()
-        elif example is not None:
+
+    @property
+    def timetable(self) -> Timetable | None:
+        """Return the timetable of these stops; the example is read when it is first asked for."""
+        if self._example is not None:
             try:
-                self.timetable = timetable_in_memory(example, EXAMPLE_STOPS)
+                self._timetable = timetable_in_memory(self._example, EXAMPLE_STOPS)
             except WireError as error:  # a wheel that lost its files
                 log.warning("no example of a timetable why=%s", error.why)
+            self._example = None
+        return self._timetable
+
+    @timetable.setter
+    def timetable(self, timetable: Timetable | None) -> None:
+        self._timetable, self._example = timetable, None
 
     @property
     def is_offered(self) -> bool:
@@ -62,7 +73,10 @@ class Transport:
 
     def reload(self) -> None:
         """Take the timetable that was prepared; the one that is here stays if that cannot be read."""
-        found = open_timetable(self.path)
+        self.take(open_timetable(self.path))
+
+    def take(self, found: Timetable | None) -> None:
+        """Take what was opened of `path`; the timetable that is here stays if that could not be read."""
         if found is None or found.wanted != self.settings.stops:
             return
         old, self.timetable = self.timetable, found

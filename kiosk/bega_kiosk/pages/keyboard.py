@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from bega_kiosk.pages.screen import Drawn, Screen
 
@@ -28,8 +29,7 @@ ROOM = {"wide": (12, 3), "tall": (10, 4), "small": (9, 2)}  # columns and rows o
 ROOM_REACH = {"wide": (12, 3), "tall": (10, 4), "small": (9, 1)}  # in the lower half
 
 
-@dataclass(frozen=True)
-class Typed:
+class Typed(msgspec.Struct, frozen=True):
     """What a form brought: the text with its last key, and whether to go on or to another part of the letters."""
 
     text: str

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.places import Known, Params, Place, Tile
@@ -43,8 +44,7 @@ SAID_OF_STOP = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One vehicle as a line of the screen, and as it is spoken."""
 
     badge: str  # "" where the line's name is too long for one
