@@ -24,7 +24,7 @@ from bega_kiosk.server import Pages
 from bega_kiosk.store import Sample, Series, Store, Value
 from bega_kiosk.words import LANGUAGES, load_words
 from tests.kiosk_feed import CORNER, DUST, PLACE, SOURCE
-from tests.kiosk_notices import public_key, samples
+from tests.kiosk_notices import listed, public_key, samples
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -87,7 +87,7 @@ class Kiosk:
         self.now_ms = NOW_MS
         self.store = Store(folder / "kiosk.sqlite", lambda: self.now_ms)
         self.pages = Pages(self.config, self.store, load_words(self.config.timezone), lambda: self.now_ms)
-        self.pages.known.notices.take_all(samples(NOW_MS))
+        self.pages.known.notices.take_all(*listed(samples(NOW_MS), NOW_MS))
         self._listener = bind("server.listen", "127.0.0.1:0")
         self.address = "http://127.0.0.1:%d" % self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()

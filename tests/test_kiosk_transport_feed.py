@@ -227,3 +227,31 @@ def test_doctor_says_how_the_timetable_is(tmp_path):
         (_, (state, says)) = said(realtime=f"{url}/gone?key=secret")
     assert state == "wrong"
     assert "secret" not in says
+
+
+def test_pages_are_answered_while_a_citys_message_is_read(tmp_path, monkeypatch):
+    """Reading waits until the loop has gone on: where it is done in the loop, that is never."""
+    went_on, waited = threading.Event(), []
+    read_live = transport_feed.read_live
+
+    def read_slowly(*said):
+        waited.append(went_on.wait(5))
+        return read_live(*said)
+
+    monkeypatch.setattr(transport_feed, "read_live", read_slowly)
+    transport = a_transport(tmp_path, str(write_feed(tmp_path / "made.zip", a_feed())), realtime="http://city/live")
+    feed = TransportFeed(transport, lambda: None, lambda: NOW_MS)
+
+    async def a_body(*_):
+        asyncio.get_running_loop().call_soon(went_on.set)
+        return a_message(("t1", {})).SerializeToString()
+
+    monkeypatch.setattr(transport_feed, "get_whole", a_body)
+
+    async def go():
+        assert await feed.fetch_timetable(None)
+        return await feed.fetch_live(None, "http://city/live")
+
+    assert asyncio.run(go())
+    assert waited == [True]
+    assert transport.live is not None

@@ -31,7 +31,8 @@ from bega_kiosk.air import DUST, INDEX
 from bega_kiosk.config import Config
 from bega_kiosk.content import load_content
 from bega_kiosk.feed import FAILURES, Latest, LatestRow
-from bega_kiosk.notice_feed import PUBLIC, Answer
+from bega_kiosk.notice_feed import require_list
+from bega_kiosk.notice_list import PUBLIC, NoticeList, read_given
 from bega_kiosk.notices import Board
 from bega_kiosk.places import NOTICES, STORE
 from bega_kiosk.realtime import read_live
@@ -242,8 +243,9 @@ def notices(config: Config, wall_ms: Clock) -> Iterator[Finding]:
     address = known.url.rstrip("/") + PUBLIC
     try:
         with httpx.Client(timeout=FEED_WITHIN_S, trust_env=False) as client:
-            given = msgspec.json.decode(client.get(address).raise_for_status().content, type=Answer)
-        yield Finding("desk", "good", f"{address} answers, {len(given.notices)} notices")
+            messages, list_message = read_given(client.get(address).raise_for_status().content)
+        require_list(list_message)
+        yield Finding("desk", "good", f"{address} answers, {len(messages)} notices")
     except FAILURES as error:
         why = _first_line(error) or type(error).__name__
         yield Finding("desk", "wrong", f"{address}: {why}; is the desk up, is notices.url right?")
@@ -256,6 +258,16 @@ def notices(config: Config, wall_ms: Clock) -> Iterator[Finding]:
     yield _aged(
         "notices", board.heard_ms, known.limit_minutes, wall_ms(), f"is the kiosk running, does {address} answer?"
     )
+    if board.listed is not None:
+        yield confirmed(board.listed, known.confirmed_limit_days, wall_ms())
+
+
+def confirmed(listed: NoticeList, limit_days: int, now_ms: int) -> Finding:
+    """Hold the day when a person signed the list of notices against the one past which nobody believes it."""
+    said = f"list {listed.number} was signed {_ago(listed.signed_ms, now_ms)}, the limit is {limit_days} days"
+    if listed.is_good(now_ms, limit_days):
+        return Finding("list", "good", said)
+    return Finding("list", "wrong", f"{said}, so the page says it is not known: `bega kiosk notice confirm`")
 
 
 def reports(config: Config, wall_ms: Clock) -> Iterator[Finding]:
