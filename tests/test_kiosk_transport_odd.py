@@ -10,7 +10,7 @@ from datetime import date
 
 import pytest
 
-from bega_kiosk import prepared
+from bega_kiosk import prepared, transport_feed
 from bega_kiosk.command import main
 from bega_kiosk.realtime import read_live
 from bega_kiosk.timetable import timetable_in_memory
@@ -29,7 +29,7 @@ from tests.test_kiosk_transport import (  # noqa: F401 -- corner and words are f
     late,
     words,
 )
-from tests.test_kiosk_transport_feed import a_transport, fetched
+from tests.test_kiosk_transport_feed import a_city, a_transport, fetched
 
 NO_DAY = dict.fromkeys([*ALWAYS][1:8], "0")
 INFO = {"feed_publisher_name": "x", "feed_start_date": "20261201", "feed_end_date": "20271130"}
@@ -271,3 +271,39 @@ def test_zip_of_hundreds_of_thousands_of_files_ends_the_child_in_a_sentence(tmp_
     assert ended.returncode == 1
     assert "the feed needs more than 40 MB of memory" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_tram_that_two_seasons_of_a_feed_have_is_shown_once(corner):  # noqa: F811
+    trips = [{"route_id": "r4", "service_id": "daily", "trip_id": name} for name in ("t1", "t2")]
+    kiosk = corner(trips=trips, stop_times=a_trip("t1", "13:00:00") + a_trip("t2", "13:00:00"))
+    assert kiosk.rows() == ["Line 4 to Ciarda Roșie, 13:10."]
+    kiosk.hears(a_message(("t1", {"stops": [late(0, stop_sequence=2)]})))
+    assert kiosk.rows() == ["Line 4 to Ciarda Roșie, in 3 minutes, 13:10."]
+    kiosk.hears(a_message(("t1", {"schedule_relationship": 3})))
+    assert kiosk.rows() == ["Line 4 to Ciarda Roșie, not coming, 13:10.", "Line 4 to Ciarda Roșie, 13:10."]
+
+
+def test_stops_of_other_names_are_told_apart_by_them(corner):  # noqa: F811
+    kiosk = corner(stops=("west", "here"), stop_times=a_trip("t1", "13:10:00"))
+    where = ["13:10, Gara de Nord", "13:20, Piața Victoriei"]
+    assert kiosk.rows() == [f"Line 4 to Ciarda Roșie, {one}." for one in where]
+    assert "Goes to Ciarda Roșie. Gara de Nord: 13:10. Piața Victoriei: 13:20." in kiosk.see("/transport/line/4")
+    kiosk.hears(a_message(alerts=[an_alert(9, stop_id="west")]))
+    assert "Gara de Nord: This stop has been moved for now." in kiosk.see()
+
+
+def test_what_a_child_leaves_behind_when_it_takes_too_long_is_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(transport_feed, "PREPARE_S", 0.5)
+    program = "echo half > $0; exec sleep 60"
+    monkeypatch.setattr(transport_feed, "command", lambda _, into, stops: ["/bin/sh", "-c", program, str(into)])
+    transport = a_transport(tmp_path, str(write_feed(tmp_path / "made.zip", a_feed())))
+    assert fetched(transport, "timetable") == [False]
+    assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
+
+
+def test_tag_that_no_request_can_carry_is_not_sent_back(tmp_path):
+    whole = write_feed(tmp_path / "made.zip", a_feed()).read_bytes()
+    with a_city(**{"city.zip": whole}) as (city, url):
+        city.tag = '"ver\xe9"'
+        transport = a_transport(tmp_path, f"{url}/city.zip")
+        assert fetched(transport, "timetable", "timetable") == [True, True]

@@ -153,9 +153,9 @@ class Transport:
             passings = self.timetable.passings(from_ms, until_ms)
             found = [self._departure(one, now_ms) for one in passings if not line or one.line == line]
             coming = [one for one in found if one.time_ms >= now_ms - _grace_ms(one, now_ms)]
-            if len(coming) >= most:
+            if len(_once(coming)) >= most:
                 break
-        return sorted(coming, key=lambda one: one.time_ms)[:most]
+        return sorted(_once(coming), key=lambda one: one.time_ms)[:most]
 
     def first_later(self, now_ms: int) -> Passing | None:
         """Return the first who comes after the night."""
@@ -189,6 +189,16 @@ class Transport:
     def _local(self, at_ms: int) -> datetime:
         assert self.timetable is not None, "asked only where there is one"
         return datetime.fromtimestamp(at_ms / 1000, self.timetable.zone)
+
+
+def _once(coming: list[Departure]) -> list[Departure]:
+    """Return no vehicle twice that a reader could not tell apart: in many feeds the seasons overlap."""
+    told: dict[tuple[object, ...], Departure] = {}
+    for one in coming:
+        key = (one.passing.name, one.passing.towards, one.passing.stop, one.time_ms, one.state)
+        if key not in told or one.is_real:
+            told[key] = one
+    return [*told.values()]
 
 
 def _grace_ms(one: Departure, now_ms: int) -> int:

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +88,14 @@ class TransportFeed:
 
     async def _take_address(self, client: httpx.AsyncClient, url: str) -> None:
         mark = self._mark()
-        asked = {}
+        asked: dict[str, str | None] = {}
         if self._transport.timetable is not None and mark.get("feed") == url:
             asked = {"If-None-Match": mark.get("etag"), "If-Modified-Since": mark.get("modified")}
         part = self._transport.path.with_suffix(".zip.part")
         try:
             async with (
                 asyncio.timeout(FETCH_S),
-                client.stream("GET", url, headers={key: value for key, value in asked.items() if value}) as answer,
+                client.stream("GET", url, headers=_sendable(asked)) as answer,
             ):
                 if answer.status_code == httpx.codes.NOT_MODIFIED:
                     self._transport.confirm()
@@ -138,8 +138,9 @@ class TransportFeed:
                 with contextlib.suppress(ProcessLookupError):
                     child.kill()
                 await child.wait()
+            if child.returncode != 0:
+                part.unlink(missing_ok=True)  # half of one may be all that the disk had room for
         if child.returncode != 0:
-            part.unlink(missing_ok=True)
             lines = said.decode(errors="replace").strip().splitlines() or ["it was ended"]
             raise WireError(lines[-1][-LONGEST_REASON:])
         found = await asyncio.to_thread(self._put_in_place, part)
@@ -228,6 +229,11 @@ async def _write(answer: httpx.Response, path: Path) -> None:
             if size > MOST_ZIP_BYTES:
                 raise LineError(f"it answers more than {MOST_ZIP_BYTES >> 20} MB")
             file.write(chunk)
+
+
+def _sendable(headers: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the headers that can be sent; some servers give a tag that a request cannot carry."""
+    return {key: value for key, value in headers.items() if value and value.isascii() and value.isprintable()}
 
 
 def _sync(path: Path) -> None:

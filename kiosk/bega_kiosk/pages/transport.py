@@ -15,7 +15,7 @@ import msgspec
 from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.places import Known, Params, Place, Tile
 from bega_kiosk.realtime import Alert, Departure
-from bega_kiosk.timetable import Line
+from bega_kiosk.timetable import Line, Stop
 from bega_kiosk.transport import Transport
 from bega_kiosk.words import MINUTE_MS, Words
 
@@ -122,8 +122,8 @@ def draw_line(screen: Screen, known: Known) -> Drawn:
     coming = [one for one in transport.departures(screen.now_ms, line=line.id) if one.state == "comes"]
     paragraphs = []
     for towards in line.towards:
-        next_ones = [one for one in coming if one.passing.towards == towards][:MOST_TIMES]
-        paragraphs.append(f"{text('tr.goes', towards=towards)} {_times(screen, transport, next_ones)}".strip())
+        next_ones = [one for one in coming if one.passing.towards == towards]
+        paragraphs.append(" ".join([text("tr.goes", towards=towards), *_times(screen, transport, next_ones)]))
         way = transport.timetable.way(line.id, towards)[:-1]
         if way:
             paragraphs.append(text("tr.way", stops=", ".join(_thinned(way))))
@@ -159,9 +159,7 @@ def _ways(screen: Screen) -> list[Key]:
 def _row(screen: Screen, transport: Transport, one: Departure, is_mixed: bool) -> Row:
     words, passing = screen.words, one.passing
     time = words.time(one.time_ms)
-    details = []
-    if len({stop.platform for stop in transport.timetable.stops} if transport.timetable else ()) > 1:
-        details.append(words.text("tr.platform", platform=passing.stop.platform or passing.stop.name))
+    details = [*_where(words, transport, passing.stop)]
     if one.is_step_free is not None:
         details.append(words.text("tr.low_floor" if one.is_step_free else "tr.steps"))
     towards = words.text("tr.line_to", line=passing.name, towards=passing.towards)
@@ -276,21 +274,32 @@ def _alert(screen: Screen, transport: Transport, alert: Alert, names: dict[str, 
     if not there or len(there) == len(stops):
         return said
     # "Nothing stops here" would be said of the platforms where somebody does.
-    place = text("tr.platform", platform=there[0].platform) if there[0].platform else there[0].name
-    return f"{place[:1].upper()}{place[1:]}: {said}"
+    place = ", ".join(_where(screen.words, transport, there[0]))
+    return f"{place[:1].upper()}{place[1:]}: {said}" if place else said
 
 
-def _times(screen: Screen, transport: Transport, coming: Sequence[Departure]) -> str:
-    """Return the next times of a line, as in "De la peronul A: 13:25, 13:40."."""
-    if not coming:
-        return ""
+def _where(words: Words, transport: Transport, stop: Stop) -> Iterator[str]:
+    """Yield what tells a stop here from the others: its name, its platform, or nothing where it is the only one."""
+    stops = transport.timetable.stops if transport.timetable else []
+    if len({one.name for one in stops}) > 1:
+        yield stop.name
+    if stop.platform and len({one.platform for one in stops if one.name == stop.name}) > 1:
+        yield words.text("tr.platform", platform=stop.platform)
+
+
+def _times(screen: Screen, transport: Transport, coming: Sequence[Departure]) -> Iterator[str]:
+    """Yield the next times of a line at each stop here, as in "De la peronul A: 13:25, 13:40."."""
     words = screen.words
-    times = ", ".join(dict.fromkeys(_moment(screen, one) for one in coming))
-    stop = coming[0].passing.stop
-    several = transport.timetable is not None and len({one.platform for one in transport.timetable.stops}) > 1
-    if several and stop.platform:
-        return words.text("tr.times_from", platform=stop.platform, times=times)
-    return words.text("tr.times", times=times)
+    for stop in dict.fromkeys(one.passing.stop for one in coming):
+        next_ones = [one for one in coming if one.passing.stop == stop][:MOST_TIMES]
+        times = ", ".join(dict.fromkeys(_moment(screen, one) for one in next_ones))
+        where = [*_where(words, transport, stop)]
+        if where == [words.text("tr.platform", platform=stop.platform)]:
+            yield words.text("tr.times_from", platform=stop.platform, times=times)
+        elif where:
+            yield f"{', '.join(where)}: {times}."
+        else:
+            yield words.text("tr.times", times=times)
 
 
 def _ends(screen: Screen, line: Line) -> str:
