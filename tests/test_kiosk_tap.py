@@ -1,19 +1,10 @@
 """A tap: the screen is asked for while the finger still rests on the key, once, and nothing of it is kept."""
 
 import pytest
-from playwright.sync_api import sync_playwright
 
-from tests.kiosk_gate import CHROMIUM, FLAGS, Kiosk, opened
+from tests.kiosk_gate import Kiosk, opened
 
 GUARD_MS = 350  # go.js takes no second tap sooner
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
