@@ -78,11 +78,12 @@ def wrongs(page, kiosk, is_larger=False):
 class Kiosk:
     """The kiosk's own server over a store that the test fills, at a moment that it sets."""
 
-    def __init__(self, panel, folder, **kiosk):
+    def __init__(self, panel, folder, queue=None, **kiosk):
         key = folder / "city.pub"
         key.write_bytes(public_key())
-        said = {"panel": panel, "state_dir": str(folder), **kiosk}
-        self.config = load(CORNER, {"kiosk": said, "notices": {"keys": [str(key)], "district": "Cetate"}})
+        said = {"kiosk": {"panel": panel, "state_dir": str(folder), **kiosk}}
+        said |= {"notices": {"keys": [str(key)], "district": "Cetate"}}
+        self.config = load(CORNER, said | ({"printer": {"queue": queue}} if queue else {}))
         self.panel = self.config.panel
         self.now_ms = NOW_MS
         self.store = Store(folder / "kiosk.sqlite", lambda: self.now_ms)

@@ -262,9 +262,12 @@ def test_slip_says_sent_when_the_desk_has_it_and_a_number_when_there_is_one(citi
     citizen.kiosk.now_ms += HOUR_MS
     assert "at 13:06." in citizen.opens(), "the slip tells when it was written, not when it is looked at"
     assert "not a registration number" in said
+    assert "Without a connection it leaves later." in said
     code = read_sent(citizen.outbox.waiting()[0].payload).code
     citizen.outbox.note(Status(code=code, state="received", changed_ms=NOW_MS))
-    assert "We have sent it. Thank you!" in citizen.opens()
+    said = citizen.opens()
+    assert "We have sent it. Thank you!" in said
+    assert "Without a connection" not in said, "it has left"
     citizen.outbox.note(Status(code=code, state="work", number="20114", changed_ms=NOW_MS))
     said = citizen.opens()
     assert "The number of your report is 20114." in said

@@ -37,14 +37,19 @@ class Typed(msgspec.Struct, frozen=True):
     page: int = 0  # 0: the same
 
 
-def draw(screen: Screen, text: str, intro: str = "", letters: str = "", most: int = 0) -> Drawn:
-    """Return the screen; `letters`: others than those of the language, for a code."""
+def draw(screen: Screen, text: str, intro: str = "", letters: str = "", most: int = 0, lacks: str = "") -> Drawn:
+    """Return the screen; `letters`: others than those of the language, for a code.
+
+    `lacks`: what is wrong with what was typed, in words. A small panel has no room for it beside the heading, which
+    its reader has just answered.
+    """
     pages = parts(screen, letters)
     page = min(screen.page, len(pages))
     rows = math.ceil(len(pages[page - 1]) / _room(screen)[0])
     values = {
         "typed": text,
-        "intro": intro,
+        "intro": lacks or intro,
+        "is_title_spoken": bool(lacks) and not screen.panel.is_large,
         "letters": pages[page - 1],
         "columns": math.ceil(len(pages[page - 1]) / rows),
         "next_page": page % len(pages) + 1 if len(pages) > 1 else 0,
