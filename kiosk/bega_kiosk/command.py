@@ -105,13 +105,11 @@ def shots(args: argparse.Namespace) -> int:
     """Write a picture of every screen; 1 if one could not be drawn."""
     import tempfile
 
-    from bega_kiosk.places import every_screen
-    from bega_kiosk.shots import INDEX, draw, every_look
+    from bega_kiosk.shots import INDEX, draw, every_look, every_path
 
     with tempfile.TemporaryDirectory(prefix="bega-shots-") as nothing:
         args.data = args.data or (None if args.config else nothing)
-        found = every_screen(given_config(args), wall_ms, DEFAULT)
-        paths = [path for path, _ in found if path.startswith(args.only)]
+        paths = [path for path in every_path(args) if path.startswith(args.only)]
         if not paths:
             raise ConfigError(f"no screen's address begins with {args.only!r}; see bega kiosk screens")
         looks = every_look(args.lang or [*LANGUAGES], args.every_look)

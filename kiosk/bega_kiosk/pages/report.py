@@ -338,7 +338,7 @@ def slip(screen: Screen, known: Known) -> Drawn:
         said.append(text("report.time", date=screen.words.date(draft.sent_ms), time=screen.words.time(draft.sent_ms)))
     if screen.is_roomy and not is_sent:
         said.append(text("report.later"))
-    if number and draft.owed == draft.code:
+    if heard and number and (heard.status.is_owed or draft.owed == draft.code):
         said = [text("report.deadline"), *(said if screen.is_roomy else [])]
     values = {
         "sentence": text("report.sent" if is_sent else "call.kept" if draft.is_call else "report.kept"),
@@ -392,7 +392,7 @@ def state(screen: Screen, known: Known) -> Drawn:
             return screen.answer(text("report.state.waiting"), [text("report.later")])
         return screen.answer(text("report.state.asking"), [text("report.state.appears")])
     said = _said(screen, heard)
-    if heard.status.number and heard.status.state in OPEN and draft.owed == draft.asked:
+    if heard.status.number and heard.status.state in OPEN and (heard.status.is_owed or draft.owed == draft.asked):
         said.append(text("report.deadline"))
     return screen.answer(text(STATES[heard.status.state]), said, notes=[age_of(screen, heard)])
 
