@@ -4,7 +4,6 @@ import html
 import os
 import re
 import time
-from dataclasses import replace
 from datetime import date
 
 import msgspec
@@ -25,7 +24,7 @@ from bega_kiosk.transport import FILE, Transport
 from bega_kiosk.words import LANGUAGES, load_words
 from bega_protocols.errors import ConfigError, WireError
 from tests.kiosk_gtfs import a_feed, a_trip, write_feed
-from tests.kiosk_notices import CITY, KEY, notice, public_key
+from tests.kiosk_notices import CITY, KEY, notice, public_key, publish
 
 NOW_MS = 1_795_000_000_000  # Wednesday 18 November 2026, 13:06:40 in Timișoara
 NOW_S = NOW_MS // 1000
@@ -246,7 +245,8 @@ def test_alerts_are_said_in_the_words_of_the_reader(corner):
 def test_detour_that_the_city_signed_is_said_here_too(corner):
     kiosk = corner()
     assert "goes another way" not in kiosk.see()
-    kiosk.pages.known.notices.take(write_notice(KEY, notice(NOW_MS, effect="transport_detour", lines=["4", "11"])))
+    detour = write_notice(KEY, notice(NOW_MS, effect="transport_detour", lines=["4", "11"]))
+    publish(kiosk.pages.known.notices, detour, NOW_MS)
     assert "Line 4 goes another way now." in kiosk.see()
     assert "11" not in kiosk.see()
 
@@ -377,7 +377,7 @@ def test_whatever_a_message_says_no_time_is_shown_that_is_hours_off(timetable, s
     (passing,) = timetable.passings(NOW_MS, NOW_MS + 600_000)
     known = departure(passing, live, timetable.calls, NOW_MS - 180_000)
     assert abs(known.time_ms - PLANNED_MS) <= 6 * 3_600_000
-    assert replace(known, time_ms=0).passing == passing
+    assert msgspec.structs.replace(known, time_ms=0).passing == passing
 
 
 @pytest.fixture(scope="module")
