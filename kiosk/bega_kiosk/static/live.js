@@ -15,7 +15,7 @@ async function refresh() {
       isWanted = false;
       const address = location.href;
       const answer = await fetch(address, { cache: "no-store" });
-      if (!answer.ok) return;
+      if (!answer.ok) return void answer.body?.cancel(); // unread, the browser would keep it for ever
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (address !== location.href) isWanted = true; // a tap came in between: these words belong to another screen
       else if (version(page) !== version(document) && !document.querySelector("#text, [data-stands-in]")) location.reload();
