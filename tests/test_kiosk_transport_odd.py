@@ -10,8 +10,9 @@ from datetime import date
 
 import pytest
 
-from bega_kiosk import prepared, transport_feed
+from bega_kiosk import doctor, prepared, transport_feed
 from bega_kiosk.command import main
+from bega_kiosk.config import make
 from bega_kiosk.realtime import read_live
 from bega_kiosk.timetable import timetable_in_memory
 from bega_kiosk.transport import FILE
@@ -100,6 +101,20 @@ def test_trips_of_services_that_are_in_no_calendar_are_no_quiet_day(tmp_path):
     path = write_feed(tmp_path / "feed.zip", a_feed(trips=trips[1:], stop_times=calls[3:]))
     with pytest.raises(WireError, match="no trip that passes here has a day"):
         timetable_in_memory(path, ["here"])
+    backwards = [{**ALWAYS, "start_date": "20261231", "end_date": "20260101"}]
+    with pytest.raises(WireError, match="no trip that passes here has a day"):
+        timetable_in_memory(write_feed(path, a_feed(calendar=backwards)), ["here"])
+
+
+def test_doctor_says_that_a_timetable_begins_only_later(tmp_path):
+    feed = write_feed(tmp_path / "made.zip", a_feed(calendar=[{**ALWAYS, "start_date": "20261201"}]))
+    prepared.prepare(feed, tmp_path / FILE, ["here"])
+    os.utime(tmp_path / FILE, ns=(NOW_MS * 1_000_000, NOW_MS * 1_000_000))
+    told = {"feed": "city.zip", "stops": ["here"]}
+    config = make({"kiosk": {"name": "k", "city": "c", "state_dir": str(tmp_path)}, "transport": told})
+    (found,) = doctor.transport(config, lambda: NOW_MS)
+    assert found.state == "wrong"
+    assert "begins on 2026-12-01; ask the city for the one before it" in found.says
 
 
 def test_zip_with_an_old_feed_in_a_folder_is_read_for_the_new_one(tmp_path):

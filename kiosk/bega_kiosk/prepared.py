@@ -271,6 +271,8 @@ class _Cut:
             if service in used:
                 try:
                     row = (service, _weekdays(days), day_of(begins).isoformat(), day_of(ends).isoformat())
+                    if row[3] < row[2]:
+                        raise ValueError(f"a service ends on {ends}, before it begins")
                 except ValueError as error:
                     self._count("calendar.txt", str(error))
                     continue
