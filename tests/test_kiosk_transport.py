@@ -265,7 +265,7 @@ def test_evening_ends_at_three_and_the_first_of_the_morning_is_named(corner):
     [
         (1000, NOW_MS, "The clock of this machine is wrong."),
         (NOW_MS + 31 * DAY_MS, NOW_MS, "The timetable may be old. We checked it 31 days ago."),
-        (NOW_MS + 10 * 365 * DAY_MS, NOW_MS + 10 * 365 * DAY_MS, "The timetable was good until"),
+        (NOW_MS + 10 * 365 * DAY_MS, NOW_MS + 10 * 365 * DAY_MS, "The timetable was valid until"),
         (NOW_MS, NOW_MS + DAY_MS, "The timetable may be old."),
     ],
     ids=["1970", "not asked for a month", "over", "kept by a clock that was ahead"],

@@ -47,17 +47,17 @@ def said_at(kiosk, moment, path="/transport"):
 @pytest.mark.parametrize(
     ("files", "moment", "why"),
     [
-        ({"calendar": [{**ALWAYS, "end_date": "20261117"}]}, "2026-11-18 12:00", "was good until 17 November 2026."),
-        ({"calendar": [{**ALWAYS, "end_date": "20261117"}]}, "2026-11-18 00:10", "was good until 17 November 2026."),
-        ({"calendar": [{**ALWAYS, "start_date": "20261201"}]}, "2026-11-18 12:00", "good only from 1 December 2026."),
-        ({"feed_info": [INFO]}, "2026-11-18 12:00", "good only from 1 December 2026."),
+        ({"calendar": [{**ALWAYS, "end_date": "20261117"}]}, "2026-11-18 12:00", "until 17 November 2026."),
+        ({"calendar": [{**ALWAYS, "end_date": "20261117"}]}, "2026-11-18 00:10", "until 17 November 2026."),
+        ({"calendar": [{**ALWAYS, "start_date": "20261201"}]}, "2026-11-18 12:00", "from 1 December 2026."),
+        ({"feed_info": [INFO]}, "2026-11-18 12:00", "from 1 December 2026."),
         (
             {
                 "calendar": [{**ALWAYS, **NO_DAY}],
                 "calendar_dates": [{"service_id": "daily", "date": "20261110", "exception_type": "1"}],
             },
             "2026-11-18 12:00",
-            "was good until 10 November 2026.",
+            "until 10 November 2026.",
         ),
     ],
     ids=["over since yesterday", "over since midnight", "begins later", "says that it begins later", "days one by one"],
