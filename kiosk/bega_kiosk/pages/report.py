@@ -286,7 +286,8 @@ def fix(screen: Screen, known: Known) -> Drawn:
     draft, text = draft_of(screen, known), screen.words.text
     questions = [question for question, _ in _lines(screen, draft.answers)] if draft else [WHAT]
     keys = [Key(text("report.q.what" if each is WHAT else each.text), screen.address(each.path)) for each in questions]
-    return screen.choice(keys)
+    is_narrow = screen.is_tight and screen.display.is_reach  # a whole question needs the width of the panel there
+    return screen.choice(keys, kind="list" if is_narrow else "plain")
 
 
 def _sending(known: Known) -> Callable[[Screen, Mapping[str, str]], str]:
