@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from bega_kiosk.outbox import NotKept
-from bega_kiosk.pages import keyboard
+from bega_kiosk.pages import appointments, keyboard
 from bega_kiosk.report import LONGEST_ANSWER, Status, read_sent
 from bega_kiosk.server import LARGEST_FORM_BYTES
 from bega_kiosk.words import LANGUAGES
@@ -333,6 +333,17 @@ def test_keyboard_has_every_letter_of_the_language_once(tag, shape, is_reach):
     assert sorted(letters) == sorted(keyboard.LETTERS[tag] + keyboard.DIGITS)
     columns, rows = (keyboard.ROOM_REACH if is_reach else keyboard.ROOM)[shape]
     assert all(len(part) <= columns * rows for part in parts)
+
+
+@pytest.mark.parametrize(("shape", "columns"), [("tall", 3), ("wide", 11), ("small", 6)])
+def test_digits_alone_stand_as_on_a_telephone_where_there_is_room(shape, columns):
+    screen = SimpleNamespace(
+        display=SimpleNamespace(language="ro", is_reach=False),
+        panel=SimpleNamespace(shape=shape, is_large=shape != "small"),
+        page=1,
+        draw=lambda _, values: values,
+    )
+    assert keyboard.draw(screen, "", letters=appointments.DIGITS).html["columns"] == columns
 
 
 def test_keys_write_as_people_do(citizen):

@@ -50,7 +50,7 @@ def draw(screen: Screen, known: Known) -> Drawn:
     """Return what an appointment can be asked for."""
     language = screen.words.language
     keys = [
-        Key(said(service.title, language), screen.address(f"/appointments/{service.id}"))
+        Key(said(service.title, language), screen.address(f"/appointments/{service.id}"), service.icon)
         for service in known.content.every(Service)
     ]
     return screen.choice(keys)

@@ -52,7 +52,8 @@ def draw_event(screen: Screen, _: Known, event: Event) -> Drawn:
         words.text(ACCESS[event.access]),
     ]
     notes = [] if event.is_checked(today(screen)) else [words.text("common.example")]
-    return screen.answer(words.text("ev.when", date=words.day(event.starts.date()), time=time), lines, notes=notes)
+    date = words.day(event.starts.date()).replace(" ", "\u00a0")  # no line ends within a date
+    return screen.answer(words.text("ev.when", date=date, time=time), lines, notes=notes)
 
 
 def _price(words: Words, price_lei: int | None) -> str:

@@ -27,6 +27,7 @@ TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Unicode's 
 DIGITS = "1234567890.,?!-/:@+"
 ROOM = {"wide": (12, 3), "tall": (10, 4), "small": (9, 2)}  # columns and rows of 20 mm
 ROOM_REACH = {"wide": (12, 3), "tall": (10, 4), "small": (9, 1)}  # in the lower half
+PAD, PAD_COLUMNS = "123456789", 3  # what the keys of a telephone begin with, and how many stand in a row
 
 
 class Typed(msgspec.Struct, frozen=True):
@@ -46,12 +47,13 @@ def draw(screen: Screen, text: str, intro: str = "", letters: str = "", most: in
     pages = parts(screen, letters)
     page = min(screen.page, len(pages))
     rows = math.ceil(len(pages[page - 1]) / _room(screen)[0])
+    is_pad = letters.startswith(PAD) and screen.panel.shape == "tall"  # where there is room for four rows
     values = {
         "typed": text,
         "intro": lacks or intro,
         "is_title_spoken": bool(lacks) and not screen.panel.is_large,
         "letters": pages[page - 1],
-        "columns": math.ceil(len(pages[page - 1]) / rows),
+        "columns": PAD_COLUMNS if is_pad else math.ceil(len(pages[page - 1]) / rows),
         "next_page": page % len(pages) + 1 if len(pages) > 1 else 0,
         "next_name": "type.digits" if not letters and page == len(pages) - 1 else "type.letters",
         "is_code": bool(letters),

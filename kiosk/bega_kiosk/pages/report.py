@@ -116,8 +116,8 @@ ICONS = {
     "building": "crack",
     "other": "pencil",
     "here": "pin",
-    "street": "letters",
-    "write": "letters",
+    "street": "pencil",
+    "write": "pencil",
 }
 STATES = {
     "received": "report.state.received",
@@ -276,7 +276,7 @@ def check(screen: Screen, known: Known) -> Drawn:
     said = [f"{text('report.q.what') if each is WHAT else text(each.text)} {answer}" for each, answer in lines]
     keys = [
         Key(text("report.send"), "", "arrow", value="send"),
-        Key(text("report.fix"), screen.address("/report/fix"), "letters"),
+        Key(text("report.fix"), screen.address("/report/fix"), "pencil"),
     ]
     return screen.answer(text("report.check"), said, keys)
 
@@ -385,7 +385,7 @@ def state(screen: Screen, known: Known) -> Drawn:
     """Return how a report is, as the desk last said, and when that was."""
     draft, text = draft_of(screen, known), screen.words.text
     if not draft or not draft.asked:
-        key = Key(text("report.follow"), screen.address("/report/code"), "letters")
+        key = Key(text("report.follow"), screen.address("/report/code"), "pencil")
         return screen.answer(text("report.state.no_code"), keys=[key])
     heard = known.outbox.heard(draft.asked)
     if heard is None:
