@@ -71,7 +71,7 @@ def draw_form(screen: Screen, known: Known, form: Form) -> Drawn:
     """Return where a form is: here on paper, at home as a square for a telephone, at a desk."""
     text, language = screen.words.text, screen.words.language
     keys = [Key(text("form.print"), "", "printer", value="print")] if is_printable(screen, known, form) else []
-    sentence = text("form.here") if keys else text("form.away")
+    sentence = text("form.here" if keys else "form.away" if form.address else "form.paper")
     if form.desks and form.address:
         keys.append(Key(text("form.paper"), screen.address(f"/forms/{form.id}/where"), "pin"))
     keys.append(Key(text("svc.bring"), screen.address(f"/services/{form.service}"), "paper"))
