@@ -47,7 +47,8 @@ def draw_service(screen: Screen, known: Known, service: Service, view: str) -> D
     """Return one view of a service."""
     text, language = screen.words.text, screen.words.language
     form = way_to(screen, known, service.id)
-    others = [*VIEWS, *VIEWS][[*VIEWS].index(view) + 1 :][: 1 if form and screen.is_tight else 2]  # the next ones first
+    most = 2 if screen.panel.is_large or not form else 1  # a second row of keys would leave room for one line of a list
+    others = [*VIEWS, *VIEWS][[*VIEWS].index(view) + 1 :][:most]  # the next ones first
     keys = [Key(text(VIEWS[other][0]), screen.address(f"/services/{service.id}{VIEWS[other][1]}")) for other in others]
     keys += form
     notes = [] if service.is_checked(today(screen)) else [text("svc.example")]
@@ -60,7 +61,9 @@ def draw_service(screen: Screen, known: Known, service: Service, view: str) -> D
         if not all(desk.is_checked(today(screen)) for desk in desks):
             notes = [text("svc.example")]
         lines = [line for desk in desks for line in where_lines(screen, desk)]
-        return screen.answer(text("svc.where"), [said(one, language) for one in service.where] + lines, keys, notes)
+        ways = [said(one, language) for one in service.where]
+        told = lines + ways if len(desks) == 1 else ways + lines  # which of several desks comes before where they are
+        return screen.answer(text("svc.where"), told, keys, notes)
     sentences = [said(one, language) for one in [*service.purpose, *service.know]]
     notes += [source_line(screen, service)] if screen.panel.is_large else []
     return screen.answer(text("svc.about"), sentences, keys, notes)

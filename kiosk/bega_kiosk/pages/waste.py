@@ -68,7 +68,7 @@ def draw_points(screen: Screen, known: Known) -> Drawn:
 def draw_thing(screen: Screen, _: Known, thing: Thing) -> Drawn:
     """Return where one kind of waste goes."""
     text, language = screen.words.text, screen.words.language
-    notes = [] if thing.is_checked(today(screen)) else [text("waste.colors_check")]
+    notes = [] if thing.is_checked(today(screen)) else [text("waste.example")]
     keys = [Key(text("waste.points"), screen.address("/waste/points"))]
     return screen.answer(said(thing.where, language), [said(one, language) for one in thing.advice], keys, notes)
 
