@@ -217,6 +217,9 @@ class Screen:
         return FULL * width_px / (self.font_px * (LETTER_EM_CYRILLIC if cyrillic else LETTER_EM))
 
     def _lines_of(self, text: str, scale: float = 1.0) -> float:
+        is_plain = self.panel.shape == "small" and not self.display.is_larger
+        if is_plain and 0 < len(text) * scale * FULL <= self._letters():
+            return scale  # on a single line no room is lost before a word that does not break
         return math.ceil(len(text) * scale / self._letters()) * scale if text else 0.0
 
     def _lines(self, keys: int, notes: Sequence[str]) -> float:
