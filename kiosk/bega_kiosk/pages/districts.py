@@ -20,6 +20,7 @@ from bega_kiosk.places import Known, Place, place_of_each
 from bega_kiosk.words import Words
 
 COLUMNS = 3  # of areas on the map, and of districts in an area
+LONGEST_SHORT = 24  # letters of a verdict with its number that a tile of a small panel has room for
 NAMES_A_LINE = 8  # a paragraph must not be longer than a screen
 
 
@@ -79,6 +80,8 @@ def draw_area(screen: Screen, known: Known, area: Area) -> Drawn:
         name = said(district.name, screen.words.language)
         address = screen.address(f"/air/district/{district.id}")
         answer, band = in_short(screen.words, air), air.verdict.band
+        if band and len(answer) > LONGEST_SHORT and not screen.panel.is_large:
+            answer = screen.words.text(f"air.{band}.name")
         keys.append(Key(name, address, "", answer, band, picture=cells([band], "lone")))
     intro = [screen.words.text("air.area.oldest", ago=screen.words.ago(max(ages)))] if ages else []
     example = _example(screen, known)
