@@ -129,6 +129,15 @@ def test_every_screen_is_whole_with_something_on_it(gate):
     assert found == []
 
 
+def test_slip_has_room_for_the_widest_code(gate):
+    """Which one a report gets is chance."""
+    token = drafted(gate.kiosk, sent(gate.kiosk))
+    for look in (look for look in LOOKS if look.language == "de" and not look.is_dark):
+        gate.show(replace(look, draft=token).address("/report/sent"))
+        gate.page.eval_on_selector(".code", "code => code.textContent = 'WMWM\\u00a0WMWM'")
+        assert gate.judged(look, axe=None) == []
+
+
 def test_what_is_looked_at_is_there(gate):
     """A draft that is wrong would be looked at as an empty screen."""
     text = load_words(gate.kiosk.config.timezone)["ro"].text
