@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import Any
 
 from bega_firmware.edits import Edit, edited, instead
 from bega_firmware.merge import Piece
@@ -203,12 +204,10 @@ def _parts(node: ast.expr, made: Comprehension, name: str) -> tuple[str, list[as
     if isinstance(made, ast.DictComp):
         return "{}", ast.parse(f"{name}[{ast.unparse(made.key)}] = {ast.unparse(made.value)}").body
     element = ast.unparse(made.elt)
+    if isinstance(made, ast.SetComp):
+        return "set()", ast.parse(f"{name}.add({element})").body
     if not isinstance(node, ast.Call):
-        is_set = isinstance(made, ast.SetComp)
-        return ("set()", ast.parse(f"{name}.add({element})").body) if is_set else (
-            "[]",
-            ast.parse(f"{name}.append({element})").body,
-        )
+        return "[]", ast.parse(f"{name}.append({element})").body
     is_all = isinstance(node.func, ast.Name) and node.func.id == "all"
     return str(is_all), ast.parse(f"if {'not ' if is_all else ''}({element}):\n {name} = {not is_all}\n break").body
 
@@ -223,7 +222,7 @@ class _Instead(ast.NodeTransformer):
     def __init__(self, names: dict[int, str]) -> None:
         self._names = names
 
-    def visit(self, node: ast.AST) -> ast.AST:
+    def visit(self, node: ast.AST) -> Any:
         return ast.Name(self._names[id(node)], ast.Load()) if id(node) in self._names else self.generic_visit(node)
 
 
@@ -234,7 +233,7 @@ class _Renamed(ast.NodeTransformer):
         self._names = names
         self._but = but
 
-    def visit(self, node: ast.AST) -> ast.AST:
+    def visit(self, node: ast.AST) -> Any:
         if node is self._but:
             return node
         if isinstance(node, ast.Name) and node.id in self._names:
