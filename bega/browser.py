@@ -7,6 +7,7 @@ has to be installed beside the browser.
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -162,6 +163,12 @@ class Page:
         """Return what is seen, a PNG in base64."""
         png: str = self.order("Page.captureScreenshot", format="png")["data"]
         return png
+
+    def pdf(self, width_mm: float, height_mm: float) -> bytes:
+        """Return what is printed on paper of this size, without margins of the browser's own."""
+        size = {"paperWidth": width_mm / 25.4, "paperHeight": height_mm / 25.4}
+        margins = dict.fromkeys(("marginTop", "marginBottom", "marginLeft", "marginRight"), 0)
+        return base64.b64decode(self.order("Page.printToPDF", printBackground=True, **size, **margins)["data"])
 
     def close(self) -> None:
         """End the page and everything that it kept."""

@@ -27,6 +27,7 @@ async def serve(app: ASGIApp, listener: socket.socket) -> None:
         uvicorn.Config(
             app,
             http=_Impatient,
+            ws="none",  # nothing here speaks it, and a library that does would be imported at each start
             log_config=None,
             log_level="warning",
             access_log=False,

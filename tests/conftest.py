@@ -16,6 +16,7 @@ import tty
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import paho.mqtt.client as paho
 import pytest
@@ -25,6 +26,9 @@ from bega.broker import EmbeddedBroker, accepts_mqtt, free_port
 from bega_protocols import senml
 from bega_protocols.devices.pms5003.sim import Sim as Pms5003
 from bega_protocols.record import Record
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # No deadline: two cores shared with brokers and a browser say nothing about speed.
 settings.register_profile("test", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -103,6 +107,19 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
 def embedded(tmp_path: Path) -> Iterator[EmbeddedBroker]:
     with EmbeddedBroker(tmp_path / "embedded") as broker:
         yield broker
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A browser for the tests of a module: of a longer life Playwright's loop would be in the way of asyncio.run."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.kiosk_gate import CHROMIUM, FLAGS
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(params=["mosquitto", "embedded"])

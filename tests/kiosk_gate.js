@@ -3,7 +3,7 @@
 const words = (text) => text.trim().replace(/\s+/g, ' ').slice(0, 40);
 const name = (text) => JSON.stringify(words(text));
 const OURS = '"Atkinson Hyperlegible Next", "Noto Sans"';
-const keysOf = () => [...document.querySelectorAll('a, button, input')];
+const keysOf = () => [...document.querySelectorAll('a, button, input, textarea')];
 
 async function asked(address) {
   const answer = await fetch(address, {cache: 'no-store'});
@@ -79,6 +79,11 @@ function measure(pxPerMm, smallestPx) {
     if (r.left < other.r.right - 1 && other.r.left < r.right - 1 && r.top < other.r.bottom - 1
         && other.r.top < r.bottom - 1)
       wrong.push('keys on top of each other: ' + name(key.textContent) + ' ' + name(other.key.textContent));
+  for (const field of document.querySelectorAll('textarea')) {
+    const style = getComputedStyle(field);
+    const line = parseFloat(style.lineHeight) + parseFloat(style.paddingTop) + parseFloat(style.paddingBottom);
+    if (field.clientHeight < line - 1) wrong.push('no room for a line of what is typed');
+  }
   for (const plot of document.querySelectorAll('.plot'))
     if (Math.abs(plot.getBoundingClientRect().width - plot.width.baseVal.value) > 1) wrong.push('the plot is scaled');
   const isCyrillic = document.documentElement.lang === 'sr';
@@ -100,14 +105,14 @@ function order() {
 }
 
 // With `reach` every key is in the lower half.
-const reach = () => keysOf().filter((key) => key.getBoundingClientRect().top < innerHeight / 2 - 1)
+const reach = () => keysOf().filter((key) => !key.matches('textarea') && key.getBoundingClientRect().top < innerHeight / 2 - 1)
   .map((key) => 'in the upper half: ' + words(key.textContent));
 
 const count = (most) => document.querySelectorAll('main a').length > most ? ['more things than a screen may offer'] : [];
 
 // What the rules of axe see that look at no place, size or colour: elements and attributes in their order. Of words they
 // see whether there are any, and which are the same. How it is styled follows from that, and from the classes of <html>.
-const WORDS = new Set(['aria-label', 'title', 'alt', 'value', 'lang', 'href', 'action']);
+const WORDS = new Set(['aria-label', 'title', 'alt', 'value', 'lang', 'href', 'action', 'data-then']);
 function shape() {
   const known = new Map();
   const same = (text) => {

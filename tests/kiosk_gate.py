@@ -24,7 +24,7 @@ from bega_kiosk.server import Pages
 from bega_kiosk.store import Sample, Series, Store, Value
 from bega_kiosk.words import LANGUAGES, load_words
 from tests.kiosk_feed import CORNER, DUST, PLACE, SOURCE
-from tests.kiosk_notices import public_key, samples
+from tests.kiosk_notices import listed, public_key, samples
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -78,16 +78,17 @@ def wrongs(page, kiosk, is_larger=False):
 class Kiosk:
     """The kiosk's own server over a store that the test fills, at a moment that it sets."""
 
-    def __init__(self, panel, folder, **kiosk):
+    def __init__(self, panel, folder, queue=None, **kiosk):
         key = folder / "city.pub"
         key.write_bytes(public_key())
-        said = {"panel": panel, "state_dir": str(folder), **kiosk}
-        self.config = load(CORNER, {"kiosk": said, "notices": {"keys": [str(key)], "district": "Cetate"}})
+        said = {"kiosk": {"panel": panel, "state_dir": str(folder), **kiosk}}
+        said |= {"notices": {"keys": [str(key)], "district": "Cetate"}}
+        self.config = load(CORNER, said | ({"printer": {"queue": queue}} if queue else {}))
         self.panel = self.config.panel
         self.now_ms = NOW_MS
         self.store = Store(folder / "kiosk.sqlite", lambda: self.now_ms)
         self.pages = Pages(self.config, self.store, load_words(self.config.timezone), lambda: self.now_ms)
-        self.pages.known.notices.take_all(samples(NOW_MS))
+        self.pages.known.notices.take_all(*listed(samples(NOW_MS), NOW_MS))
         self._listener = bind("server.listen", "127.0.0.1:0")
         self.address = "http://127.0.0.1:%d" % self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()

@@ -92,3 +92,18 @@ def test_who_wrote_a_report_is_forgotten_and_the_report_is_not(store, code, tmp_
     assert "there is no report 3467 9ACD" in capsys.readouterr().err
     assert command.main(["list", *data, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["code"] == code
+
+
+def test_desk_says_that_an_answer_is_owed_to_who_gave_a_name_until_it_is_forgotten(store, code, tmp_path):
+    box = Outbox(tmp_path / "nameless", "kiosk-2", lambda: NOW_MS, os.urandom)
+    nameless = box.keep("problem", {"text": "groapă", "contact": "0256 1"}, "ro")
+    store.take(read_sent(box.waiting()[0].payload))
+    assert (store.status(code).is_owed, store.status(nameless).is_owed) == (True, False)
+    assert {status.code: status.is_owed for _, status in store.untold()} == {code: True, nameless: False}
+    assert store.change(code, "work", "20114", None).is_owed
+    box.note(store.status(code))
+    assert Outbox(tmp_path / "nameless", "kiosk-2", lambda: NOW_MS, os.urandom).heard(code).status == store.status(code)
+    store.forget(code)
+    assert not store.status(code).is_owed
+    box.note(store.status(code))
+    assert box.heard(code).status == store.status(code)

@@ -214,3 +214,14 @@ def test_deadline_is_not_promised_without_a_name_nor_to_who_asks_after_another(c
     citizen.at = "/report/code?lang=en"
     citizen.sends(text=named, key="next")
     assert DEADLINE not in citizen.opens(), "another session: the report is gone from here, and who wrote it with it"
+
+
+def test_deadline_is_told_later_too_where_the_desk_says_that_it_was_signed(citizen):
+    """Another day, another session, another kiosk: the desk knows that a name was given."""
+    named = report(citizen, "=road", "=here", *NAMED)
+    citizen.outbox.note(Status(code=named, state="work", number="20115", changed_ms=NOW_MS, is_owed=True))
+    citizen.at = "/report/code?lang=en"
+    citizen.sends(text=named, key="next")
+    assert DEADLINE in citizen.opens()
+    citizen.outbox.note(Status(code=named, state="work", number="20115", changed_ms=NOW_MS))
+    assert DEADLINE not in citizen.opens(), "who wrote it was forgotten"

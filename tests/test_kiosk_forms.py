@@ -54,13 +54,13 @@ def lp(tmp_path, monkeypatch):
     return put
 
 
-def printed(limit_s=5.0, document=PDF, name="form"):
+def printed(limit_s=5.0, document=PDF, name="form", title="Cererea"):
     """Have a document printed and return what became of it, once the pages were told."""
 
     async def run():
         called = asyncio.Event()
         printer = Printer("forms", limit_s, lambda: 0, called.set)
-        printer.begin(name, "Cererea", document)
+        printer.begin(name, title, document)
         assert printer.state(name) == "doing"
         await asyncio.wait_for(called.wait(), 10)
         return printer.state(name)
@@ -90,6 +90,12 @@ def test_failure_is_told_and_its_reason_logged(lp, caplog, program, said):
         lp(program)
     assert printed() == "failed"
     assert said in caplog.text
+
+
+def test_title_that_no_command_line_can_hold_is_a_failure_and_not_a_wait_without_end(lp, caplog):
+    lp(KEEPS)
+    assert printed(title="Cererea\0") == "failed"
+    assert "lp cannot be run: embedded null byte" in caplog.text
 
 
 def test_program_that_hangs_is_ended_with_all_that_it_started(lp, caplog):

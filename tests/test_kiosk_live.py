@@ -1,20 +1,9 @@
 """The page while its server changes: what comes late belongs to no other screen, and a new version brings its files."""
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from bega_kiosk.pages.screen import Screen
-from tests.kiosk_gate import CHROMIUM, FLAGS, Kiosk, opened
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+from tests.kiosk_gate import Kiosk, opened
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,9 @@
 """What people write may have no space in it: it stays on the panel, and is read in parts."""
 
 import httpx
-from playwright.sync_api import sync_playwright
 
 from bega_kiosk.report import Status
-from tests.kiosk_gate import CHROMIUM, FLAGS, Kiosk, opened, wrongs
+from tests.kiosk_gate import Kiosk, opened, wrongs
 
 WAY = (
     {"answer": "light"}, {"answer": "street"}, {"text": "w" * 200, "key": "next"}, {"answer": "today"},
@@ -12,11 +11,10 @@ WAY = (
 )  # fmt: skip
 
 
-def test_word_of_hundreds_of_letters_stays_on_the_panel(tmp_path):
+def test_word_of_hundreds_of_letters_stays_on_the_panel(browser, tmp_path):
     with (
         Kiosk("10", tmp_path) as kiosk,
         httpx.Client(base_url=kiosk.address, trust_env=False) as writer,
-        sync_playwright() as playwright,
     ):
         outbox = kiosk.pages.known.outbox
         code = outbox.keep("problem", {}, "ro")
@@ -25,9 +23,7 @@ def test_word_of_hundreds_of_letters_stays_on_the_panel(tmp_path):
         for form in WAY:
             check = writer.post(check, data=form).headers["location"]
         state = writer.post("/report/code?lang=de", data={"text": code, "key": "next"}).headers["location"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         with opened(browser, kiosk.panel) as page:
             for address in (f"{base}&page={part}" for base in (check, state) for part in (1, 2, 3)):
                 page.goto(kiosk.address + address)
                 assert wrongs(page, kiosk) == [], address
-        browser.close()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import stat
 import threading
 from base64 import b64encode
@@ -12,23 +13,23 @@ import httpx
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given, settings
+from hypothesis import given as given_any
+from hypothesis import settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from bega.web import bind, serve
 from bega_kiosk import notice_feed
 from bega_kiosk.notice_feed import NoticeFeed
-from bega_kiosk.notice_routes import notice_routes
-from bega_kiosk.notices import LAST_MS, MOST_BYTES, MOST_NOTICES, SIGNED_AS, Board, Notice, read_notice, write_notice
+from bega_kiosk.notice_list import MOST_LISTED, read_list, write_given, write_list
+from bega_kiosk.notice_routes import MOST_POST_BYTES, notice_routes
+from bega_kiosk.notices import LAST_MS, MOST_NOTICES, SIGNED_AS, Board, Notice, read_notice, write_notice
 from bega_kiosk.signed import new_key, opened, read_private_key, read_public_keys, sign
 from bega_protocols.errors import ConfigError, WireError
+from tests.kiosk_notices import CITY, HOUR_MS, KEY, KEYS, STRANGER, listed
+from tests.kiosk_notices import publish as publish_at
 
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(32))
-KEYS = [KEY.public_key()]
-CITY = "timisoara"
-NOW_MS, HOUR_MS = 1_795_000_000_000, 3_600_000
+NOW_MS = 1_795_000_000_000
 
 
 def notice(**more):
@@ -45,6 +46,14 @@ def board(path=None):
     return Board(path, KEYS, CITY, lambda: NOW_MS)
 
 
+def given(*messages, number=None):
+    return listed(messages, NOW_MS, number)
+
+
+def publish(known, message):
+    return publish_at(known, message, NOW_MS)
+
+
 def test_signature_is_that_of_the_rfc():
     """RFC 8032, 7.1, test 2; ours has the kind and a line feed before the body."""
     secret = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
@@ -57,7 +66,7 @@ def test_signature_is_that_of_the_rfc():
     assert sign(key, "kind", b"body") == key.sign(b"kind\nbody") + b"body"
 
 
-@given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
+@given_any(at=st.integers(0, 10_000), bit=st.integers(0, 7))
 @settings(max_examples=200)
 def test_no_bit_of_a_notice_can_change(at, bit):
     message = bytearray(signed())
@@ -66,7 +75,7 @@ def test_no_bit_of_a_notice_can_change(at, bit):
         read_notice(KEYS, CITY, bytes(message))
 
 
-@given(noise=st.binary(max_size=300), cut=st.integers(0, 400))
+@given_any(noise=st.binary(max_size=300), cut=st.integers(0, 400))
 def test_noise_and_halves_are_refused(noise, cut):
     whole = signed()
     for message in (noise, whole[: cut % len(whole)], whole + b" ", noise[:64].ljust(64) + whole[64:]):
@@ -117,26 +126,27 @@ def test_second_key_of_the_city_is_good_too():
 
 def test_later_word_is_true_whatever_comes_last():
     known = board()
-    known.take(signed(published_ms=NOW_MS + 2, until_ms=NOW_MS + HOUR_MS))
-    known.take_all([signed(published_ms=NOW_MS + 1)])
+    publish(known, signed(published_ms=NOW_MS + 2, until_ms=NOW_MS + HOUR_MS))
+    known.take_all([signed(published_ms=NOW_MS + 1)], known.list_message)
     assert [one.until_ms for one in known.every()] == [NOW_MS + HOUR_MS]
 
 
 def test_word_that_changes_nothing_is_not_taken_as_if_it_did():
     """Who withdraws with a clock that is behind has to hear that the notice is still shown."""
     known = board()
-    known.take(signed())
-    known.take(signed())
+    publish(known, signed())
+    publish(known, signed())
     with pytest.raises(WireError, match="a later word of this id is here; is the clock right"):
-        known.take(signed(published_ms=NOW_MS - 1, is_withdrawn=True))
+        publish(known, signed(published_ms=NOW_MS - 1, is_withdrawn=True))
     assert known.every() == [notice()]
 
 
 def test_word_from_days_to_come_is_refused_or_nothing_could_put_it_right():
     with pytest.raises(WireError, match="stamped later than now"):
-        board().take(signed(published_ms=NOW_MS + HOUR_MS))
+        publish(board(), signed(published_ms=NOW_MS + HOUR_MS))
     without_clock = Board(None, KEYS, CITY, lambda: 1000)
-    assert without_clock.take(signed()) == notice()
+    publish(without_clock, signed())
+    assert without_clock.every() == [notice()]
 
 
 def test_brackets_without_end_are_no_notice():
@@ -146,9 +156,9 @@ def test_brackets_without_end_are_no_notice():
 
 def test_notice_that_was_withdrawn_stays_so_when_an_old_copy_comes():
     known = board()
-    known.take(signed())
-    known.take(signed(published_ms=NOW_MS + 1, is_withdrawn=True))
-    known.take_all([signed()])
+    publish(known, signed())
+    publish(known, signed(published_ms=NOW_MS + 1, is_withdrawn=True))
+    known.take_all([signed()], known.list_message)
     assert known.every() == []
     assert known.find("water-1") is None
 
@@ -156,25 +166,28 @@ def test_notice_that_was_withdrawn_stays_so_when_an_old_copy_comes():
 def test_wrong_signatures_are_counted_and_the_good_ones_stand():
     known = board()
     with pytest.raises(WireError):
-        known.take(signed(STRANGER))
-    known.take_all([b"", signed(STRANGER, id="other"), signed()])
+        publish(known, signed(STRANGER))
+    known.take_all([b"", signed(STRANGER, id="other"), signed()], given(signed())[1])
     assert (known.refused, [one.id for one in known.every()]) == (3, ["water-1"])
 
 
 def test_board_is_the_same_after_a_restart(tmp_path):
     first = board(tmp_path / "notices")
-    first.take_all([signed(), signed(id="gone", is_withdrawn=True)])
+    first.take_all([signed(), signed(id="gone", is_withdrawn=True)], given(signed())[1])
     again = board(tmp_path / "notices")
-    assert (again.every(), again.heard_ms) == ([notice()], NOW_MS)
+    assert (again.every(), again.heard_ms, again.listed) == ([notice()], NOW_MS, first.listed)
     assert len(again.messages()) == 2
 
 
 def test_half_a_file_is_half_of_the_notices(tmp_path):
     path = tmp_path / "notices"
-    board(path).take_all([signed(id=f"n{at}") for at in range(10)])
+    board(path).take_all(*given(*(signed(id=f"n{at}") for at in range(10))))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert 3 <= len(board(path).every()) <= 5
+    assert 5 <= len(board(path).every()) <= 7
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[4:]))
+    half = board(path)
+    assert (len(half.every()), half.heard_ms) == (6, None), "nobody can say that these are all"
 
 
 def test_file_that_somebody_else_wrote_shows_nothing(tmp_path):
@@ -187,27 +200,85 @@ def test_file_that_somebody_else_wrote_shows_nothing(tmp_path):
 def test_full_disk_costs_nothing_but_the_memory_of_a_restart(tmp_path):
     path = tmp_path / "a folder" / "notices"  # it is not there
     known = board(path)
-    known.take(signed())
+    publish(known, signed())
     assert known.every() == [notice()]
 
 
-def test_board_has_an_end_and_lets_go_of_what_ends_first():
+def test_board_has_an_end_and_lets_go_of_nothing_that_is_listed():
     known = board()
-    known.take_all([signed(id=f"n{at}", until_ms=NOW_MS + at + 1) for at in range(MOST_NOTICES + 5)])
+    many = [signed(id=f"n{at}", until_ms=NOW_MS + at + 1) for at in range(MOST_NOTICES + 5)]
+    known.take_all(many, given(*many[:MOST_LISTED])[1])
     assert len(known.messages()) == MOST_NOTICES
-    assert known.find("n4") is None
-    assert known.find("n5") is not None
-    with pytest.raises(WireError, match="500 notices that end later"):
-        known.take(signed(id="first", until_ms=NOW_MS + 1))
+    assert known.find("n0") is not None
+    assert known.find(f"n{MOST_LISTED}") is None, "no list names it"
+    with pytest.raises(WireError, match="at most 250 notices, and these are 251"):
+        given(*many[: MOST_LISTED + 1])
 
 
 def test_withdrawals_of_a_year_leave_room_for_what_is_cut_off_today():
     known = board()
     gone = [signed(id=f"n{at}", published_ms=NOW_MS + at, is_withdrawn=True) for at in range(MOST_NOTICES)]
-    known.take_all([*gone, *(signed(id=f"m{at}") for at in range(MOST_NOTICES // 2))])
-    assert len(known.every()) == MOST_NOTICES // 2
-    known.take_all(gone[-2:])
+    there = [signed(id=f"m{at}") for at in range(MOST_LISTED)]
+    known.take_all([*gone, *there], given(*there)[1])
+    assert len(known.every()) == MOST_LISTED
+    known.take_all(gone[-2:], given(*there)[1])
     assert len(known.messages()) == MOST_NOTICES
+
+
+@given_any(at=st.integers(0, 10_000), bit=st.integers(0, 7))
+@settings(max_examples=100)
+def test_no_bit_of_a_list_can_change(at, bit):
+    message = bytearray(given(signed(), number=1)[1])
+    message[at % len(message)] ^= 1 << bit
+    with pytest.raises(WireError, match="no signature of the city"):
+        read_list(KEYS, CITY, bytes(message))
+
+
+def test_list_of_another_city_or_signed_as_a_notice_is_none():
+    with pytest.raises(WireError, match="of the city arad"):
+        read_list(KEYS, CITY, write_list(KEY, "arad", 1, 0, NOW_MS, []))
+    with pytest.raises(WireError, match="no signature"):
+        read_list(KEYS, CITY, sign(KEY, SIGNED_AS, given()[1][64:]))
+
+
+def test_list_of_which_a_notice_is_left_out_changes_nothing():
+    known = board()
+    known.take_all(*given(signed()))
+    both = [signed(), signed(id="second")]
+    with pytest.raises(WireError, match=r"of the 2 notices of list \d+ 1 are missing"):
+        known.take_all(both[:1], given(*both)[1])
+    assert known.every() == [notice()]
+    known.take_all(both, given(*both)[1])
+    assert len(known.every()) == 2
+
+
+def test_closure_that_was_cancelled_cannot_be_shown_again_by_the_list_of_yesterday(tmp_path):
+    path = tmp_path / "notices"
+    yesterday, today = given(signed()), given()
+    board(path).take_all(*yesterday)
+    known = board(path)
+    known.take_all(*today)
+    with pytest.raises(WireError, match=r"gives list \d+, and list \d+ is here already"):
+        known.take_all(*yesterday)
+    again = board(path)
+    assert again.every() == []
+    with pytest.raises(WireError, match="is here already"):
+        again.take_all(*yesterday)
+
+
+def test_two_lists_with_one_number_are_not_both_true():
+    known = board()
+    known.take_all(*given(number=7))
+    with pytest.raises(WireError, match="two lists with the number 7"):
+        known.take_all(*given(signed(), number=7))
+
+
+def test_of_two_who_publish_in_one_moment_the_second_is_told_so():
+    known = board()
+    known.publish(*given(signed(), number=1))
+    with pytest.raises(WireError, match="list 1 is here, and 1 does not follow it"):
+        known.publish(*given(signed(id="other"), number=1))
+    assert known.every() == [notice()]
 
 
 def test_new_key_is_for_its_owner_alone_and_is_never_written_over(tmp_path):
@@ -241,20 +312,24 @@ def test_notice_goes_by_the_desk_to_a_kiosk_and_a_hint_brings_the_next_at_once(t
     async def go():
         office, corner = board(tmp_path / "desk"), board(tmp_path / "kiosk")
         async with desk(office, lambda: told.append(1)) as url, httpx.AsyncClient(trust_env=False) as client:
-            assert (await client.post(url + "/v1/notices", content=signed())).status_code == 201
-            wrong = await client.post(url + "/v1/notices", content=signed(STRANGER))
-            long = await client.post(url + "/v1/notices", content=bytes(MOST_BYTES + 1))
+            first, both = given(signed(), number=1), given(signed(), signed(id="second"), number=2)
+            assert (await client.post(url + "/v1/notices", content=write_given(*first))).status_code == 201
+            wrong = await client.post(url + "/v1/notices", content=write_given([signed(STRANGER)], both[1]))
+            long = await client.post(url + "/v1/notices", content=bytes(MOST_POST_BYTES + 1))
+            older = await client.post(url + "/v1/notices", content=signed())
+            late = await client.post(url + "/v1/notices", content=write_given(*given(number=1)))
             following = asyncio.create_task(NoticeFeed(url, corner, tmp_path / "notices.hint").follow())
             await until(lambda: len(corner.every()) == 1)
-            await client.post(url + "/v1/notices", content=signed(id="second"))
+            await client.post(url + "/v1/notices", content=write_given(*both))
             await asyncio.sleep(0.3)
             before = len(corner.every())
             (tmp_path / "notices.hint").touch()
             await until(lambda: len(corner.every()) == 2)
             following.cancel()
-            return wrong, long, before
+            return wrong, long, before, older, late
 
-    wrong, long, before = asyncio.run(go())
+    wrong, long, before, older, late = asyncio.run(go())
+    assert (older.status_code, late.status_code) == (400, 409)
     assert (wrong.status_code, wrong.text) == (400, "no signature of the city\n")
     assert (long.status_code, before, told) == (413, 1, [1, 1])
 
@@ -282,7 +357,7 @@ def test_desk_that_says_something_else_changes_nothing(body, tmp_path, caplog):
             pass
 
     known = board()
-    known.take(signed())
+    publish(known, signed())
     server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     feed = NoticeFeed("http://127.0.0.1:%d" % server.server_address[1], known, tmp_path / "hint")
@@ -295,8 +370,32 @@ def test_desk_that_says_something_else_changes_nothing(body, tmp_path, caplog):
     server.shutdown()
     server.server_close()
     assert known.every() == [notice()]
-    assert is_there == (body == b'{"notices": ["AA=="]}')
-    assert is_there == (known.heard_ms is not None), "an answer that is none is not heard"
+    assert (is_there, known.heard_ms) == (False, None), "an answer that is none is not heard"
+    is_older = body == b'{"notices": ["AA=="]}'
+    assert ("that nobody signed: it is older than this kiosk, update it" in caplog.text) == is_older
+
+
+def test_pages_and_reports_are_answered_while_notices_wait_for_the_disk(tmp_path, monkeypatch):
+    """The disk waits until the loop has gone on: where the loop waits for the disk, that is never."""
+    went_on = threading.Event()
+    waited = []
+    monkeypatch.setattr(os, "fsync", lambda _: waited.append(went_on.wait(5)))
+
+    async def go():
+        office, corner = board(tmp_path / "desk"), board(tmp_path / "kiosk")
+        async with desk(office) as url, httpx.AsyncClient(trust_env=False) as client:
+            for of, doing in (
+                (office, client.post(url + "/v1/notices", content=write_given(*given(signed(), number=1)))),
+                (corner, NoticeFeed(url, corner, tmp_path / "hint")._fetch(client)),
+            ):
+                went_on.clear()
+                task = asyncio.create_task(doing)
+                await until(lambda of=of: of.every())  # it is known, and not yet on the disk
+                went_on.set()
+                await task
+
+    asyncio.run(go())
+    assert waited == [True, True]
 
 
 async def until(condition, for_s=8.0):

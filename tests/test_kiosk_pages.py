@@ -2,29 +2,19 @@
 
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from bega.clock import wall_ms
 from bega.look.panels import PANELS, cap_arcminutes, cap_height_mm
 from bega_kiosk import server
 from bega_kiosk.display import Display
 from tests.kiosk_feed import DUST, PLACE, FeedServer, day_points, index_rows, reading, running_kiosk
-from tests.kiosk_gate import CAP_MM, CHROMIUM, FLAGS, IS_NIGHT, LOOKS, NOW_MS, Gate, Kiosk, looked_at, opened, wrongs
+from tests.kiosk_gate import CAP_MM, IS_NIGHT, LOOKS, NOW_MS, Gate, Kiosk, looked_at, opened, wrongs
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 SHARES = 24 if IS_NIGHT else 6  # of the screens, so that several workers look at them and end together
 each_panel = pytest.mark.parametrize("panel", PANELS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

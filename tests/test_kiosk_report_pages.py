@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from bega_kiosk.outbox import NotKept
-from bega_kiosk.pages import keyboard
+from bega_kiosk.pages import appointments, keyboard
 from bega_kiosk.report import LONGEST_ANSWER, Status, read_sent
 from bega_kiosk.server import LARGEST_FORM_BYTES
 from bega_kiosk.words import LANGUAGES
@@ -262,9 +262,12 @@ def test_slip_says_sent_when_the_desk_has_it_and_a_number_when_there_is_one(citi
     citizen.kiosk.now_ms += HOUR_MS
     assert "at 13:06." in citizen.opens(), "the slip tells when it was written, not when it is looked at"
     assert "not a registration number" in said
+    assert "Without a connection it leaves later." in said
     code = read_sent(citizen.outbox.waiting()[0].payload).code
     citizen.outbox.note(Status(code=code, state="received", changed_ms=NOW_MS))
-    assert "We have sent it. Thank you!" in citizen.opens()
+    said = citizen.opens()
+    assert "We have sent it. Thank you!" in said
+    assert "Without a connection" not in said, "it has left"
     citizen.outbox.note(Status(code=code, state="work", number="20114", changed_ms=NOW_MS))
     said = citizen.opens()
     assert "The number of your report is 20114." in said
@@ -330,6 +333,17 @@ def test_keyboard_has_every_letter_of_the_language_once(tag, shape, is_reach):
     assert sorted(letters) == sorted(keyboard.LETTERS[tag] + keyboard.DIGITS)
     columns, rows = (keyboard.ROOM_REACH if is_reach else keyboard.ROOM)[shape]
     assert all(len(part) <= columns * rows for part in parts)
+
+
+@pytest.mark.parametrize(("shape", "columns"), [("tall", 3), ("wide", 11), ("small", 6)])
+def test_digits_alone_stand_as_on_a_telephone_where_there_is_room(shape, columns):
+    screen = SimpleNamespace(
+        display=SimpleNamespace(language="ro", is_reach=False),
+        panel=SimpleNamespace(shape=shape, is_large=shape != "small"),
+        page=1,
+        draw=lambda _, values: values,
+    )
+    assert keyboard.draw(screen, "", letters=appointments.DIGITS).html["columns"] == columns
 
 
 def test_keys_write_as_people_do(citizen):

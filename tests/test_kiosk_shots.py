@@ -3,10 +3,17 @@
 import pytest
 
 from bega.browser import Page
+from bega.clock import wall_ms
+from bega.settings import parse_assignments
 from bega_kiosk import shots
 from bega_kiosk.command import main
+from bega_kiosk.config import make
 from bega_kiosk.display import Display
+from bega_kiosk.notices import Board
+from bega_kiosk.places import Known
+from bega_kiosk.store import Store
 from bega_protocols.errors import LineError
+from tests.kiosk_notices import CITY, KEYS, listed, public_key, samples
 
 
 def size(png):
@@ -34,6 +41,32 @@ def test_every_look_has_a_name_of_its_own():
     assert (
         str(shots.file_of(Display("hu", is_dark=True, is_reach=True), "/air/dust", 2)) == "hu/air_dust-dark-reach-2.png"
     )
+
+
+def test_kiosk_without_notices_is_drawn_with_samples_that_say_so(tmp_path):
+    config = make({"kiosk": {"name": "k", "city": "timisoara", "state_dir": str(tmp_path)}})
+    more = parse_assignments(shots._copied(config, tmp_path))
+    own = make({"kiosk": {"name": "k", "city": "timisoara", "state_dir": str(tmp_path)}, **more})
+    assert own.notices.has_place
+    store = Store(tmp_path / "store", wall_ms)
+    known = Known(own, store, wall_ms).notices
+    store.close()
+    assert len(known.every()) == 3 and all(notice.is_example for notice in known.every())
+    assert known.listed.is_good(wall_ms(), 1)
+    assert known.heard_ms is not None
+    assert not (tmp_path / "sample.key").exists()
+
+
+def test_notices_that_a_kiosk_has_are_drawn_as_they_are(tmp_path):
+    real, copy = tmp_path / "real", tmp_path / "copy"
+    real.mkdir()
+    copy.mkdir()
+    (real / "city.pub").write_bytes(public_key())
+    Board(real / "notices", KEYS, CITY, wall_ms).take_all(*listed(samples(wall_ms()), wall_ms()))
+    said = {"kiosk": {"name": "k", "city": CITY, "state_dir": str(real)}}
+    config = make({**said, "notices": {"keys": [str(real / "city.pub")]}})
+    assert shots._copied(config, copy) == []
+    assert (copy / "notices").read_bytes() == (real / "notices").read_bytes()
 
 
 def test_screen_that_is_none_is_an_error(tmp_path, capsys):

@@ -71,6 +71,13 @@ def test_first_page_reads_nothing_that_staff_wrote(pages):
     assert pages.given.is_set(), "what waits for the first page goes on"
 
 
+def test_first_page_reads_no_example_of_a_timetable_and_the_next_does(pages):
+    assert ask(pages, "/") == 200
+    assert pages.known.transport._timetable is None
+    assert ask(pages, "/transport/lines") == 200
+    assert pages.known.transport.timetable.lines
+
+
 def test_what_staff_wrote_wrongly_is_said_once_the_first_page_is_given(tmp_path, caplog):
     pages = new_pages(tmp_path, content_dir=str(tmp_path))
     (tmp_path / "jobs.toml").write_text("[[job]]\n", encoding="utf-8")

@@ -15,6 +15,7 @@ from bega.clock import wall_ms
 from bega.web import bind, serve
 from bega_kiosk.command import main
 from bega_kiosk.config import load
+from bega_kiosk.notice_list import read_given, write_given
 from bega_kiosk.notice_routes import notice_routes
 from bega_kiosk.notices import Board, write_notice
 from bega_kiosk.server import Pages
@@ -22,7 +23,7 @@ from bega_kiosk.signed import read_public_keys
 from bega_kiosk.store import Store
 from bega_kiosk.words import load_words
 from tests.kiosk_feed import CORNER
-from tests.kiosk_notices import CITY, DAY_MS, HOUR_MS, KEY, notice, public_key, samples
+from tests.kiosk_notices import CITY, DAY_MS, HOUR_MS, KEY, listed, notice, public_key, publish, samples
 
 ZONE = ZoneInfo("Europe/Bucharest")
 WORDS = load_words(ZONE)
@@ -54,7 +55,7 @@ def corner(tmp_path):
 
 
 def test_street_is_three_taps_away_under_each_of_its_names(corner):
-    corner.board.take(write_notice(KEY, notice(NOW_MS)))
+    publish(corner.board, write_notice(KEY, notice(NOW_MS)), NOW_MS)
     for letters in ("g", "a"):
         said = corner.see(f"/streets/street/{letters}")
         assert "Strada George Ardelean Se oprește apa. Acum, până la ora 21:06." in said
@@ -62,7 +63,7 @@ def test_street_is_three_taps_away_under_each_of_its_names(corner):
 
 
 def test_notices_are_found_by_place_and_by_district(corner):
-    corner.board.take_all(samples(NOW_MS))
+    corner.board.take_all(*listed(samples(NOW_MS), NOW_MS))
     assert "Piața Libertății" in corner.see("/streets/near")
     assert "Brâncoveanu" not in corner.see("/streets/near")
     assert "Brâncoveanu" in corner.see("/streets/district/girocului")
@@ -72,7 +73,7 @@ def test_notices_are_found_by_place_and_by_district(corner):
 def test_names_of_every_script_stay_apart(corner):
     streets = ["Улица Његошева", "Улица Пушкина", "Strada Đorđević", "Οδός Αθηνάς"]
     notices = [notice(NOW_MS, id=f"n{at}", streets=[one], districts=[one]) for at, one in enumerate(streets)]
-    corner.board.take_all([write_notice(KEY, one) for one in notices])
+    corner.board.take_all(*listed([write_notice(KEY, one) for one in notices], NOW_MS))
     for path, found in {"ulica-njegoseva": "Његошева", "ulica-puskina": "Пушкина", "strada-dordevic": "Đor"}.items():
         said = corner.see(f"/streets/district/{path}")
         assert found in said.partition("Strada 3")[0]
@@ -83,15 +84,26 @@ def test_names_of_every_script_stay_apart(corner):
 
 def test_nothing_known_is_said_only_of_a_fresh_list(corner):
     assert "Nu știm acum." in corner.see("/streets")
-    corner.board.take_all([])
+    corner.board.take_all(*listed([], NOW_MS))
     assert "Nu avem niciun anunț acum." in corner.see("/streets")
     corner.now_ms += 61 * 60_000
     assert "Nu știm acum." in corner.see("/streets")
     assert "Ultima listă este de acum o oră." in corner.see("/streets/near")
 
 
+def test_list_that_nobody_signed_anew_for_a_week_is_not_believed_however_often_it_is_given(corner):
+    """A desk, or whoever sits on the way to it, may give an old list again and again."""
+    old = listed([], NOW_MS)
+    corner.now_ms += 8 * DAY_MS
+    corner.board.take_all(*old)
+    assert "Nu știm acum." in corner.see("/streets")
+    assert "Ultima listă este de acum 8 zile." in corner.see("/streets/near")
+    corner.board.take_all(*listed([], corner.now_ms))
+    assert "Nu avem niciun anunț acum." in corner.see("/streets")
+
+
 def test_old_list_goes_on_being_shown_and_says_how_old_it_is(corner):
-    corner.board.take_all(samples(NOW_MS))
+    corner.board.take_all(*listed(samples(NOW_MS), NOW_MS))
     corner.now_ms += 2 * HOUR_MS
     assert "Poate sunt anunțuri mai noi. Ultima listă este de acum 2 ore." in corner.see("/streets/every")
     assert "Strada George Ardelean" in corner.see("/streets/every")
@@ -101,7 +113,7 @@ def test_old_list_goes_on_being_shown_and_says_how_old_it_is(corner):
 
 
 def test_notice_that_ended_leaves_the_lists_and_says_so_itself(corner):
-    corner.board.take_all(samples(NOW_MS))
+    corner.board.take_all(*listed(samples(NOW_MS), NOW_MS))
     corner.now_ms += 4 * HOUR_MS
     assert "George Ardelean" not in corner.see("/streets/every")
     assert "S-a terminat." in corner.see("/streets/notice/water-many")
@@ -110,7 +122,7 @@ def test_notice_that_ended_leaves_the_lists_and_says_so_itself(corner):
 
 
 def test_clock_at_1970_names_days_and_never_says_now(corner):
-    corner.board.take_all(samples(NOW_MS))
+    corner.board.take_all(*listed(samples(NOW_MS), NOW_MS))
     corner.now_ms = 1000
     said = corner.see("/streets/every")
     assert "Ceasul acestui aparat este greșit." in said
@@ -130,15 +142,15 @@ def test_clock_at_1970_names_days_and_never_says_now(corner):
 )
 def test_when_is_said_as_briefly_as_is_true(corner, begins_ms, lasts_ms, said):
     begins = {"from_ms": NOW_MS + begins_ms, "until_ms": NOW_MS + begins_ms + lasts_ms}
-    corner.board.take(write_notice(KEY, notice(NOW_MS, **begins)))
+    publish(corner.board, write_notice(KEY, notice(NOW_MS, **begins)), NOW_MS)
     assert said in corner.see("/streets/every")
 
 
 def test_sample_says_that_it_is_one(corner):
-    corner.board.take(write_notice(KEY, notice(NOW_MS)))
+    publish(corner.board, write_notice(KEY, notice(NOW_MS)), NOW_MS)
     for path in ("/streets/notice/water-1", "/streets/every", "/streets/street/a"):
         assert "EXEMPLU" in corner.see(path)
-    corner.board.take(write_notice(KEY, notice(NOW_MS + 1, is_example=False)))
+    publish(corner.board, write_notice(KEY, notice(NOW_MS + 1, is_example=False)), NOW_MS)
     for path in ("/streets/notice/water-1", "/streets/every", "/streets/street/a"):
         assert "EXEMPLU" not in corner.see(path)
 
@@ -158,29 +170,72 @@ def desk_of(known):
     listener.close()
 
 
-def test_what_staff_publish_is_on_the_board_and_can_be_withdrawn(tmp_path, capsys):
-    key = tmp_path / "city.key"
-    assert main(["key", "new", str(key)]) == 0
-    known = Board(None, read_public_keys([tmp_path / "city.key.pub"]), CITY, wall_ms)
+DAYS = [f"{datetime.fromtimestamp(wall_ms() / 1000 + days * 86_400, ZONE):%Y-%m-%d} 08:00" for days in range(4)]
+WHAT = ["--effect", "water_stop", "--street", "Strada Polonă", "--from", DAYS[2]]
 
-    day = [f"{datetime.fromtimestamp(wall_ms() / 1000 + days * 86_400, ZONE):%Y-%m-%d} 08:00" for days in range(4)]
-    what = ["--effect", "water_stop", "--street", "Strada Polonă", "--from", day[2]]
+
+@pytest.fixture
+def key(tmp_path):
+    """Return a city's private key; the public one lies beside it."""
+    assert main(["key", "new", str(tmp_path / "city.key")]) == 0
+    return tmp_path / "city.key"
+
+
+def board_of(key, path=None):
+    return Board(path, read_public_keys([key.with_name("city.key.pub")]), CITY, wall_ms)
+
+
+def test_what_staff_publish_is_on_the_board_and_can_be_withdrawn(key, capsys):
+    known = board_of(key)
     with desk_of(known) as url:
         way = ["--key", str(key), "--city", CITY, "--desk", url]
-        published = ["notice", "publish", *way, *what, "--until", day[3], "--id", "w"]
+        published = ["notice", "publish", *way, *WHAT, "--until", DAYS[3], "--id", "w"]
         done = [main(published)]
         shown = [one.streets for one in known.every()]
         done.append(main(["notice", "withdraw", *way, "w"]))
-        done.append(main(["notice", "publish", *way, *what, "--until", day[1]]))
-        done.append(main(["notice", "publish", *way, *what, "--until", "tomorrow"]))
+        done.append(main(["notice", "publish", *way, *WHAT, "--until", DAYS[1]]))
+        done.append(main(["notice", "publish", *way, *WHAT, "--until", "tomorrow"]))
         done.append(main(["notice", "withdraw", *way, "another"]))
         done.append(main(["notice", "withdraw", *way, "no name"]))
+        done.append(main(["notice", "confirm", *way]))
     done.append(main(published))
-    assert (done, shown, known.every()) == ([0, 0, 1, 1, 1, 1, 1], [["Strada Polonă"]], [])
-    said = capsys.readouterr().err.splitlines()
+    assert (done, shown, known.every()) == ([0, 0, 1, 1, 1, 1, 0, 1], [["Strada Polonă"]], [])
+    assert known.listed.number == 3
+    told = capsys.readouterr()
+    said = told.err.splitlines()
     assert "ends before it begins" in said[0]
     assert "write a day and an hour" in said[1]
-    assert "showed no notice another; is the id right?" in said[2]
+    assert "shows no notice another; is the id right?" in said[2]
     assert "this is no notice" in said[3]
     assert "does not answer" in said[4]
     assert len(said) == 5
+    assert told.out.splitlines()[-1] == "list 3: 0 notices"
+
+
+def test_desk_that_holds_the_newer_list_back_is_found_out_by_who_publishes(key, tmp_path, capsys):
+    known = board_of(key, tmp_path / "notices")
+    way = ["--key", str(key), "--city", CITY, "--desk"]
+    with desk_of(known) as url:
+        assert main(["notice", "publish", *way, url, *WHAT, "--until", DAYS[3], "--id", "closed"]) == 0
+        kept = (tmp_path / "notices").read_bytes()
+        assert main(["notice", "withdraw", *way, url, "closed"]) == 0
+    (tmp_path / "notices").write_bytes(kept)
+    with desk_of(board_of(key, tmp_path / "notices")) as url:
+        assert main(["notice", "confirm", *way, url]) == 1
+        assert "has list 1, and list 2 was signed here" in capsys.readouterr().err
+        assert main(["notice", "confirm", *way, url, "--restored"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["list 3: 1 notices", "closed"], "beyond what kiosks have"
+
+
+def test_notices_are_carried_to_a_desk_without_a_network(key, tmp_path, capsys):
+    known = board_of(key)
+    way = ["--key", str(key), "--city", CITY, "--out", str(tmp_path / "signed.json")]
+    publish_it = ["notice", "publish", *way, *WHAT, "--until", DAYS[3]]
+    for name in ("first", "second"):
+        more = ["--known", str(tmp_path / "known.json")] if name == "second" else []
+        assert main([*publish_it, "--id", name, *more]) == 0
+        known.publish(*read_given((tmp_path / "signed.json").read_bytes()))
+        (tmp_path / "known.json").write_bytes(write_given(known.messages(), known.list_message))
+    assert {one.id for one in known.every()} == {"first", "second"}
+    assert main([*publish_it, "--id", "third"]) == 1
+    assert "--out needs --known" in capsys.readouterr().err

@@ -4,7 +4,6 @@ import html
 import os
 import re
 import time
-from dataclasses import replace
 from datetime import date
 
 import msgspec
@@ -25,7 +24,7 @@ from bega_kiosk.transport import FILE, Transport
 from bega_kiosk.words import LANGUAGES, load_words
 from bega_protocols.errors import ConfigError, WireError
 from tests.kiosk_gtfs import a_feed, a_trip, write_feed
-from tests.kiosk_notices import CITY, KEY, notice, public_key
+from tests.kiosk_notices import CITY, KEY, notice, public_key, publish
 
 NOW_MS = 1_795_000_000_000  # Wednesday 18 November 2026, 13:06:40 in Timișoara
 NOW_S = NOW_MS // 1000
@@ -42,9 +41,10 @@ def words():
 class Corner:
     """A kiosk's pages at the stops of a feed, without a server."""
 
-    def __init__(self, folder, words, panel="24", stops=("here",), kept=True, **files):
+    def __init__(self, folder, words, panel="24", stops=("here",), kept=True, platforms=None, **files):
         self.folder = folder
         (folder / "city.pub").write_bytes(public_key())
+        files |= {"stops": platforms} if platforms else {}  # `stops` are those of the configuration
         self.feed = write_feed(folder / "feed.zip", a_feed(**files))
         if kept:
             prepare(self.feed, folder / FILE, list(stops))
@@ -232,7 +232,7 @@ def test_alerts_are_said_in_the_words_of_the_reader(corner):
     kiosk = corner()
     kiosk.hears(a_message(alerts=[an_alert(4, route_id="r4"), an_alert(1, route_id="r9"), an_alert(9, stop_id="here")]))
     said = kiosk.see(language="ro")
-    assert "Linia 4 merge acum pe alt drum. Stația este mutată acum." in said
+    assert "Stația este mutată acum. Linia 4 merge acum pe alt drum." in said, "the worst first"
     assert "nu merge" not in said, "that line does not pass here"
     alert = an_alert(1, route_id="r4")
     alert.active_period.add(start=NOW_S + 60, end=NOW_S + 120)
@@ -245,7 +245,8 @@ def test_alerts_are_said_in_the_words_of_the_reader(corner):
 def test_detour_that_the_city_signed_is_said_here_too(corner):
     kiosk = corner()
     assert "goes another way" not in kiosk.see()
-    kiosk.pages.known.notices.take(write_notice(KEY, notice(NOW_MS, effect="transport_detour", lines=["4", "11"])))
+    detour = write_notice(KEY, notice(NOW_MS, effect="transport_detour", lines=["4", "11"]))
+    publish(kiosk.pages.known.notices, detour, NOW_MS)
     assert "Line 4 goes another way now." in kiosk.see()
     assert "11" not in kiosk.see()
 
@@ -264,7 +265,7 @@ def test_evening_ends_at_three_and_the_first_of_the_morning_is_named(corner):
     [
         (1000, NOW_MS, "The clock of this machine is wrong."),
         (NOW_MS + 31 * DAY_MS, NOW_MS, "The timetable may be old. We checked it 31 days ago."),
-        (NOW_MS + 10 * 365 * DAY_MS, NOW_MS + 10 * 365 * DAY_MS, "The timetable was good until"),
+        (NOW_MS + 10 * 365 * DAY_MS, NOW_MS + 10 * 365 * DAY_MS, "The timetable was valid until"),
         (NOW_MS, NOW_MS + DAY_MS, "The timetable may be old."),
     ],
     ids=["1970", "not asked for a month", "over", "kept by a clock that was ahead"],
@@ -376,7 +377,7 @@ def test_whatever_a_message_says_no_time_is_shown_that_is_hours_off(timetable, s
     (passing,) = timetable.passings(NOW_MS, NOW_MS + 600_000)
     known = departure(passing, live, timetable.calls, NOW_MS - 180_000)
     assert abs(known.time_ms - PLANNED_MS) <= 6 * 3_600_000
-    assert replace(known, time_ms=0).passing == passing
+    assert msgspec.structs.replace(known, time_ms=0).passing == passing
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ class City(http.server.BaseHTTPRequestHandler):
     """A city's server: it gives what the test puts there."""
 
     cut = False
+    tag = ""
 
     def do_GET(self):
         body = self.files.get(self.path)
@@ -42,7 +43,7 @@ class City(http.server.BaseHTTPRequestHandler):
         if body is None:
             self.send_error(404)
             return
-        tag = f'"{hash(body)}"'
+        tag = self.tag or f'"{hash(body)}"'
         if self.headers.get("If-None-Match") == tag:
             self.send_response(304)
             self.end_headers()
@@ -70,9 +71,9 @@ def a_city(**files):
             thread.join()
 
 
-def fetched(transport, *what):
+def fetched(transport, *what, now_ms=NOW_MS):
     """Fetch once each, "timetable" or an address of realtime; return whether each could be taken."""
-    feed = TransportFeed(transport, lambda: None, lambda: NOW_MS)
+    feed = TransportFeed(transport, lambda: None, lambda: now_ms)
 
     async def fetch():
         async with httpx.AsyncClient(follow_redirects=True) as client:
@@ -227,3 +228,31 @@ def test_doctor_says_how_the_timetable_is(tmp_path):
         (_, (state, says)) = said(realtime=f"{url}/gone?key=secret")
     assert state == "wrong"
     assert "secret" not in says
+
+
+def test_pages_are_answered_while_a_citys_message_is_read(tmp_path, monkeypatch):
+    """Reading waits until the loop has gone on: where it is done in the loop, that is never."""
+    went_on, waited = threading.Event(), []
+    read_live = transport_feed.read_live
+
+    def read_slowly(*said):
+        waited.append(went_on.wait(5))
+        return read_live(*said)
+
+    monkeypatch.setattr(transport_feed, "read_live", read_slowly)
+    transport = a_transport(tmp_path, str(write_feed(tmp_path / "made.zip", a_feed())), realtime="http://city/live")
+    feed = TransportFeed(transport, lambda: None, lambda: NOW_MS)
+
+    async def a_body(*_):
+        asyncio.get_running_loop().call_soon(went_on.set)
+        return a_message(("t1", {})).SerializeToString()
+
+    monkeypatch.setattr(transport_feed, "get_whole", a_body)
+
+    async def go():
+        assert await feed.fetch_timetable(None)
+        return await feed.fetch_live(None, "http://city/live")
+
+    assert asyncio.run(go())
+    assert waited == [True]
+    assert transport.live is not None

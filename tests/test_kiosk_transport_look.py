@@ -3,7 +3,6 @@
 import itertools
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from bega.look.panels import PANELS
 from bega_kiosk.display import Display
@@ -11,7 +10,7 @@ from bega_kiosk.prepared import prepare
 from bega_kiosk.realtime import read_live
 from bega_kiosk.timetable import open_timetable
 from bega_kiosk.words import LANGUAGES
-from tests.kiosk_gate import CHROMIUM, FLAGS, IS_NIGHT, Kiosk, opened, wrongs
+from tests.kiosk_gate import IS_NIGHT, Kiosk, opened, wrongs
 from tests.kiosk_gtfs import a_feed, a_trip, write_feed
 from tests.test_kiosk_transport import a_message, an_alert, late
 
@@ -36,14 +35,6 @@ LOOKS = [
     for is_larger, is_reach in itertools.product((False, True), repeat=2)
     for language in LANGUAGES
 ]  # colours move nothing
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def at_a_busy_stop(kiosk, folder):

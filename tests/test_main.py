@@ -53,6 +53,21 @@ def test_only_the_command_that_was_asked_for_is_imported():
     assert told.stdout.splitlines()[-1] == "False"
 
 
+def test_commands_of_our_own_are_found_without_reading_every_package():
+    assert command._our_commands() == command._commands(), "nobody else brings one here"
+    code = "import sys; from bega.__main__ import main; main(['decode', '--list'])"
+    code += "; print('importlib.metadata' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert told.stdout.splitlines()[-1] == "False"
+
+
+def test_entry_points_are_read_as_their_specification_says(tmp_path):
+    written = "[console_scripts]\nx = y:z\n\n[bega.commands]\na=b.c:d [tech,sim]\nplain = e:f\n\n[other]\ng = h:i\n"
+    (tmp_path / "entry_points.txt").write_text(written)
+    found = command._read_commands(str(tmp_path / "entry_points.txt"))
+    assert found == {"a": ("b.c", "d", "tech"), "plain": ("e", "f", "")}
+
+
 def test_missing_extra_is_answered_with_how_to_install_it(monkeypatch, capsys, tmp_path):
     (tmp_path / "made_up_command.py").write_text("import no_such_library\ndef main(argv): return 0\n")
     monkeypatch.syspath_prepend(tmp_path)

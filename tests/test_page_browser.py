@@ -5,7 +5,6 @@ import html
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from types import SimpleNamespace
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from bega.outbox.spool import Spool
 from bega.web import bind, serve
@@ -48,9 +47,6 @@ from bega_protocols.record import SYNCHRONISED, Record
 from bega_simulators.hosts.rs485 import Rs485Segment
 from tests.conftest import IS_NIGHT
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
 PHONE, LAPTOP = {"width": 360, "height": 740}, {"width": 1366, "height": 768}
 PASSWORD = "correct horse 7"
 HASH = hashed(PASSWORD)
@@ -219,14 +215,6 @@ class Corner:
         if not alarm.is_raised or alarm.is_acknowledged:
             raise ConfigError(f"{name} is not raised, or somebody has acknowledged it already")
         await self.recorder.record(name, [[alarm.acknowledge()]], self.wall_ms, keeps=alarm, at_once=True)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @contextmanager

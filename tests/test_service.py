@@ -31,7 +31,6 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize(
     "module",
     [
-        "importlib.metadata",
         "bega_gateway.command",
         "msgspec",
         "bega_gateway.app",

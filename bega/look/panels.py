@@ -7,7 +7,7 @@ Sizes follow EN 301 549 V3.2.1, 5.1.4 (a capital H of at least 0.7 degrees at th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 CAP_DEGREES = 0.7
 CAP_PER_EM = 0.668  # Atkinson Hyperlegible Next: OS/2 sCapHeight 668 of 1000 units
@@ -18,8 +18,7 @@ NEAREST_MM = 300  # nobody stands nearer
 LARGER = 1.18  # large text, by the usual one
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """A screen as it hangs: pixels, diagonal, and how far off its reader may stand."""
 
     name: str

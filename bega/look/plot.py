@@ -7,16 +7,15 @@ in the pixels of the panel that shows it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 
 LINE_HEIGHT = 1.2
 LETTER_EM, LETTER_EM_CYRILLIC = 0.5, 0.6  # a letter's share of its size, in our two fonts
 CAPITAL_EM = 0.25  # and what a wide capital takes beyond that
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A value at a moment; None where there is none.
 
     is_simulated: nobody measured it. is_suspect: a ring is drawn around it.
@@ -28,8 +27,7 @@ class Point:
     is_suspect: bool = False
 
 
-@dataclass(frozen=True)
-class Ground:
+class Ground(NamedTuple):
     """A range of values that mean the same: from the one below up to `upper`, in words and a colour."""
 
     upper: float
@@ -37,8 +35,7 @@ class Ground:
     colour: str
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """Words under a moment of the axis; `is_strong` also draws a line up through the plot (midnight)."""
 
     time_ms: int
@@ -46,8 +43,7 @@ class Mark:
     is_strong: bool = False
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """What the plot is drawn into: pixels, the size of its letters, and the time it spans."""
 
     width_px: float

@@ -112,14 +112,14 @@ def _local_bytes(size: int, page_bytes: int, is_table: bool) -> int:
 
 
 def _overflow(octets: mmap.mmap, page: int, size: int, page_bytes: int) -> bytes:
-    record = b""
+    record = bytearray()
     while page and len(record) < size:
         place = (page - 1) * page_bytes
         record += octets[place + 4 : place + page_bytes]
         page = int.from_bytes(octets[place : place + 4], "big")
     if len(record) < size:
         raise ValueError("its overflow pages are not here")
-    return record[:size]
+    return bytes(record[:size])
 
 
 def _varint(octets: mmap.mmap | bytes, at: int) -> tuple[int, int]:

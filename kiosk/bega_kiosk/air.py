@@ -8,7 +8,6 @@ knows particulates only. 45 minutes of an hour are the least that make a mean (D
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
 import msgspec
@@ -31,8 +30,7 @@ MOST_UGM3 = 5_000.0
 State = Literal["known", "not_yet", "unknown"]
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """Known: `band` 1 to 6. Not yet: `minutes` of data so far. Unknown: older than the limit, or never heard.
 
     `age_ms` of an unknown one is that of the last measurement; None: never, or stamped by a clock that is wrong.
@@ -45,8 +43,7 @@ class Verdict:
     is_simulated: bool = False
 
 
-@dataclass(frozen=True)
-class Dust:
+class Dust(msgspec.Struct, frozen=True):
     """PM2.5 at this moment, µg/m³; `value_ugm3` is None where it is not known now."""
 
     value_ugm3: float | None
@@ -55,8 +52,7 @@ class Dust:
     is_simulated: bool = False
 
 
-@dataclass(frozen=True)
-class AirNow:
+class AirNow(msgspec.Struct, frozen=True):
     """All that the air page says."""
 
     verdict: Verdict
@@ -66,8 +62,7 @@ class AirNow:
     day: Series | None
 
 
-@dataclass(frozen=True)
-class At:
+class At(msgspec.Struct, frozen=True):
     """What a store knows of one place alone: a label of the feed, or a device."""
 
     store: Store

@@ -65,6 +65,7 @@ async def _follow(pages: Pages) -> None:
 def _loaded(pages: Pages) -> Callable[[Known], Awaitable[None]]:
     """Return what follows the feeds. In a thread: the next pages are given meanwhile."""
     pages.warm()
+    _ = pages.known.transport.timetable  # the example, where a kiosk has no feed
     from bega_kiosk.following import follow
 
     # What was made until now stays until the end. Looking through it again and again for garbage would stop the pages

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from gettext import c2py
 from typing import NamedTuple
 
 Name = tuple[str | None, str]  # context and key: what a text is found by
 LINE = re.compile(r'(?:(msgctxt|msgid_plural|msgid|msgstr)(\[\d\])?[ \t]*)?"((?:[^"\\]|\\.)*)"')
-SIMPLE = re.compile(r'msgid "([^"\\\n]+)"\nmsgstr "([^"\\\n]*)"')  # nearly all of them: twice as quick
+SIMPLE = re.compile(r'msgid "([^"\\\n]+)"\nmsgstr "([^"\\\n]*)"(?:\n\n|\Z)')  # nearly all: four times as quick
+# The head as all of our files have it: with no escape but the line feed.
+HEAD = re.compile(r'(?:#.*\n)*msgid ""\nmsgstr ""\n((?:"(?:[^"\\\n]|\\n)*"(?:\n|\Z))+)(?:\n|\Z)')
 ESCAPE = re.compile(r"\\(.)")
 ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
 PLURAL = re.compile(r"nplurals\s*=\s*(\d)\s*;\s*plural\s*=\s*([^;]+)")
@@ -39,21 +42,29 @@ class Catalogue(NamedTuple):
 
     def form_of(self) -> Callable[[int], int]:
         """Return what chooses the form that agrees with a number; raises ValueError if `plural` is nonsense."""
-        return c2py(self.plural)
+        return _form_of(self.plural)
 
 
 def read_po(written: str) -> Catalogue:
     """Return what a PO file says; raises ValueError that names the first line where it is none."""
-    reading, lines = _Reading(), 0
+    reading, lines, at = _Reading(), 0, 0
+    written = written.removeprefix("\ufeff").rstrip("\n")
+    if found := HEAD.match(written):
+        reading.head = found[1].rstrip("\n")[1:-1].replace('"\n"', "").replace("\\n", "\n")
+        at, lines = found.end(), found[0].count("\n")
     try:
-        for block in written.removeprefix("\ufeff").rstrip("\n").split("\n\n"):
-            if found := SIMPLE.fullmatch(block):
+        while at < len(written):
+            if found := SIMPLE.match(written, at):
+                at = found.end()
                 lines += 2
                 reading.take_simple(found[1], found[2])
             else:
-                for line in block.split("\n"):
+                end = written.find("\n\n", at)
+                end = len(written) if end < 0 else end
+                for line in written[at:end].split("\n"):
                     lines += 1
                     reading.take(line.strip())
+                at = end + 2
             lines += 1  # the empty one
         reading.end()
     except ValueError as error:
@@ -93,9 +104,12 @@ class _Reading:
 
     def take_simple(self, key: str, text: str) -> None:
         """Take a whole entry without context, forms, or anything that is escaped."""
-        self.end()
-        self._parts = {"msgid": key, "msgstr": text}
-        self.end()
+        if self._parts:
+            self.end()
+        if (None, key) in self.texts:
+            raise ValueError(f"{key} is there twice")
+        self.texts[None, key] = Text((text,), is_guessed=self._is_guessed)
+        self._is_guessed = False
 
     def end(self) -> None:
         """Keep the entry that was read, if there is one."""
@@ -128,6 +142,12 @@ class _Reading:
             raise ValueError(f"{word}{form} cannot stand here")
         parts[word + form] = text
         self._last = word + form
+
+
+@cache
+def _form_of(plural: str) -> Callable[[int], int]:
+    """Return what chooses a form; each topic of a language says the same, and to read it takes 0.06 ms."""
+    return c2py(plural)
 
 
 def _escaped(found: re.Match[str]) -> str:

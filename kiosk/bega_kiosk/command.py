@@ -16,7 +16,7 @@ from bega.clock import wall_ms
 from bega.service import Verb, add_verb, carry_out, command_line, log_to_stderr, report, until_signalled
 from bega.settings import parse_assignments
 from bega_kiosk import config as settings
-from bega_kiosk.content import load_content
+from bega_kiosk.content import FORMS, load_content
 from bega_kiosk.given import add_settings, given_config
 from bega_kiosk.notice_command import add_verbs
 from bega_kiosk.signed import read_public_keys
@@ -33,6 +33,7 @@ EXAMPLES = """examples:
   bega kiosk doctor --config kiosk.toml
   bega kiosk screens --config kiosk.toml --json
   bega kiosk shots pictures --feed http://gw-corner:8080 --panel 10 --lang hu
+  bega kiosk forms --config kiosk.toml --paper a4
   bega kiosk run --config kiosk.toml --set kiosk.panel=10 --set feed.url=http://gw-corner:8080"""
 
 
@@ -104,19 +105,28 @@ def shots(args: argparse.Namespace) -> int:
     """Write a picture of every screen; 1 if one could not be drawn."""
     import tempfile
 
-    from bega_kiosk.places import every_screen
-    from bega_kiosk.shots import INDEX, draw, every_look
+    from bega_kiosk.shots import INDEX, draw, every_look, every_path
 
     with tempfile.TemporaryDirectory(prefix="bega-shots-") as nothing:
         args.data = args.data or (None if args.config else nothing)
-        found = every_screen(given_config(args), wall_ms, DEFAULT)
-        paths = [path for path, _ in found if path.startswith(args.only)]
+        paths = [path for path in every_path(args) if path.startswith(args.only)]
         if not paths:
             raise ConfigError(f"no screen's address begins with {args.only!r}; see bega kiosk screens")
         looks = every_look(args.lang or [*LANGUAGES], args.every_look)
         with counted() as say:
             failed = draw(args, args.folder, looks, paths, say)
     print(f"{args.folder / INDEX} shows them all", *failed, sep="\n")
+    return int(bool(failed))
+
+
+def forms(args: argparse.Namespace) -> int:
+    """Make a sheet to print of every form that has no file; 1 if one could not be made."""
+    from bega_kiosk.sheets import PAPERS, make
+
+    config = given_config(args)
+    with counted() as say:
+        failed = make(config, PAPERS[args.paper], args.lang or [*LANGUAGES], wall_ms(), say)
+    print(f"{Path(config.kiosk.state_dir) / FORMS} has them", *failed, sep="\n")
     return int(bool(failed))
 
 
@@ -133,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
     drawing.add_argument("--lang", action="append", choices=LANGUAGES, help="in this language only")
     drawing.add_argument("--only", default="/", metavar="PATH", help="only screens whose address begins so, as in /air")
     drawing.add_argument("--every-look", action="store_true", help="also dark, large and reach: eight times as many")
+    making = _add(verbs, "forms", forms, "make a sheet to print of every form that has no file, marked as an example")
+    making.add_argument(
+        "--paper", choices=("a4", "slip"), default="a4", help="a slip is 72 mm wide, on a roll of 80 mm"
+    )
+    making.add_argument("--lang", action="append", choices=LANGUAGES, help="in this language only")
     carrying = _add(verbs, "agent", agent, "carry reports to the desk until told to stop; `run` starts it by itself")
     carrying.add_argument("--verbose", action="store_true", help="log more")
     add_verbs(verbs)

@@ -63,6 +63,7 @@ class Notices(Table, frozen=True, kw_only=True):
     url: str | None = None  # the desk that gives them out; left out: none are fetched
     keys: list[str] = msgspec.field(default_factory=list)  # PEM files of the city: who else signs is not believed
     limit_minutes: Minutes = 60  # a list that is older may lack something: "nu știm acum"
+    confirmed_limit_days: Annotated[int, msgspec.Meta(ge=1, le=90)] = 7  # one that nobody signed anew, too
     district: PlaceName | None = None  # of this kiosk
     near: list[PlaceName] = msgspec.field(default_factory=list)  # streets around it
 

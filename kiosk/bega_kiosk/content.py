@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -224,8 +223,7 @@ FILES: Mapping[str, Mapping[str, type[Record]]] = {
 Kind = TypeVar("Kind", bound=Record)
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """Everything that was good in the files, in their order, and what was not."""
 
     records: Mapping[type[Record], Mapping[str, Record]]
@@ -356,12 +354,20 @@ def _nonsense(record: Table) -> Iterator[str]:
                 yield from (f"{field.name}: {why}" for why in _nonsense(one))
 
 
+def sheet_path(state_dir: Path, form: Form, language: str) -> Path:
+    """Return where the sheet lies that is made of a form without a file (sheets.py)."""
+    return state_dir / FORMS / f"{form.id}-{language}.pdf"
+
+
 def form_bytes(folder: Path, form: Form) -> bytes | None:
     """Return the file of a form, None where there is none that a printer would understand."""
-    if form.file is None:
-        return None
+    return pdf_bytes(folder / FORMS / form.file) if form.file is not None else None
+
+
+def pdf_bytes(path: Path) -> bytes | None:
+    """Return a PDF, None where it is not there, cut in half, too large, or something else."""
     try:
-        with (folder / FORMS / form.file).open("rb") as file:
+        with path.open("rb") as file:
             raw = file.read(MOST_FORM_BYTES + 1)
     except OSError:
         return None

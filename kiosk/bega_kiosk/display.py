@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
@@ -9,7 +10,8 @@ from urllib.parse import urlencode
 from bega_kiosk.drafts import TOKEN
 from bega_kiosk.words import DEFAULT, LANGUAGES
 
-LANGUAGE, LOOK, TEXT, REACH, DRAFT = "lang", "look", "text", "reach", "draft"
+LANGUAGE, LOOK, TEXT, REACH, DRAFT, AT = "lang", "look", "text", "reach", "draft", "at"
+OURS = re.compile(r"(/[a-z0-9_-]+)+", re.IGNORECASE)  # a screen, and never another machine ("//x")
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,9 @@ def read_page(query: Mapping[str, str]) -> int:
     """Return which part of a long page is asked for, 1 for the first or for nonsense."""
     asked = query.get("page", "1")
     return int(asked) if asked.isascii() and asked.isdigit() and 0 < len(asked) <= 3 and int(asked) else 1
+
+
+def read_at(query: Mapping[str, str]) -> str:
+    """Return the path of the screen that an address says it stands in for, home for nonsense."""
+    asked = query.get(AT, "/")
+    return asked if OURS.fullmatch(asked) else "/"

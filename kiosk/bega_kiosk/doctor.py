@@ -31,7 +31,8 @@ from bega_kiosk.air import DUST, INDEX
 from bega_kiosk.config import Config
 from bega_kiosk.content import load_content
 from bega_kiosk.feed import FAILURES, Latest, LatestRow
-from bega_kiosk.notice_feed import PUBLIC, Answer
+from bega_kiosk.notice_feed import require_list
+from bega_kiosk.notice_list import PUBLIC, NoticeList, read_given
 from bega_kiosk.notices import Board
 from bega_kiosk.places import NOTICES, STORE
 from bega_kiosk.realtime import read_live
@@ -84,7 +85,7 @@ def texts(config: Config) -> Iterator[Finding]:
     try:
         load_words(config.timezone)
     except ConfigError as error:
-        yield Finding("texts", "wrong", f"the kiosk does not start: {_first_line(error)}")
+        yield Finding("texts", "wrong", f"the kiosk does not start: {first_line(error)}")
         return
     for language, topics in reviews().items():
         unread = sorted(topic for topic, review in topics.items() if review)
@@ -123,7 +124,7 @@ def feed(config: Config, wall_ms: Clock) -> Iterator[Finding]:
             answer = client.get(address).raise_for_status()
         rows = [msgspec.json.decode(row, type=LatestRow) for row in _rows(answer.content)]
     except FAILURES as error:
-        why = _first_line(error) or type(error).__name__
+        why = first_line(error) or type(error).__name__
         yield Finding("feed", "wrong", f"{address}: {why}; is the gateway up, is feed.url right?")
         return
     yield _newest(address, rows, wall_ms())
@@ -148,7 +149,7 @@ def store(folder: Path) -> Finding:
     if not path.exists():
         return Finding("store", "open", f"{path} does not exist yet; nothing was heard so far")
     try:
-        with closing(_read_only(path)) as file:
+        with closing(read_only(path)) as file:
             said = str(file.execute("PRAGMA quick_check").fetchone()[0])
     except sqlite3.Error as error:
         said = str(error)
@@ -175,6 +176,9 @@ def transport(config: Config, wall_ms: Clock) -> Iterator[Finding]:
         yield Finding("transport", "wrong", said)
     elif why == "over":
         yield Finding("transport", "wrong", f"the timetable was good until {until_day}; ask the city for a newer feed")
+    elif why == "early":
+        begins = kept.timetable.from_day
+        yield Finding("transport", "wrong", f"the timetable begins on {begins}; ask the city for the one before it")
     elif kept.timetable.left_out:
         yield Finding("transport", "open", f"until {until_day}; left out of the feed: {kept.timetable.left_out}")
     elif not why:
@@ -189,7 +193,7 @@ def _realtime(url: str, timetable: Timetable, limit_s: int, now_ms: int) -> Find
         with httpx.Client(timeout=FEED_WITHIN_S, trust_env=False, follow_redirects=True) as client:
             live = read_live(client.get(url).raise_for_status().content, timetable, now_ms)
     except FAILURES as error:
-        why = (_first_line(error) or type(error).__name__).replace(url, address)
+        why = (first_line(error) or type(error).__name__).replace(url, address)
         return Finding("realtime", "wrong", f"{address}: {why}; times are those of the timetable")
     age_s = (now_ms - live.told_ms) // 1000
     if not -limit_s <= age_s <= limit_s:
@@ -210,7 +214,7 @@ def air(config: Config, wall_ms: Clock) -> Iterator[Finding]:
     """Hold the age of what the kiosk heard of its feed against the age at which it shows it no more."""
     limits, path = config.air, Path(config.kiosk.state_dir) / STORE
     try:
-        with closing(_read_only(path)) as file:
+        with closing(read_only(path)) as file:
             (body,) = file.execute("SELECT body FROM known WHERE kind = 'values'").fetchone() or (b"[]",)
         values = msgspec.json.decode(body, type=list[Value])
     except (sqlite3.Error, msgspec.DecodeError):
@@ -239,20 +243,31 @@ def notices(config: Config, wall_ms: Clock) -> Iterator[Finding]:
     address = known.url.rstrip("/") + PUBLIC
     try:
         with httpx.Client(timeout=FEED_WITHIN_S, trust_env=False) as client:
-            given = msgspec.json.decode(client.get(address).raise_for_status().content, type=Answer)
-        yield Finding("desk", "good", f"{address} answers, {len(given.notices)} notices")
+            messages, list_message = read_given(client.get(address).raise_for_status().content)
+        require_list(list_message)
+        yield Finding("desk", "good", f"{address} answers, {len(messages)} notices")
     except FAILURES as error:
-        why = _first_line(error) or type(error).__name__
+        why = first_line(error) or type(error).__name__
         yield Finding("desk", "wrong", f"{address}: {why}; is the desk up, is notices.url right?")
     try:
         keys = read_public_keys([Path(file) for file in known.keys])
     except ConfigError as error:
-        yield Finding("notices", "wrong", f"the kiosk does not start: {_first_line(error)}")
+        yield Finding("notices", "wrong", f"the kiosk does not start: {first_line(error)}")
         return
     board = Board(Path(config.kiosk.state_dir) / NOTICES, keys, config.kiosk.city, wall_ms)
     yield _aged(
         "notices", board.heard_ms, known.limit_minutes, wall_ms(), f"is the kiosk running, does {address} answer?"
     )
+    if board.listed is not None:
+        yield confirmed(board.listed, known.confirmed_limit_days, wall_ms())
+
+
+def confirmed(listed: NoticeList, limit_days: int, now_ms: int) -> Finding:
+    """Hold the day when a person signed the list of notices against the one past which nobody believes it."""
+    said = f"list {listed.number} was signed {ago(listed.signed_ms, now_ms)}, the limit is {limit_days} days"
+    if listed.is_good(now_ms, limit_days):
+        return Finding("list", "good", said)
+    return Finding("list", "wrong", f"{said}, so the page says it is not known: `bega kiosk notice confirm`")
 
 
 def reports(config: Config, wall_ms: Clock) -> Iterator[Finding]:
@@ -266,7 +281,7 @@ def reports(config: Config, wall_ms: Clock) -> Iterator[Finding]:
         yield Finding("reports", "good", "none waits for the desk")
         return
     try:
-        with closing(_read_only(path)) as file:
+        with closing(read_only(path)) as file:
             waiting = int(file.execute("SELECT count(*) FROM waiting").fetchone()[0])
             oldest = file.execute("SELECT payload FROM waiting ORDER BY id LIMIT 1").fetchone()
             heard_ms = file.execute("SELECT max(heard_ms) FROM known").fetchone()[0]
@@ -277,12 +292,12 @@ def reports(config: Config, wall_ms: Clock) -> Iterator[Finding]:
         yield Finding("reports", "wrong", said)
         return
     now_ms = wall_ms()
-    told = f"the desk answered last {_ago(heard_ms, now_ms)}" if heard_ms else "the desk has answered none yet"
+    told = f"the desk answered last {ago(heard_ms, now_ms)}" if heard_ms else "the desk has answered none yet"
     if not waiting:
         yield Finding("reports", "good", f"none waits for the desk; {told}")
         return
     since_ms = _written_ms(oldest[0])
-    said = f"{waiting} wait for the desk, the oldest was written {_ago(since_ms, now_ms)}; {told}"
+    said = f"{waiting} wait for the desk, the oldest was written {ago(since_ms, now_ms)}; {told}"
     if waiting >= outbox.MOST_WAITING:
         yield Finding("reports", "wrong", f"{said}; no more are taken: {REACHED}")
     elif since_ms and now_ms - since_ms > LONGEST_WAIT_MS:
@@ -319,9 +334,7 @@ def printer(config: Config) -> Iterator[Finding]:
             ["lpstat", "-a", queue], capture_output=True, timeout=PRINTER_WITHIN_S, check=False, env=english
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield Finding(
-            "printer", "wrong", f"CUPS cannot be asked ({_first_line(error)}); are cups and cups-client here?"
-        )
+        yield Finding("printer", "wrong", f"CUPS cannot be asked ({first_line(error)}); are cups and cups-client here?")
         return
     said = " ".join((asked.stdout or asked.stderr).decode("utf-8", "replace")[:300].split())
     if asked.returncode or " accepting requests" not in said or "not accepting" in said:
@@ -360,12 +373,12 @@ def _aged(what: str, heard_ms: int | None, limit_minutes: float, now_ms: int, re
     limit = f"the limit is {limit_minutes:g} minutes"
     if not -AHEAD_MS <= now_ms - heard_ms <= limit_minutes * 60_000:
         return Finding(
-            what, "wrong", f"from {_ago(heard_ms, now_ms)}, {limit}, so the page says it is not known: {remedy}"
+            what, "wrong", f"from {ago(heard_ms, now_ms)}, {limit}, so the page says it is not known: {remedy}"
         )
-    return Finding(what, "good", f"from {_ago(heard_ms, now_ms)}, {limit}")
+    return Finding(what, "good", f"from {ago(heard_ms, now_ms)}, {limit}")
 
 
-def _ago(then_ms: int, now_ms: int) -> str:
+def ago(then_ms: int, now_ms: int) -> str:
     """Return how long ago something was, in words; a clock that was not set knows no ages."""
     if min(then_ms, now_ms) < CLOCK_FLOOR_MS:
         return "at a time that no clock knew"
@@ -415,9 +428,9 @@ def _width_mm(edid: bytes) -> int:
     return max(width | (high & 0xF0) << 4, height | (high & 0x0F) << 8)
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
+def read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=2.0)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]

@@ -15,7 +15,7 @@ from bega_kiosk.report import Chance
 
 AGAIN_MS = 5_000  # who sends the same twice in such a moment meant it once
 TOKEN = re.compile(r"[0-9a-f]{16}")
-KEPT_MS = 10 * 60_000  # without a tap
+KEPT_MS = 11 * 60_000  # without a tap: a minute longer than its screen (pages/screen.py), which ends it by itself
 MOST = 50  # of several people at one server, as in a demo; a kiosk has one
 
 

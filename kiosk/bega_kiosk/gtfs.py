@@ -41,8 +41,7 @@ class Feed:
 
         try:
             self._zip = ZipFile(path)
-            # Many feeds are zipped with their folder around them.
-            self._members = {info.filename.rpartition("/")[2]: info for info in self._zip.infolist()}
+            self._members = _members(self._zip)
         except FileNotFoundError:
             raise WireError(f"{path} is not there") from None
         except _broken() as error:
@@ -97,6 +96,17 @@ class Feed:
             raw = self._zip.open(info)  # it gives no more bytes than it says there are
         with raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text:
             yield text
+
+
+def _members(packed: ZipFile) -> dict[str, ZipInfo]:
+    """Return the files of a feed; many are zipped with their folder around them, some with an old feed in another."""
+    folders: dict[str, dict[str, ZipInfo]] = {}
+    for info in packed.infolist():
+        folder, _, name = info.filename.replace("\\", "/").rpartition("/")
+        folders.setdefault(folder, {})[name] = info
+    feeds = [folder for folder, members in folders.items() if "stops.txt" in members]
+    nearest = min(feeds or folders, key=lambda folder: (folder.count("/") + bool(folder), folder), default="")
+    return folders.get(nearest, {})
 
 
 def _broken() -> tuple[type[Exception], ...]:

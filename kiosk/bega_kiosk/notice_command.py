@@ -12,21 +12,28 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from bega.clock import wall_ms
+from bega_kiosk.notice_list import write_given
 from bega_kiosk.notices import Effect, Notice, Reason, nonsense, write_notice
-from bega_kiosk.signed import new_key, read_private_key
-from bega_protocols.errors import ConfigError
+from bega_kiosk.signed import new_key, read_private_key, read_public_keys
+from bega_protocols.errors import ConfigError, WireError
 
 if TYPE_CHECKING:
-    from bega.service import Verbs
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-PUBLISH = "/v1/notices"
-ANSWER_S = 10.0
+    from bega.service import Verbs
+    from bega_kiosk import notice_desk
+
 WHEN = "%Y-%m-%d %H:%M"
 EXAMPLES = """examples:
   bega kiosk notice publish --key city.key --desk http://desk:8090 --city timisoara --effect water_stop \\
     --street "Strada George Ardelean" --district Circumvalațiunii \\
     --from "2026-11-25 08:00" --until "2026-11-25 16:00" --reason connection --who Aquatim
-  bega kiosk notice withdraw --key city.key --desk http://desk:8090 --city timisoara water-1795000000-3f2a"""
+  bega kiosk notice withdraw --key city.key --desk http://desk:8090 --city timisoara water-1795000000-3f2a
+  bega kiosk notice confirm --key city.key --desk http://desk:8090 --city timisoara
+  a desk without a network: what it gives out goes to a file there, what is signed is carried back
+    curl -o known.json http://127.0.0.1:8090/public/v1/notices
+    bega kiosk notice confirm --key city.key --city timisoara --known known.json --out signed.json
+    curl --data-binary @signed.json http://127.0.0.1:8090/v1/notices"""
 
 
 def key_new(args: argparse.Namespace) -> int:
@@ -83,6 +90,11 @@ def withdraw(args: argparse.Namespace) -> int:
     return _hand_over(args, _notice(said))
 
 
+def confirm(args: argparse.Namespace) -> int:
+    """Say that the list at the desk is all that holds now: it is signed anew, so that kiosks go on believing it."""
+    return _hand_over(args, None)
+
+
 def add_verbs(verbs: Verbs) -> None:
     """Add `key` and `notice` to the verbs of `bega kiosk`."""
     keys = verbs.add_parser("key", help="the key that the city signs with").add_subparsers(
@@ -119,6 +131,9 @@ def add_verbs(verbs: Verbs) -> None:
     _add_way(back)
     back.add_argument("id", help="as `publish` printed it")
     back.set_defaults(command=withdraw)
+    said = doing.add_parser("confirm", help="say that the list is still all that holds", description=confirm.__doc__)
+    _add_way(said)
+    said.set_defaults(command=confirm)
 
 
 def _add_way(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +141,14 @@ def _add_way(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--city", required=True, help="as in the kiosks' configuration")
     way = parser.add_mutually_exclusive_group(required=True)
     way.add_argument("--desk", metavar="URL", help="where the desk is")
-    way.add_argument("--out", type=Path, metavar="FILE", help="write the signed message instead")
+    way.add_argument("--out", type=Path, metavar="FILE", help="write what the desk is to be handed instead")
+    parser.add_argument("--known", type=Path, metavar="FILE", help="with --out: what the desk gives out now")
+    parser.add_argument(
+        "--city-key", type=Path, action="append", default=[], metavar="FILE", help="public key of who else publishes"
+    )
+    parser.add_argument(
+        "--restored", action="store_true", help="the desk came back from a backup: go on from the older list it has"
+    )
 
 
 def _notice(said: dict[str, Any]) -> Notice:
@@ -136,33 +158,87 @@ def _notice(said: dict[str, Any]) -> Notice:
         raise ConfigError(f"this is no notice: {error}") from None
 
 
-def _hand_over(args: argparse.Namespace, notice: Notice) -> int:
-    message = write_notice(read_private_key(args.key), notice)
-    if args.out:
+def _hand_over(args: argparse.Namespace, notice: Notice | None) -> int:
+    """Sign the list with this change, and hand it to the desk; with no notice the list as it is."""
+    from bega_kiosk import notice_desk  # what speaks HTTP costs time: only where something is published
+
+    key = read_private_key(args.key)
+    for _ in range(notice_desk.TRIES):
+        known = _known(args, [key.public_key(), *read_public_keys(args.city_key)])
+        messages = [write_notice(key, notice)] if notice else []
+        if notice and notice.is_withdrawn:
+            _require_shown(notice, known)
+            del known.notices[notice.id]
+        elif notice:
+            known.notices[notice.id] = (notice, messages[0])
+        now_ms = wall_ms()
         try:
-            args.out.write_bytes(message)
-        except OSError as error:
-            raise ConfigError(f"{args.out} cannot be written: {error.strerror}") from None
-        print(notice.id)
-        return 0
-    was_shown = _post(args.desk.rstrip("/") + PUBLISH, message)
-    print(notice.id)
-    if notice.is_withdrawn and not was_shown:
-        raise ConfigError(f"the desk showed no notice {notice.id}; is the id right? The withdrawal is kept there")
-    return 0
+            number, listed = notice_desk.next_list(key, args.city, known, notice_desk.last_number(args.key), now_ms)
+        except WireError as error:
+            raise ConfigError(f"{error.why}; withdraw one first") from None
+        if _give(args, write_given(messages, listed)):
+            notice_desk.note_number(args.key, number)
+            print(notice.id if notice else _list_in_words(number, known, now_ms))
+            return 0
+    raise ConfigError("others publish at the same time, three times in a row; nothing was published, try again")
 
 
-def _post(url: str, message: bytes) -> bool:
-    """Hand a message to the desk; return whether it showed a notice of the same id before."""
-    import httpx
+def _known(args: argparse.Namespace, keys: list[Ed25519PublicKey]) -> notice_desk.Known:
+    """Return what holds now; raises ConfigError where that is an older list than the last one signed here."""
+    from bega_kiosk import notice_desk
 
+    last = notice_desk.last_number(args.key)
+    if args.desk:
+        source, body = args.desk, notice_desk.fetch_known(args.desk)
+    elif args.known:
+        source, body = str(args.known), _read(args.known)
+    elif last:
+        raise ConfigError(
+            "--out needs --known: without the desk's list the other notices would be withdrawn; see --help"
+        )
+    else:
+        return notice_desk.Known({}, None)  # the first of all
     try:
-        answer = httpx.post(url, content=message, timeout=ANSWER_S, trust_env=False)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ConfigError(f"{url} does not answer ({error}); is the desk running? Nothing was published") from None
-    if answer.status_code != httpx.codes.CREATED:
-        raise ConfigError(f"{url} refuses it: {answer.text.strip()[:200] or answer.status_code}")
-    return b'"was_shown":true' in answer.content.replace(b" ", b"")
+        known = notice_desk.read_known(keys, args.city, body)
+    except WireError as error:
+        raise ConfigError(f"{source}: {error.why}; nothing was published") from None
+    number = known.listed.number if known.listed else 0
+    if number < last and not args.restored:
+        raise ConfigError(
+            f"{source} has list {number}, and list {last} was signed here: is it the right desk? Somebody may hold the "
+            "newer list back; if the desk was restored from a backup, look at what it shows, then add --restored"
+        )
+    return known
+
+
+def _require_shown(notice: Notice, known: notice_desk.Known) -> None:
+    if notice.id not in known.notices:
+        raise ConfigError(f"the desk shows no notice {notice.id}; is the id right? Nothing was withdrawn")
+
+
+def _list_in_words(number: int, known: notice_desk.Known, now_ms: int) -> str:
+    held = sorted(name for name, (notice, _) in known.notices.items() if not notice.is_over(now_ms))
+    return "\n".join([f"list {number}: {len(held)} notices", *held])
+
+
+def _give(args: argparse.Namespace, body: bytes) -> bool:
+    """Hand it to the desk, or write it to the file; return whether it was taken."""
+    from bega_kiosk import notice_desk
+
+    if args.desk:
+        return notice_desk.post(args.desk, body)
+    try:
+        args.out.write_bytes(body)
+    except OSError as error:
+        raise ConfigError(f"{args.out} cannot be written: {error.strerror}") from None
+    return True
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _moment_ms(option: str, said: str, zone: ZoneInfo) -> int:

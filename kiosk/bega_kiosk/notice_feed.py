@@ -8,27 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from base64 import b64decode
 from pathlib import Path
 
 import httpx
-import msgspec
 
 from bega_kiosk.feed import FAILURES, LONGEST_PAUSE_S, get_whole
-from bega_kiosk.notices import MOST_NOTICES, Board
+from bega_kiosk.notice_list import PUBLIC, read_given
+from bega_kiosk.notices import Board
+from bega_protocols.errors import WireError
 
 log = logging.getLogger("bega.kiosk.notices")
 
 HINT = "notices.hint"
-PUBLIC = "/public/v1/notices"
 EVERY_S = 300.0
 LOOK_FOR_HINT_S = 2.0
-
-
-class Answer(msgspec.Struct):
-    """What the desk gives out; the signature of each is looked at by the board."""
-
-    notices: list[str]
 
 
 class NoticeFeed:
@@ -38,7 +31,7 @@ class NoticeFeed:
         self._url = url.rstrip("/")
         self._board = board
         self._hint = hint
-        self._is_away = False
+        self._why = ""  # nothing was taken when the desk was asked last
 
     async def follow(self) -> None:
         """Fetch for ever, whatever the desk does."""
@@ -51,17 +44,19 @@ class NoticeFeed:
 
     async def _fetch(self, client: httpx.AsyncClient) -> bool:
         try:
-            answer = msgspec.json.decode(await get_whole(client, self._url + PUBLIC), type=Answer)
-            messages = [b64decode(notice, validate=True) for notice in answer.notices[:MOST_NOTICES]]
-        except (*FAILURES, ValueError) as error:  # ValueError: no base64
-            if not self._is_away:
-                log.warning("desk away url=%s why=%s", self._url, str(error) or type(error).__name__)
-            self._is_away = True
+            messages, list_message = read_given(await get_whole(client, self._url + PUBLIC))
+            require_list(list_message)
+            # In a thread: it verifies each signature and waits for the disk, and whoever taps shall not.
+            await asyncio.to_thread(self._board.take_all, messages, list_message or b"")
+        except FAILURES as error:
+            why = error.why if isinstance(error, WireError) else str(error) or type(error).__name__
+            if self._why != why:
+                log.warning("notices not taken, the last stay: url=%s why=%s", self._url, why)
+            self._why = why
             return False
-        if self._is_away:
-            log.info("desk back url=%s", self._url)
-        self._is_away = False
-        self._board.take_all(messages)
+        if self._why:
+            log.info("notices taken again url=%s", self._url)
+        self._why = ""
         return True
 
     async def _wait(self, for_s: float, hint_ns: int) -> None:
@@ -76,3 +71,11 @@ class NoticeFeed:
             return self._hint.stat().st_mtime_ns
         except OSError:
             return 0
+
+
+def require_list(list_message: bytes | None) -> None:
+    """Raise WireError that says what to do where nobody signed which notices there are."""
+    if list_message is None:
+        raise WireError("the desk gives a list that nobody signed: it is older than this kiosk, update it")
+    if not list_message:
+        raise WireError("no list was signed yet: publish a notice, or `bega kiosk notice confirm`")

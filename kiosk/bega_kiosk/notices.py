@@ -1,9 +1,11 @@
 """Notices of the city: what is closed or cut off, on which streets, from when until when. Signed, kept, given out.
 
 A desk takes what staff publish and gives it out; a kiosk fetches it and shows it. Both keep it here, and both believe
-the city's signature and nothing else: not the network, not the desk, not the kiosk's own disk.
+the city's signature and nothing else: not the network, not the desk, not the kiosk's own disk. Each notice is signed by
+itself, and which of them hold now says a list that is signed as a whole (notice_list.py, decision 085).
 
-The file has a notice a line, each by itself, so that half a file is half of the notices and not a broken one.
+The file has a notice a line, each by itself, so that half a file is half of the notices and not a broken one; then the
+list, and when the desk gave it.
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ import binascii
 import logging
 import os
 import re
+import threading
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import msgspec
 
 from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega.tables import Name
+from bega_kiosk.notice_list import AHEAD_MS, MOST_LISTED, NoticeList, digest, read_list
 from bega_kiosk.signed import opened, sign
 from bega_protocols.errors import WireError
 
@@ -32,10 +36,10 @@ log = logging.getLogger("bega.kiosk.notices")
 
 SIGNED_AS = "bega notice 1"
 MOST_BYTES = 8_192  # of one message
-MOST_NOTICES = 500
+MOST_NOTICES = 2 * MOST_LISTED
+LIST = b"list "  # what its line begins with
 LONGEST_MS = 400 * 86_400_000  # a work that takes longer is no notice any more
 LAST_MS = 4_102_444_800_000  # 2100: a day that a page can name
-AHEAD_MS = 120_000  # a stamp farther ahead than this comes from a clock that is wrong
 
 Effect = Literal[
     "water_stop",
@@ -123,8 +127,31 @@ def read_notice(keys: Sequence[Ed25519PublicKey], city: str, message: bytes) -> 
     return notice
 
 
+Known = dict[str, tuple[Notice, bytes]]  # by the notice's id: what it says, and the message that was signed
+
+
+class _State(NamedTuple):
+    """All of a board: replaced as a whole, so that who reads needs to wait for nobody."""
+
+    known: Known
+    listed: NoticeList | None = None
+    names: frozenset[str] = frozenset()  # of the notices that are on the list
+    list_message: bytes = b""
+
+    def holds(self, notice: Notice, message: bytes) -> bool:
+        """Return whether a notice is true: on the list, or not withdrawn where there is no list."""
+        return not notice.is_withdrawn and (self.listed is None or digest(message) in self.names)
+
+
+class NotNext(WireError):
+    """A list does not follow the one that is here: another was signed meanwhile. Fetch it, and sign again."""
+
+
 class Board:
-    """The notices that are known, each verified; in a file, or in memory alone."""
+    """The notices that are known, each verified; in a file, or in memory alone.
+
+    What changes it may be called from any thread, one at a time; what reads it sees all of a change or nothing.
+    """
 
     def __init__(self, path: Path | None, keys: Sequence[Ed25519PublicKey], city: str, wall_ms: Clock) -> None:
         """Read what the file has; one that is not there or not readable is an empty one."""
@@ -134,49 +161,80 @@ class Board:
         self._keys = keys
         self._city = city
         self._wall_ms = wall_ms
-        self._known: dict[str, tuple[Notice, bytes]] = {}
+        self._now = _State({})
+        self._changing = threading.Lock()
         self._is_failing = False
         self._load()
 
-    def take(self, message: bytes) -> Notice:
-        """Keep a notice that is published now, and return it; raises WireError if it is not the city's or not kept.
+    def publish(self, messages: Sequence[bytes], list_message: bytes) -> NoticeList:
+        """Keep what is published now with the list that names it, whole or not at all, and return the list.
 
-        A stamp from days to come is refused: until then no later word could put it right.
+        Raises WireError if something of it is not the city's, or the list does not follow the one that is here. A stamp
+        from days to come is refused: until then no later word could put it right.
         """
-        notice = self._verified(message)
-        now_ms = self._wall_ms()
-        if now_ms >= CLOCK_FLOOR_MS and notice.published_ms > now_ms + AHEAD_MS:
-            raise WireError("it is stamped later than now; is the clock right where it was signed?")
-        if message in self.messages():  # sent once more by who did not hear that it came
-            return notice
-        if why := self._put(notice, message):
-            raise WireError(why)
-        self._save()
-        return notice
+        with self._changing:
+            listed, have = self._verified_list(list_message), self.listed
+            if list_message == self._now.list_message:  # sent once more by who did not hear that it came
+                return listed
+            if have is not None and (listed.follows != have.number or listed.number <= have.number):
+                raise NotNext(f"list {have.number} is here, and {listed.number} does not follow it")
+            if self._is_from_days_to_come(listed.signed_ms):
+                raise WireError("the list is stamped later than now; is the clock right where it was signed?")
+            known, names = dict(self._now.known), frozenset(listed.notices)
+            for message in messages:
+                self._put_published(known, message, names)
+            _require_whole(known, listed)
+            self._now = _State(known, listed, names, list_message)
+            self._save()
+        return listed
 
-    def take_all(self, messages: Iterable[bytes]) -> None:
-        """Keep what the desk gives out, now; what is not the city's is counted and left out."""
-        known = set(self.messages())
-        for message in messages:
-            if message not in known:
-                with suppress(WireError):
-                    self._put(self._verified(message), message)
-        self.heard_ms = self._wall_ms()
-        self._save()
+    def take_all(self, messages: Iterable[bytes], list_message: bytes) -> None:
+        """Keep what the desk gives out, now; a notice that is not the city's is counted and left out.
+
+        Raises WireError, and changes nothing, unless the list is the city's, whole, and no older than the one here.
+        """
+        with self._changing:
+            listed, have = self._verified_list(list_message), self.listed
+            if have is not None and listed.number < have.number:
+                raise WireError(f"it gives list {listed.number}, and list {have.number} is here already")
+            if have is not None and listed.number == have.number and list_message != self._now.list_message:
+                raise WireError(f"there are two lists with the number {listed.number}")
+            known, names = dict(self._now.known), frozenset(listed.notices)
+            there = set(self.messages())
+            for message in messages:
+                if message not in there:
+                    with suppress(WireError):
+                        _put(known, self._verified(message), message, names)
+            _require_whole(known, listed)
+            self._now = _State(known, listed, names, list_message)
+            self.heard_ms = self._wall_ms()
+            self._save()
+
+    @property
+    def listed(self) -> NoticeList | None:
+        """Return the list that says which notices hold; None where nobody has said so: then all of them do."""
+        return self._now.listed
+
+    @property
+    def list_message(self) -> bytes:
+        """Return that list as it was signed, b"" for none."""
+        return self._now.list_message
 
     def find(self, name: str) -> Notice | None:
         """Return a notice, also one that is over, but none that was withdrawn."""
-        notice, _ = self._known.get(name, (None, b""))
-        return None if notice is None or notice.is_withdrawn else notice
+        now = self._now
+        notice, message = now.known.get(name, (None, b""))
+        return notice if notice is not None and now.holds(notice, message) else None
 
     def every(self) -> list[Notice]:
         """Return all that were not withdrawn, the first to begin first, also those that are over."""
-        notices = [notice for notice, _ in self._known.values() if not notice.is_withdrawn]
+        now = self._now
+        notices = [notice for notice, message in now.known.values() if now.holds(notice, message)]
         return sorted(notices, key=lambda notice: (notice.from_ms, notice.until_ms, notice.id))
 
     def messages(self) -> list[bytes]:
         """Return what others may fetch: each as it was signed, the withdrawn too."""
-        return [message for _, message in self._known.values()]
+        return [message for _, message in self._now.known.values()]
 
     def _verified(self, message: bytes) -> Notice:
         try:
@@ -187,30 +245,21 @@ class Board:
                 log.warning("notice refused why=%s", error.why)
             raise
 
-    def _put(self, notice: Notice, message: bytes) -> str:
-        """Keep a notice and return "", or return why it is not kept."""
-        old, _ = self._known.get(notice.id, (None, b""))
-        if old is not None and notice.published_ms <= old.published_ms:
-            return "a later word of this id is here; is the clock right where it was signed?"
-        self._known[notice.id] = (notice, message)
-        if len(self._known) > MOST_NOTICES:
-            least = self._least()
-            del self._known[least.id]
-            if least is notice:
-                return f"there are {MOST_NOTICES} notices that end later"
-        return ""
+    def _verified_list(self, message: bytes) -> NoticeList:
+        return read_list(self._keys, self._city, message)
 
-    def _least(self) -> Notice:
-        """Return what can be spared most: what ends first, not by the clock, which may be wrong.
+    def _is_from_days_to_come(self, stamp_ms: int) -> bool:
+        now_ms = self._wall_ms()
+        return now_ms >= CLOCK_FLOOR_MS and stamp_ms > now_ms + AHEAD_MS
 
-        The withdrawn ones last for 300 days. They have half of the room and lose the oldest of them beyond it, or a
-        year of withdrawals would leave no room for what is cut off today.
-        """
-        notices = [notice for notice, _ in self._known.values()]
-        gone = [notice for notice in notices if notice.is_withdrawn]
-        if len(gone) > MOST_NOTICES // 2:
-            return min(gone, key=lambda notice: notice.published_ms)
-        return min((notice for notice in notices if not notice.is_withdrawn), key=lambda notice: notice.until_ms)
+    def _put_published(self, known: Known, message: bytes, names: frozenset[str]) -> Notice:
+        notice = self._verified(message)
+        if self._is_from_days_to_come(notice.published_ms):
+            raise WireError("it is stamped later than now; is the clock right where it was signed?")
+        is_here = message in self.messages()  # sent once more by who did not hear that it came
+        if not is_here and (why := _put(known, notice, message, names)):
+            raise WireError(why)
+        return notice
 
     def _load(self) -> None:
         if self._path is None:
@@ -227,13 +276,27 @@ class Board:
                 self.heard_ms = int(found[1])
                 continue
             with suppress(binascii.Error, WireError):  # half a line, or one that somebody else wrote
-                message = b64decode(line, validate=True)
-                self._put(self._verified(message), message)
+                if line.startswith(LIST):
+                    message = b64decode(line.removeprefix(LIST), validate=True)
+                    listed = self._verified_list(message)
+                    self._now = _State(self._now.known, listed, frozenset(listed.notices), message)
+                else:
+                    message = b64decode(line, validate=True)
+                    _put(self._now.known, self._verified(message), message, frozenset())
+        try:
+            if self.listed is not None:
+                _require_whole(self._now.known, self.listed)
+                return
+        except WireError as error:
+            log.warning("notices are not whole until they are fetched path=%s why=%s", self._path, error.why)
+        self.heard_ms = None  # of another list, or of one of which a part is lost
 
     def _save(self) -> None:
         if self._path is None:
             return
         lines = [b64encode(message) for message in self.messages()]
+        if self.list_message:
+            lines.append(LIST + b64encode(self.list_message))
         if self.heard_ms is not None:
             lines.append(b"heard %d" % self.heard_ms)
         part = self._path.with_name(self._path.name + ".part")
@@ -249,3 +312,37 @@ class Board:
             self._is_failing = True
             return
         self._is_failing = False
+
+
+def _put(known: Known, notice: Notice, message: bytes, names: frozenset[str]) -> str:
+    """Put a notice into `known` and return "", or return why it is not kept; what `names` has is not let go of."""
+    old, _ = known.get(notice.id, (None, b""))
+    if old is not None and notice.published_ms <= old.published_ms and digest(message) not in names:
+        return "a later word of this id is here; is the clock right where it was signed?"
+    known[notice.id] = (notice, message)
+    if len(known) > MOST_NOTICES:
+        least = _least(known, names)
+        del known[least.id]
+        if least is notice:
+            return f"there are {MOST_NOTICES} notices that end later"
+    return ""
+
+
+def _require_whole(known: Known, listed: NoticeList) -> None:
+    missing = len({*listed.notices} - {digest(message) for _, message in known.values()})
+    if missing:
+        raise WireError(f"of the {len(listed.notices)} notices of list {listed.number} {missing} are missing")
+
+
+def _least(known: Known, names: frozenset[str]) -> Notice:
+    """Return what can be spared most: what ends first, not by the clock, which may be wrong; nothing that is listed.
+
+    The withdrawn ones last for 300 days. They have half of the room and lose the oldest of them beyond it, or a
+    year of withdrawals would leave no room for what is cut off today.
+    """
+    notices = [notice for notice, message in known.values() if digest(message) not in names]
+    gone = [notice for notice in notices if notice.is_withdrawn]
+    others = [notice for notice in notices if not notice.is_withdrawn]
+    if len(gone) > MOST_NOTICES // 2 or not others:
+        return min(gone, key=lambda notice: notice.published_ms)
+    return min(others, key=lambda notice: notice.until_ms)

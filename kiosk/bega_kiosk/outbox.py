@@ -21,7 +21,7 @@ from bega.outbox.boot import raise_boot
 from bega_kiosk.mending import drop_old_asides, held, is_fault_of_file, require_sound
 from bega_kiosk.outbox_shape import SCHEMA, SHAPE
 from bega_kiosk.private import require_private
-from bega_kiosk.report import Ask, Chance, Report, Status, encode, make_code, read_sent
+from bega_kiosk.report import SAID, Ask, Chance, Report, Status, encode, make_code, read_sent
 from bega_protocols.errors import ConfigError, WireError
 
 log = logging.getLogger("bega.kiosk.outbox")
@@ -110,11 +110,16 @@ class Outbox:
         try:
             with self._opened() as file:
                 row = file.execute(
-                    "SELECT code, state, number, detail, changed_ms, heard_ms FROM known WHERE code = ?", (code,)
+                    "SELECT code, state, number, detail, changed_ms, heard_ms,"
+                    " EXISTS (SELECT 1 FROM owed WHERE owed.code = known.code) FROM known WHERE code = ?",
+                    (code,),
                 ).fetchone()
         except (sqlite3.Error, OSError):
             return None
-        return Heard(Status(**dict(zip(Status.__struct_fields__, row, strict=False))), row[5]) if row else None
+        if row is None:
+            return None
+        *said, heard_ms, is_owed = row
+        return Heard(Status(**dict(zip(SAID, said, strict=True)), is_owed=bool(is_owed)), heard_ms)
 
     def ask(self, code: str) -> None:
         """Have the agent ask the desk how a report is; without a disk nobody is asked."""
@@ -168,8 +173,11 @@ class Outbox:
                 return
             file.execute(
                 "REPLACE INTO known (code, state, number, detail, changed_ms, heard_ms) VALUES (?, ?, ?, ?, ?, ?)",
-                (*msgspec.structs.astuple(status), now_ms if now_ms >= CLOCK_FLOOR_MS else 0),
+                (*(getattr(status, name) for name in SAID), now_ms if now_ms >= CLOCK_FLOOR_MS else 0),
             )
+            file.execute("DELETE FROM owed WHERE code = ? OR code NOT IN (SELECT code FROM known)", (status.code,))
+            if status.is_owed:
+                file.execute("INSERT INTO owed (code) VALUES (?)", (status.code,))
             if status.state != "unknown":
                 file.execute("DELETE FROM waiting WHERE code = ?", (status.code,))
             file.execute(

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from bega_kiosk.mending import Shape, records_on_pages, rows_in
-from bega_kiosk.report import Number, Report, Status, read_sent
+from bega_kiosk.report import SAID, Number, Report, Status, read_sent
 from bega_protocols.errors import WireError
 
 SCHEMA = """
@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS waiting (id INTEGER PRIMARY KEY, code TEXT NOT NULL U
 CREATE TABLE IF NOT EXISTS asked (code TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS known (code TEXT PRIMARY KEY, state TEXT, number TEXT, detail TEXT, changed_ms INTEGER,
     heard_ms INTEGER);
+CREATE TABLE IF NOT EXISTS owed (code TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 KNOWN = "code, state, number, detail, changed_ms, heard_ms"
 INSERT_KNOWN = (
@@ -38,7 +39,7 @@ class _Heard(Status, frozen=True, kw_only=True):
 def carry_over(damaged: Path, file: sqlite3.Connection) -> int:
     """Write to the empty `file` what can be read of the `damaged` one; return how many reports wait in it."""
     for heard in _known(damaged):
-        file.execute(INSERT_KNOWN, msgspec.structs.astuple(heard))
+        file.execute(INSERT_KNOWN, [getattr(heard, name) for name in (*SAID, "heard_ms")])
     for place, report, payload in _waiting(damaged):
         row = (report.code, payload, report.code)
         insert = "INSERT OR IGNORE INTO waiting (id, code, payload) SELECT {}, ?, ? WHERE NOT EXISTS"
@@ -68,7 +69,7 @@ def _known(damaged: Path) -> Iterator[_Heard]:
     for _, *fields in chain(rows, records_on_pages(damaged, columns=7)):
         texts = [field.decode("utf-8", "replace") if isinstance(field, bytes) else field for field in fields]
         try:
-            yield msgspec.convert(dict(zip(_Heard.__struct_fields__, texts, strict=True)), _Heard)
+            yield msgspec.convert(dict(zip((*SAID, "heard_ms"), texts, strict=True)), _Heard)
         except msgspec.ValidationError:
             continue
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from bega.clock import Clock, mono_ms
 from bega_kiosk import pages
 from bega_kiosk.config import Config
-from bega_kiosk.content import Content, load_content, sample_folder
+from bega_kiosk.content import Content, Kind, Wording, load_content, said, sample_folder
 from bega_kiosk.drafts import Drafts
 from bega_kiosk.notices import Board
 from bega_kiosk.outbox import Outbox
@@ -116,6 +116,34 @@ class Place:
     def paths(self) -> list[str]:
         """Return every path that the screen has."""
         return [self.path] if self.instances is None else [*self.instances()]
+
+
+def place_of_each(
+    known: Known,
+    kind: type[Kind],
+    path: str,
+    draw: Callable[[Screen, Known, Kind], Drawn],
+    parent: str,
+    called: Callable[[Kind], Wording] | str,
+    take: Callable[[Screen, Mapping[str, str]], str] | None = None,
+) -> Place:
+    """Return the screens of each record of a kind: {name} in `path` is its id, `called` its heading or a key."""
+    before, _, rest = path.partition("{")
+    name, _, after = rest.partition("}")
+
+    def found(params: Params) -> Kind:
+        record = known.content.find(kind, params[name])
+        assert record is not None, "the server asks for no other"
+        return record
+
+    return Place(
+        path,
+        called if isinstance(called, str) else lambda words, params: said(called(found(params)), words.language),
+        lambda screen: draw(screen, known, found(screen.more)),
+        parent,
+        instances=lambda: [f"{before}{record.id}{after}" for record in known.content.every(kind)],
+        take=take,
+    )
 
 
 def every_screen(config: Config, wall_ms: Clock, language: str) -> list[tuple[str, str]]:

@@ -13,23 +13,25 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import date
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from bega_kiosk.gtfs import Feed, day_of, seconds_of
 from bega_protocols.errors import WireError
 
-SHAPE = 2  # of the file; another one is made anew
+SHAPE = 3  # of the file; another one is made anew
 MOST_STOPS = 500_000
 MOST_CALLS = 1_000_000
+MOST_PAGES = 131_072  # of the file: 512 MB, whatever a feed says without end
+MOST_AGENCIES = 10_000
 MOST_WRONG = 0.02  # of the rows that concern these stops
 LEAST_TOLERATED = 3  # a small feed may have as many mistakes
 PLATFORM, STATION = "0", "1"
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE stop (number INTEGER PRIMARY KEY, id TEXT NOT NULL, name TEXT NOT NULL, platform TEXT NOT NULL,
-                   turn INTEGER);
+                   station TEXT NOT NULL, turn INTEGER);
 CREATE TABLE line (id TEXT PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE trip (number INTEGER PRIMARY KEY, id TEXT NOT NULL, line TEXT NOT NULL, service TEXT NOT NULL,
                    towards TEXT NOT NULL, step_free INTEGER, is_frequent INTEGER NOT NULL DEFAULT 0);
@@ -44,6 +46,7 @@ CREATE TABLE exception (service TEXT NOT NULL, day TEXT NOT NULL, is_added INTEG
 INDEXES = """
 CREATE INDEX here ON call (stop, departs_s);
 CREATE INDEX named ON trip (id);
+CREATE INDEX dated ON exception (day);
 """
 BEFORE_BOARDING = {"": 1, "0": 1, "1": 0, "2": 1, "3": 1}  # pickup_type 1: nobody may get on
 STEP_FREE = {"1": 1, "2": 0}  # wheelchair_accessible; else nobody says
@@ -64,7 +67,9 @@ def prepare_into(file: sqlite3.Connection, source: Path, stops: Sequence[str], t
     """Fill an empty database, as `prepare` does."""
     feed = Feed(source)
     try:
-        file.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN;" + SCHEMA)
+        file.executescript(
+            f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA max_page_count={MOST_PAGES}; BEGIN; {SCHEMA}"
+        )
         _Cut(file, feed, tell).cut(stops)
         file.executescript(INDEXES)  # and what was begun is committed
     finally:
@@ -80,14 +85,14 @@ class _Cut:
         self._tell = tell
         self._kept = self._wrong = 0
         self._first_wrong = ""
+        self._agencies: set[str] = set()  # of the lines that pass here
 
     def cut(self, wanted: Sequence[str]) -> None:
         stops = self._stops()
         here = _here(stops, wanted)
         if len(stops) > MOST_STOPS:
             raise WireError(f"stops.txt has more than {MOST_STOPS} rows")
-        calls = self._feed.rows("stop_times.txt", "trip_id stop_id")
-        trips = self._trips({trip for trip, stop in calls if stop in here})
+        trips = self._trips(self._passing(here))
         self._calls(stops, here, trips)
         self._frequencies(trips)
         self._finish_calls()
@@ -108,6 +113,16 @@ class _Cut:
             found[stop] = (name[:80], platform[:10], kind or PLATFORM, station)
             if len(found) > MOST_STOPS:
                 break
+        return found
+
+    def _passing(self, here: dict[str, int]) -> set[str]:
+        """Return the ids of the trips that call here."""
+        found = set()
+        for trip, stop in self._feed.rows("stop_times.txt", "trip_id stop_id"):
+            if stop in here:
+                found.add(trip)
+                if len(found) > MOST_CALLS:
+                    raise WireError(f"more than {MOST_CALLS} trips pass here; name fewer stops")
         return found
 
     def _trips(self, ids: set[str]) -> dict[str, int]:
@@ -136,36 +151,46 @@ class _Cut:
             if number is None:
                 continue
             try:
-                arrives_s = seconds_of(arrives) if arrives else None
-                departs_s = seconds_of(departs) if departs else arrives_s
                 at = _whole(sequence)
                 if stop not in stops:
                     raise ValueError(f"the stop {stop[:40]!r} is not in stops.txt")
             except ValueError as error:
                 self._count("stop_times.txt", str(error))
                 continue
+            takes_people = BEFORE_BOARDING.get(pickup, 1)
+            try:
+                departs_s = seconds_of(departs or arrives) if departs or arrives else None
+                arrives_s = seconds_of(arrives) if arrives else departs_s
+            except ValueError as error:
+                self._count("stop_times.txt", str(error))
+                arrives_s = departs_s = None  # it still says that the trip goes there, and does not end before
+                takes_people = 0
             if stop not in numbers:
                 numbers[stop] = len(numbers) + 1
-                name, platform, _, _ = stops[stop]
-                known = (numbers[stop], stop, name, platform, here.get(stop))
-                self._file.execute("INSERT INTO stop VALUES (?, ?, ?, ?, ?)", known)
-            if arrives_s is None:
-                arrives_s = departs_s
-            row = (number, at, numbers[stop], arrives_s, departs_s, headsign[:80], BEFORE_BOARDING.get(pickup, 1))
-            self._file.execute("INSERT OR IGNORE INTO call VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            self._kept += 1
-            if self._kept > MOST_CALLS:
-                raise WireError(f"more than {MOST_CALLS} calls belong to trips that pass here; name fewer stops")
+                name, platform, _, station = stops[stop]
+                known = (numbers[stop], stop, name, platform, station, here.get(stop))
+                self._file.execute("INSERT INTO stop VALUES (?, ?, ?, ?, ?, ?)", known)
+            self._call((number, at, numbers[stop], arrives_s, departs_s, headsign[:80], takes_people), trip)
         for stop, turn in here.items():  # a platform where nothing calls is still here
             if stop not in numbers:
-                name, platform, _, _ = stops[stop]
-                self._file.execute("INSERT INTO stop VALUES (NULL, ?, ?, ?, ?)", (stop, name, platform, turn))
+                name, platform, _, station = stops[stop]
+                unvisited = (stop, name, platform, station, turn)
+                self._file.execute("INSERT INTO stop VALUES (NULL, ?, ?, ?, ?, ?)", unvisited)
+
+    def _call(self, row: tuple[object, ...], trip: str) -> None:
+        """Keep a call; two that differ and have one place in their trip say nonsense."""
+        if not self._file.execute("INSERT OR IGNORE INTO call VALUES (?, ?, ?, ?, ?, ?, ?)", row).rowcount:
+            there = self._file.execute("SELECT * FROM call WHERE trip = ? AND sequence = ?", row[:2]).fetchone()
+            if there != row:
+                self._count("stop_times.txt", f"the trip {trip[:40]!r} has two calls with the sequence {row[1]}")
+            return
+        self._kept += 1
+        if self._kept > MOST_CALLS:
+            raise WireError(f"more than {MOST_CALLS} calls belong to trips that pass here; name fewer stops")
 
     def _finish_calls(self) -> None:
-        """Give times to calls between two that have one, an end to trips without a headsign, and end each trip."""
+        """End each trip, give an end to those without a headsign, and times to calls between two that have one."""
         run = self._file.execute
-        for (trip,) in run("SELECT DISTINCT trip FROM call WHERE departs_s IS NULL").fetchall():
-            self._fill(trip)
         # Nobody gets on where a trip ends; and a bus whose sign says nothing goes where it ends.
         run(
             "UPDATE call SET takes_people = 0 "
@@ -175,6 +200,21 @@ class _Cut:
             "UPDATE trip SET towards = coalesce((SELECT stop.name FROM call JOIN stop ON stop.number = call.stop "
             "WHERE call.trip = trip.number ORDER BY sequence DESC LIMIT 1), '') WHERE towards = ''"
         )
+        # Only now: a last call without a time goes, and is still where the trip ends.
+        for (trip,) in run("SELECT DISTINCT trip FROM call WHERE departs_s IS NULL").fetchall():
+            self._fill(trip)
+        self._leave_out_times_that_go_back()
+
+    def _leave_out_times_that_go_back(self) -> None:
+        """Offer no call that is before the one before it: after midnight it is 24:05 (stop_times.txt), not 0:05."""
+        back = self._file.execute(
+            "SELECT trip, sequence FROM (SELECT trip, sequence, departs_s, "
+            "lag(departs_s) OVER (PARTITION BY trip ORDER BY sequence) AS before_s FROM call) "
+            "WHERE departs_s < before_s"
+        ).fetchall()
+        for at in back:
+            self._file.execute("UPDATE call SET takes_people = 0 WHERE trip = ? AND sequence = ?", at)
+            self._count("stop_times.txt", f"a trip goes back in time at its stop {at[1]}")
 
     def _fill(self, trip: int) -> None:
         """Spread calls without a time evenly between those that have one (stop_times.txt, arrival_time)."""
@@ -213,8 +253,10 @@ class _Cut:
 
     def _lines(self) -> None:
         used = {line for (line,) in self._file.execute("SELECT DISTINCT line FROM trip")}
-        for line, short, long in self._feed.rows("routes.txt", "route_id", "route_short_name route_long_name"):
+        names = "route_short_name route_long_name agency_id"
+        for line, short, long, agency in self._feed.rows("routes.txt", "route_id", names):
             if line in used:
+                self._agencies.add(agency)
                 name = (short or long or line)[:40]
                 self._file.execute("INSERT OR IGNORE INTO line VALUES (?, ?)", (line, name))
                 used.discard(line)
@@ -229,6 +271,8 @@ class _Cut:
             if service in used:
                 try:
                     row = (service, _weekdays(days), day_of(begins).isoformat(), day_of(ends).isoformat())
+                    if row[3] < row[2]:
+                        raise ValueError(f"a service ends on {ends}, before it begins")
                 except ValueError as error:
                     self._count("calendar.txt", str(error))
                     continue
@@ -245,19 +289,30 @@ class _Cut:
                 self._file.execute("INSERT INTO exception VALUES (?, ?, ?)", row[:3])
         if not self._feed.has("calendar.txt") and not self._feed.has("calendar_dates.txt"):
             raise WireError("calendar.txt is missing, and calendar_dates.txt too")
+        found = {
+            service for (service,) in self._file.execute("SELECT id FROM service UNION SELECT service FROM exception")
+        }
+        if used and not found:
+            raise WireError("no trip that passes here has a day in calendar.txt or calendar_dates.txt")
+        for service in sorted(used - found):
+            self._count("trips.txt", f"the service {service[:40]!r} is in no calendar")
 
     def _meta(self, wanted: Sequence[str]) -> None:
-        name, zone = next(self._feed.rows("agency.txt", "agency_name agency_timezone"), ["", ""])[:2]
+        agencies = [*islice(self._feed.rows("agency.txt", "agency_name agency_timezone", "agency_id"), MOST_AGENCIES)]
+        zone = agencies[0][1] if agencies else ""
+        # Without an agency_id a line is of the only agency (routes.txt, agency_id).
+        here = [(of, name) for name, _, of in agencies if len(agencies) == 1 or of in self._agencies]
         try:
             ZoneInfo(zone)
         except (KeyError, OSError, ValueError):
             raise WireError(f"agency.txt names the time zone {zone[:40]!r}, which there is not") from None
         info = self._optional("feed_info.txt", "feed_publisher_name", "feed_start_date feed_end_date feed_version")
-        _, begins, ends, version = next(info, ["", "", "", ""])
+        publisher, begins, ends, version = next(info, ["", "", "", ""])
         said = {
             "shape": str(SHAPE),
             "stops": "\n".join(wanted),
-            "publisher": name[:80],
+            "publisher": (here[0][1] if len(here) == 1 else publisher or agencies[0][0])[:80],
+            "agencies": "\n".join(of for of, _ in here),
             "zone": zone,
             "version": version[:60],
             "from_day": _day_or_none(begins),
@@ -287,6 +342,8 @@ def _here(stops: dict[str, tuple[str, str, str, str]], wanted: Iterable[str]) ->
                 (stop for stop, (_, _, kind, station) in stops.items() if station == name and kind == PLATFORM),
                 key=lambda stop: (stops[stop][1], stop),
             )
+            if not platforms:
+                raise WireError(f"the station {name!r} has no platforms in stops.txt; see transport.stops")
         for stop in platforms:
             found.setdefault(stop, len(found))
     return found

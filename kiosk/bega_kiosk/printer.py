@@ -13,8 +13,9 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import IO, Literal
+
+import msgspec
 
 from bega.clock import Clock
 
@@ -27,8 +28,7 @@ LONGEST_SAID = 300  # letters of what lp complains of
 State = Literal["doing", "taken", "failed", ""]
 
 
-@dataclass
-class Job:
+class Job(msgspec.Struct):
     """One form on its way to the queue."""
 
     begun_ms: int
@@ -67,6 +67,8 @@ class Printer:
             why = await self._print(title, document)
         except OSError as error:  # no lp on this machine, no room for a temporary file
             why = f"lp cannot be run: {error.strerror}"
+        except ValueError as error:  # a title that no command line can hold
+            why = f"lp cannot be run: {error}"
         job.state = "failed" if why else "taken"
         if why:
             log.error("form not printed queue=%s error=%s", self._queue, why)

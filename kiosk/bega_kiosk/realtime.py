@@ -8,12 +8,14 @@ spec itself, imported only where a kiosk is told of such a feed: 3 MB and 22 ms 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from bega_kiosk.gtfs import day_of, seconds_of
+from bega_kiosk.store import AHEAD_MS
 from bega_kiosk.timetable import Call, Passing, Timetable
 from bega_protocols.errors import WireError
 
@@ -25,17 +27,20 @@ MOST_UPDATES = 500  # of one trip
 MOST_ALERTS = 500
 MOST_APART_MS = 6 * 3_600_000  # a vehicle that is later than that is a mistake
 NEVER_MS = 1 << 53
+ALERT_LASTS_MS = 3_600_000  # after the operator was last heard to say so
+REPEATED_MS = 86_400_000  # a message that is older is repeated by a server that nobody looks after
 CANCELLED = (3, 7)  # TripDescriptor.ScheduleRelationship CANCELED, DELETED
+EXTRA = (1, 6, 8)  # ADDED, DUPLICATED, NEW: a vehicle besides those of the timetable, whatever trip it is named after
 SKIPPED, NO_DATA = 1, 2  # StopTimeUpdate.ScheduleRelationship
 STEP_FREE = {2: True, 3: False}  # VehicleDescriptor.WheelchairAccessible
 
 State = Literal["comes", "cancelled", "skipped"]
 AlertKind = Literal["stopped", "fewer", "late", "detour", "moved"]
+SAID_OF_ALL = ("stopped", "fewer", "late")  # an operator goes another way, or elsewhere, with some line only
 EFFECTS: dict[int, AlertKind] = {1: "stopped", 2: "fewer", 3: "late", 4: "detour", 9: "moved"}  # Alert.Effect
 
 
-@dataclass(frozen=True)
-class Departure:
+class Departure(msgspec.Struct, frozen=True):
     """Who leaves from here, and when as far as is known."""
 
     passing: Passing
@@ -45,8 +50,7 @@ class Departure:
     is_step_free: bool | None = None
 
 
-@dataclass(frozen=True)
-class Update:
+class Update(msgspec.Struct, frozen=True):
     """What is said of one stop of a trip."""
 
     sequence: int | None
@@ -56,8 +60,7 @@ class Update:
     time_ms: int | None
 
 
-@dataclass(frozen=True)
-class Trip:
+class Trip(msgspec.Struct, frozen=True):
     """What is said of one trip."""
 
     day: date | None
@@ -69,22 +72,23 @@ class Trip:
     updates: tuple[Update, ...]
 
 
-@dataclass(frozen=True)
-class Alert:
-    """What is wrong with a line or a stop; without a line, with the whole stop."""
+class Alert(msgspec.Struct, frozen=True):
+    """What is wrong with a line or a stop; without a line, with all lines; without a stop, with all stops here."""
 
     kind: AlertKind
     line: str
     stop: str
     periods: tuple[tuple[int, int], ...]
+    heard_ms: int
 
     def is_now(self, now_ms: int) -> bool:
-        """Return whether it is so at this moment."""
+        """Return whether it is so at this moment, as far as anybody has said lately."""
+        if not -AHEAD_MS <= now_ms - self.heard_ms <= ALERT_LASTS_MS:
+            return False
         return not self.periods or any(begins <= now_ms < ends for begins, ends in self.periods)
 
 
-@dataclass(frozen=True)
-class Live:
+class Live(msgspec.Struct, frozen=True):
     """One message of the feed, as far as it speaks of here."""
 
     told_ms: int
@@ -98,19 +102,18 @@ def read_live(body: bytes, timetable: Timetable, now_ms: int) -> Live:
     told_s = int(message.header.timestamp)
     trips: dict[str, list[Trip]] = {}
     alerts: list[Alert] = []
-    lines = {line.id for line in timetable.lines}
-    stops = {stop.id for stop in timetable.stops}
+    told_ms = told_s * 1000 if told_s else now_ms  # a feed that does not say speaks of now
     for entity in message.entity:
         if entity.is_deleted:
             continue
         if entity.HasField("trip_update") and len(trips) < MOST_TRIPS:
             trip = str(entity.trip_update.trip.trip_id)
-            if timetable.has_trip(trip):
+            is_extra = entity.trip_update.trip.schedule_relationship in EXTRA
+            if not is_extra and timetable.has_trip(trip) and len(trips.get(trip, ())) < MOST_UPDATES:
                 trips.setdefault(trip, []).append(_trip(entity.trip_update))
-        if entity.HasField("alert") and len(alerts) < MOST_ALERTS:
-            alerts += _alerts(entity.alert, lines, stops)
-    told_ms = told_s * 1000 if told_s else now_ms  # a feed that does not say speaks of now
-    return Live(told_ms, {trip: tuple(said[:MOST_UPDATES]) for trip, said in trips.items()}, tuple(alerts))
+        if entity.HasField("alert") and len(alerts) < MOST_ALERTS and now_ms - told_ms <= REPEATED_MS:
+            alerts += _alerts(entity.alert, timetable, now_ms)
+    return Live(told_ms, {trip: tuple(said) for trip, said in trips.items()}, tuple(alerts))
 
 
 def departure(passing: Passing, live: Live, calls: Callable[[str], list[Call]], oldest_ms: int) -> Departure:
@@ -123,19 +126,19 @@ def departure(passing: Passing, live: Live, calls: Callable[[str], list[Call]], 
     if trip is None:
         return planned
     if trip.is_step_free is not None:
-        planned = replace(planned, is_step_free=trip.is_step_free)
+        planned = msgspec.structs.replace(planned, is_step_free=trip.is_step_free)
     if trip.relation in CANCELLED:
-        return replace(planned, state="cancelled")
+        return msgspec.structs.replace(planned, state="cancelled")
     stops = calls(passing.trip)
     update = _update_for(trip.updates, passing, stops)
     if update is not None and update.relation == SKIPPED and _is_at(update, passing):
-        return replace(planned, state="skipped")
+        return msgspec.structs.replace(planned, state="skipped")
     if trip.told_ms is not None and trip.told_ms < oldest_ms:
         return planned
     real_ms = _real_ms(passing, trip, update, stops)
     if real_ms is None or abs(real_ms - passing.planned_ms) > MOST_APART_MS:
         return planned
-    return replace(planned, time_ms=real_ms, is_real=True)
+    return msgspec.structs.replace(planned, time_ms=real_ms, is_real=True)
 
 
 def _message(body: bytes) -> FeedMessage:
@@ -155,8 +158,8 @@ def _message(body: bytes) -> FeedMessage:
 def _trip(said: Any) -> Trip:
     descriptor = said.trip
     return Trip(
-        day=_day(descriptor.start_date),
-        start_s=_seconds(descriptor.start_time),
+        day=_day(str(descriptor.start_date)),  # the bindings give a text that is no UTF-8 as bytes
+        start_s=_seconds(str(descriptor.start_time)),
         relation=int(descriptor.schedule_relationship),
         told_ms=int(said.timestamp) * 1000 if said.timestamp else None,
         delay_ms=int(said.delay) * 1000 if said.HasField("delay") else None,
@@ -181,7 +184,7 @@ def _update(said: Any) -> Update:
     )
 
 
-def _alerts(said: Any, lines: set[str], stops: set[str]) -> Iterable[Alert]:
+def _alerts(said: Any, timetable: Timetable, now_ms: int) -> Iterable[Alert]:
     kind = EFFECTS.get(int(said.effect))
     if kind is None:
         return
@@ -189,17 +192,24 @@ def _alerts(said: Any, lines: set[str], stops: set[str]) -> Iterable[Alert]:
         (int(period.start) * 1000, int(period.end) * 1000 if period.end else NEVER_MS)
         for period in islice(said.active_period, MOST_UPDATES)
     )
+    lines = {line.id for line in timetable.lines}
+    stops = {stop.id for stop in timetable.stops}
+    stations = {stop.station for stop in timetable.stops if stop.station}
     for entity in islice(said.informed_entity, MOST_UPDATES):
         line, stop = str(entity.route_id), str(entity.stop_id)
-        if entity.HasField("trip") or (line and line not in lines) or (stop and stop not in stops):
+        if entity.HasField("trip") or (line and line not in lines) or (stop and stop not in stops | stations):
             continue
         if line or stop:
-            yield Alert(kind, line, stop, periods)
+            is_whole = stop in stations and {one.station for one in timetable.stops} == {stop}
+            yield Alert(kind, line, "" if is_whole else stop, periods, now_ms)
+        elif kind in SAID_OF_ALL and {entity.agency_id} == timetable.agencies and not entity.HasField("route_type"):
+            yield Alert(kind, "", "", periods, now_ms)
 
 
 def _is_of(trip: Trip, passing: Passing) -> bool:
-    if trip.start_s is not None and passing.start_s is not None and trip.start_s != passing.start_s:
-        return False
+    if passing.start_s is not None and trip.start_s != passing.start_s:
+        # Which of those that go every few minutes? Without a start_time all of them, or nobody knows (TripDescriptor).
+        return trip.start_s is None and trip.relation in CANCELLED
     return trip.day is None or trip.day == passing.day
 
 

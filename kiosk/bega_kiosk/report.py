@@ -58,13 +58,20 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="ask", tag_field="type"
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """How a report is. `number` is city hall's own, "" until there is one; `detail`: to which office, or why not."""
+    """How a report is. `number` is city hall's own, "" until there is one; `detail`: to which office, or why not.
+
+    `is_owed`: its writer gave a name and a contact, so the law gives them an answer (OG 27/2002, articles 7 and 8).
+    """
 
     code: Code
     state: Literal["received", "forwarded", "work", "done", "refused", "unknown"]
     number: Short = ""
     detail: Short = ""
     changed_ms: Number = 0
+    is_owed: bool = False
+
+
+SAID = ("code", "state", "number", "detail", "changed_ms")  # of a Status, in the order in which files keep it
 
 
 def make_code(chance: Chance) -> str:

@@ -29,7 +29,7 @@ from bega import look
 from bega.clock import Clock
 from bega.look.panels import panel_css
 from bega_kiosk.config import Config
-from bega_kiosk.display import Display, read_display, read_page
+from bega_kiosk.display import Display, read_at, read_display, read_page
 from bega_kiosk.pages.screen import Screen, prepare_templates
 from bega_kiosk.places import Known, Params, Place, every_place
 from bega_kiosk.store import Store
@@ -129,13 +129,14 @@ class Pages:
             title=place.heading(words, params),
             now_ms=self._wall_ms(),
             page=read_page(query),
+            at=read_at(query),
             more=dict(params),
         )
 
     def _parent(self, place: Place, params: Params, display: Display) -> str | None:
         """Return where "back" leads: from an interruption, to what was about to be sent."""
-        draft = self.known.drafts.find(display.draft) if display.draft and place.parent == "/" else None
-        if draft and place.path in INTERRUPTIONS:
+        draft = self.known.drafts.find(display.draft) if display.draft and place.path in INTERRUPTIONS else None
+        if draft:
             return draft.at
         return place.parent.format(**params) if place.parent else None
 

@@ -1,7 +1,8 @@
 """Pictures of every screen, for people who look at them all: each language, each panel, and each part of a long screen.
 
-The pages come from a kiosk of its own, `bega kiosk run` on a free port, which knows what the kiosk's store knows (a
-copy: the running one is left alone) and what the feed says now. Nothing is ever sent from a form.
+The pages come from a kiosk of its own, `bega kiosk run` on a free port, which knows what the kiosk's store and its
+notices say (a copy: the running one is left alone) and what the feed says now. Where it has no notice, samples stand
+in, which say so on the page: people have to look at what a citizen would see. Nothing is ever sent from a form.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ from html import escape
 from pathlib import Path
 
 from bega.browser import Page, running_browser
-from bega.clock import mono_ms
+from bega.clock import mono_ms, wall_ms
 from bega.look.panels import PANELS
 from bega_kiosk import given
+from bega_kiosk.config import Config
 from bega_kiosk.display import Display
-from bega_kiosk.places import STORE
+from bega_kiosk.notices import Board
+from bega_kiosk.places import NOTICES, STORE, every_screen
+from bega_kiosk.sample_notices import DISTRICT, put_samples
+from bega_kiosk.signed import read_public_keys
+from bega_kiosk.words import DEFAULT
 from bega_protocols.errors import ConfigError, LineError
 
 UP_S, END_S = 30.0, 10.0
@@ -50,6 +56,14 @@ def every_look(languages: Sequence[str], whole: bool) -> list[Display]:
         for is_dark, is_larger, is_reach in itertools.product(flags, repeat=3)
         for language in languages
     ]
+
+
+def every_path(args: argparse.Namespace) -> list[str]:
+    """Return the path of every screen that the kiosk of the pictures has."""
+    with tempfile.TemporaryDirectory(prefix="bega-shots-") as folder:
+        assignments = _copied(given.given_config(args), Path(folder))
+        own = argparse.Namespace(**vars(args) | {"set": [*args.set, *assignments], "data": folder})
+        return [path for path, _ in every_screen(given.given_config(own), wall_ms, DEFAULT)]
 
 
 def draw(
@@ -87,9 +101,9 @@ def running_kiosk(args: argparse.Namespace, panel: str) -> Iterator[str]:
     """Run a kiosk of these settings on a free port; yield its address without the last slash."""
     with tempfile.TemporaryDirectory(prefix="bega-shots-") as folder:
         ready, log = Path(folder) / "ready", Path(folder) / "log"
-        _copy_store(given.given_config(args).kiosk.state_dir, Path(folder))
+        assignments = _copied(given.given_config(args), Path(folder))
         words = [sys.executable, "-m", "bega", "kiosk", "run", "--port", "0", "--ready-file", str(ready)]
-        words += [*_settings(args), "--data", folder, "--panel", panel]
+        words += [*_settings(args, assignments), "--data", folder, "--panel", panel]
         with log.open("wb") as said, subprocess.Popen(words, stderr=said, stdout=said) as process:
             try:
                 _wait_for(ready, process, log)
@@ -102,9 +116,9 @@ def running_kiosk(args: argparse.Namespace, panel: str) -> Iterator[str]:
                 process.kill()
 
 
-def _settings(args: argparse.Namespace) -> list[str]:
+def _settings(args: argparse.Namespace, more: Sequence[str]) -> list[str]:
     words = ["--config", str(args.config.absolute())] if args.config else []
-    words += [word for assignment in args.set for word in ("--set", assignment)]
+    words += [word for assignment in (*args.set, *more) for word in ("--set", assignment)]
     return words + (["--feed", args.feed] if args.feed else [])
 
 
@@ -115,6 +129,19 @@ def _wait_for(ready: Path, process: subprocess.Popen[bytes], log: Path) -> None:
             said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise ConfigError(f"the kiosk did not come up: {said[-1] if said else 'it said nothing'}")
         time.sleep(0.05)
+
+
+def _copied(config: Config, folder: Path) -> list[str]:
+    """Copy what a kiosk heard of its feed and its desk; return what is to be laid over its settings."""
+    _copy_store(config.kiosk.state_dir, folder)
+    here, there = Path(config.kiosk.state_dir) / NOTICES, folder / NOTICES
+    keys = read_public_keys([Path(file) for file in config.notices.keys])
+    if Board(here, keys, config.kiosk.city, wall_ms).every():
+        there.write_bytes(here.read_bytes())
+        return []
+    public = put_samples(there, config.kiosk.city, wall_ms())
+    district = [] if config.notices.has_place else [f"notices.district={json.dumps(DISTRICT)}"]
+    return [f"notices.keys={json.dumps([str(public)])}", *district]
 
 
 def _copy_store(state_dir: str, folder: Path) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from bega_kiosk.gtfs import MOST_HOURS
 from bega_kiosk.prepared import SHAPE, as_day, prepare_into
@@ -26,17 +27,16 @@ LOOK_AHEAD_DAYS = 14
 DAYS_KEPT = 32
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """A platform that the kiosk is at."""
 
     id: str
     name: str
     platform: str  # what stands on its sign, "" where nothing does
+    station: str = ""  # the id of the one it is of, "" where it is of none
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """A line that passes here, and where one can go with it, the most frequent way first."""
 
     id: str
@@ -44,8 +44,7 @@ class Line:
     towards: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Passing:
+class Passing(msgspec.Struct, frozen=True):
     """A vehicle at a stop, as the timetable has it."""
 
     trip: str
@@ -61,8 +60,7 @@ class Passing:
     is_step_free: bool | None
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A stop of a trip, in seconds of its service day."""
 
     sequence: int
@@ -83,23 +81,22 @@ class Timetable:
         self.wanted = meta["stops"].split("\n")
         self.publisher = str(meta["publisher"])
         self.zone = ZoneInfo(meta["zone"])
-        self.from_day = as_day(meta["from_day"])
         self.left_out = str(meta["left_out"])
         self._services = [
             (service, weekdays, date.fromisoformat(begins), date.fromisoformat(ends))
             for service, weekdays, begins, ends in file.execute("SELECT id, weekdays, from_day, until_day FROM service")
         ]
-        self._exceptions = {
-            (service, date.fromisoformat(day)): bool(is_added)
-            for service, day, is_added in file.execute("SELECT service, day, is_added FROM exception")
-        }
         self._stops = {
-            number: Stop(stop, name, platform)
-            for number, stop, name, platform in file.execute(
-                "SELECT number, id, name, platform FROM stop WHERE turn IS NOT NULL ORDER BY turn"
+            number: Stop(*stop)
+            for number, *stop in file.execute(
+                "SELECT number, id, name, platform, station FROM stop WHERE turn IS NOT NULL ORDER BY turn"
             )
         }
-        self.until_day = self._until_day(as_day(meta["until_day"]))
+        self.agencies = frozenset(meta["agencies"].split("\n"))  # whose lines pass here
+        first, last = self._days_of_services()
+        said_first, said_last = as_day(meta["from_day"]), as_day(meta["until_day"])
+        self.from_day = said_first or first
+        self.until_day = min(said_last, last) if said_last and last else last
         self._running: dict[date, frozenset[str]] = {}
 
     def close(self) -> None:
@@ -113,8 +110,7 @@ class Timetable:
 
     def covers(self, day: date) -> bool:
         """Return whether the timetable speaks of this day."""
-        begins = self.from_day or date.min
-        return self.until_day is not None and begins <= day <= self.until_day
+        return self.from_day is not None and self.until_day is not None and self.from_day <= day <= self.until_day
 
     @cached_property
     def lines(self) -> list[Line]:
@@ -164,7 +160,7 @@ class Timetable:
     def passings(self, from_ms: int, until_ms: int) -> list[Passing]:
         """Return who is planned to leave from here in this time, the first first."""
         first = self._local(from_ms).date() - timedelta(days=DAYS_BACK)
-        last = self._local(until_ms).date()
+        last = self._local(until_ms).date() + timedelta(days=1)  # before the clocks go forward it begins an hour early
         found = [
             passing
             for number in range((last - first).days + 1)
@@ -261,19 +257,21 @@ class Timetable:
                 for service, weekdays, begins, ends in self._services
                 if begins <= day <= ends and weekdays[day.weekday()] == "1"
             }
-            running |= {service for (service, when), is_added in self._exceptions.items() if when == day and is_added}
-            running -= {
-                service for (service, when), is_added in self._exceptions.items() if when == day and not is_added
-            }
+            # A city may write every day of every service down: they stay in the file.
+            said = self._file.execute("SELECT service, is_added FROM exception WHERE day = ?", (day.isoformat(),))
+            exceptions = dict(said.fetchall())
+            running |= {service for service, is_added in exceptions.items() if is_added}
+            running -= {service for service, is_added in exceptions.items() if not is_added}
             self._running[day] = frozenset(running)
         return self._running[day]
 
-    def _until_day(self, said: date | None) -> date | None:
-        """Return the last day that the timetable speaks of: its own word, and what its services have at all."""
-        days = [ends for _, _, _, ends in self._services]
-        days += [day for (_, day), is_added in self._exceptions.items() if is_added]
-        last = max(days, default=None)
-        return min(said, last) if said and last else last
+    def _days_of_services(self) -> tuple[date | None, date | None]:
+        """Return from when until when services are written down; one without a day of the week has its exceptions."""
+        weekly = [days for _, weekdays, *days in self._services if "1" in weekdays]
+        bounds = self._file.execute("SELECT min(day), max(day) FROM exception WHERE is_added").fetchone()
+        added = [date.fromisoformat(day) for day in bounds if day]
+        first = min([begins for begins, _ in weekly] + added, default=None)
+        return first, max([ends for _, ends in weekly] + added, default=None)
 
     def _local(self, at_ms: int) -> datetime:
         return datetime.fromtimestamp(at_ms / 1000, self.zone)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import unicodedata
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ EXAMPLES = """examples:
 KINDS = {"": "platform", "0": "platform", "1": "station", "2": "entrance", "3": "node", "4": "boarding area"}
 NICE = 10
 AHEAD_MS = 86_400_000
+MOST_MEMORY_BYTES = 512 << 20
 
 
 def look(args: argparse.Namespace) -> int:
@@ -32,9 +34,11 @@ def look(args: argparse.Namespace) -> int:
     try:
         if not args.stop:
             return _list(args)
-        if args.into is not None:
-            os.nice(NICE)  # a kiosk's pages go before
-        return _cut(args)
+        if args.into is None:
+            return _cut(args)
+        os.nice(NICE)  # a kiosk's pages go before
+        with _bounded_memory():
+            return _cut(args)
     except WireError as error:
         raise ConfigError(error.why) from None
 
@@ -104,6 +108,20 @@ def _said(timetable: Timetable) -> dict[str, Any]:
         "next_day": len(timetable.passings(now_ms, now_ms + AHEAD_MS)),
         "left_out": timetable.left_out,
     }
+
+
+@contextmanager
+def _bounded_memory() -> Iterator[None]:
+    """End in a sentence where a zip that is made to harm would fill the memory of the machine."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    in_use = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + MOST_MEMORY_BYTES, hard))
+    try:
+        yield
+    except MemoryError:
+        raise WireError(f"the feed needs more than {MOST_MEMORY_BYTES >> 20} MB of memory; name fewer stops") from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _plain(name: str) -> str:

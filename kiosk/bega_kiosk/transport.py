@@ -1,13 +1,14 @@
 """Who leaves from here, as far as is known at this moment: the timetable that was kept, and what is said of now.
 
-What nobody knows is told apart, since it is said otherwise: no timetable yet, one that is over, one that nobody has
-confirmed for too long, a clock that was never set.
+What nobody knows is told apart, since it is said otherwise: no timetable yet, one that has not begun, one that is
+over, one that nobody has confirmed for too long, a clock that was never set.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -30,7 +31,7 @@ NIGHT_ENDS = 3  # o'clock: until then the evening is not over for who waits
 MOST = 24  # three screens
 LEAST_AHEAD_MS = 3 * HOUR_MS
 
-Why = Literal["", "never", "clock", "stale", "over"]
+Why = Literal["", "never", "clock", "stale", "early", "over"]
 
 
 class Transport:
@@ -41,18 +42,29 @@ class Transport:
         self.live: Live | None = None
         self.alerts: tuple[Alert, ...] = ()
         self.path = folder / FILE
-        self.timetable: Timetable | None = None
         self.is_example = settings.feed is None and example is not None
         self.settings = settings
         self._wall_ms = wall_ms
         self._heard_ms: int | None = None
+        self._timetable: Timetable | None = None
+        self._example = example if settings.feed is None else None  # not yet read: the first page needs none of it
         if settings.feed is not None:
             self.reload()
-        elif example is not None:
+
+    @property
+    def timetable(self) -> Timetable | None:
+        """Return the timetable of these stops; the example is read when it is first asked for."""
+        if self._example is not None:
             try:
-                self.timetable = timetable_in_memory(example, EXAMPLE_STOPS)
+                self._timetable = timetable_in_memory(self._example, EXAMPLE_STOPS)
             except WireError as error:  # a wheel that lost its files
                 log.warning("no example of a timetable why=%s", error.why)
+            self._example = None
+        return self._timetable
+
+    @timetable.setter
+    def timetable(self, timetable: Timetable | None) -> None:
+        self._timetable, self._example = timetable, None
 
     @property
     def is_offered(self) -> bool:
@@ -61,7 +73,10 @@ class Transport:
 
     def reload(self) -> None:
         """Take the timetable that was prepared; the one that is here stays if that cannot be read."""
-        found = open_timetable(self.path)
+        self.take(open_timetable(self.path))
+
+    def take(self, found: Timetable | None) -> None:
+        """Take what was opened of `path`; the timetable that is here stays if that could not be read."""
         if found is None or found.wanted != self.settings.stops:
             return
         old, self.timetable = self.timetable, found
@@ -69,6 +84,22 @@ class Transport:
         if old is not None:
             old.close()
         self._heard_ms = self.path.stat().st_mtime_ns // 1_000_000
+
+    def require_no_worse(self, path: Path) -> None:
+        """Raise WireError if the timetable in `path` says nothing of today, and the one that is here does.
+
+        Cities publish the next timetable days before its first; the one before it is good until then.
+        """
+        if self.timetable is None or self._wall_ms() < CLOCK_FLOOR_MS:
+            return
+        today = self._local(self._wall_ms()).date()
+        found = open_timetable(path)
+        if found is None:
+            raise WireError("what was made of it cannot be read")
+        with closing(found):
+            # Where nothing calls any more it speaks of no day, and is believed: nobody shall wait there.
+            if found.until_day is not None and self.timetable.covers(today) and not found.covers(today):
+                raise WireError(f"it is good from {found.from_day} until {found.until_day}, and not today")
 
     def confirm(self) -> None:
         """Note that the source still says so: the file carries when that was, if the clock knows."""
@@ -89,11 +120,16 @@ class Transport:
         limit_ms = self.settings.limit_days * DAY_MS
         if not self.is_example and (self._heard_ms is None or not -AHEAD_MS <= now_ms - self._heard_ms <= limit_ms):
             return "stale"
-        # In the night after its last day it still speaks of that day's last vehicles.
-        today = self._local(now_ms).date()
-        if not any(self.timetable.covers(day) for day in (today, today - timedelta(days=1))):
-            return "over"
-        return ""
+        now = self._local(now_ms)
+        if self.timetable.covers(now.date()):
+            return ""
+        if self.timetable.from_day is not None and now.date() < self.timetable.from_day:
+            return "early"
+        # In the night after its last day it still speaks of that day's last vehicles, and of nothing else.
+        is_last_night = now.hour < NIGHT_ENDS and self.timetable.covers(now.date() - timedelta(days=1))
+        if is_last_night and self.timetable.passings(now_ms, self._until_ms(now_ms)):
+            return ""
+        return "over"
 
     def age_ms(self, now_ms: int) -> int | None:
         """Return how long ago the source said so."""
@@ -117,9 +153,9 @@ class Transport:
             passings = self.timetable.passings(from_ms, until_ms)
             found = [self._departure(one, now_ms) for one in passings if not line or one.line == line]
             coming = [one for one in found if one.time_ms >= now_ms - _grace_ms(one, now_ms)]
-            if len(coming) >= most:
+            if len(_once(coming)) >= most:
                 break
-        return sorted(coming, key=lambda one: one.time_ms)[:most]
+        return sorted(_once(coming), key=lambda one: one.time_ms)[:most]
 
     def first_later(self, now_ms: int) -> Passing | None:
         """Return the first who comes after the night."""
@@ -153,6 +189,16 @@ class Transport:
     def _local(self, at_ms: int) -> datetime:
         assert self.timetable is not None, "asked only where there is one"
         return datetime.fromtimestamp(at_ms / 1000, self.timetable.zone)
+
+
+def _once(coming: list[Departure]) -> list[Departure]:
+    """Return no vehicle twice that a reader could not tell apart: in many feeds the seasons overlap."""
+    told: dict[tuple[object, ...], Departure] = {}
+    for one in coming:
+        key = (one.passing.name, one.passing.towards, one.passing.stop, one.time_ms, one.state)
+        if key not in told or one.is_real:
+            told[key] = one
+    return [*told.values()]
 
 
 def _grace_ms(one: Departure, now_ms: int) -> int:

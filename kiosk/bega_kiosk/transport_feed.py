@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import httpx
 from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega_kiosk.feed import FAILURES, FIRST_PAUSE_S, LONGEST_PAUSE_S, get_whole
 from bega_kiosk.realtime import Live, read_live
+from bega_kiosk.timetable import Timetable, open_timetable
 from bega_kiosk.transport import Transport
 from bega_protocols.errors import LineError, WireError
 
@@ -47,6 +48,7 @@ class TransportFeed:
         self._wall_ms = wall_ms
         self._said: dict[str, str] = {}  # why each feed was away when it was asked last
         self._live: dict[str, Live] = {}
+        self._reading = asyncio.Lock()  # while a thread reads the timetable it stays open
 
     async def follow(self) -> None:
         """Fetch for ever, whatever the city's servers do."""
@@ -86,14 +88,14 @@ class TransportFeed:
 
     async def _take_address(self, client: httpx.AsyncClient, url: str) -> None:
         mark = self._mark()
-        asked = {}
+        asked: dict[str, str | None] = {}
         if self._transport.timetable is not None and mark.get("feed") == url:
             asked = {"If-None-Match": mark.get("etag"), "If-Modified-Since": mark.get("modified")}
         part = self._transport.path.with_suffix(".zip.part")
         try:
             async with (
                 asyncio.timeout(FETCH_S),
-                client.stream("GET", url, headers={key: value for key, value in asked.items() if value}) as answer,
+                client.stream("GET", url, headers=_sendable(asked)) as answer,
             ):
                 if answer.status_code == httpx.codes.NOT_MODIFIED:
                     self._transport.confirm()
@@ -136,17 +138,29 @@ class TransportFeed:
                 with contextlib.suppress(ProcessLookupError):
                     child.kill()
                 await child.wait()
+            if child.returncode != 0:
+                part.unlink(missing_ok=True)  # half of one may be all that the disk had room for
         if child.returncode != 0:
-            part.unlink(missing_ok=True)
             lines = said.decode(errors="replace").strip().splitlines() or ["it was ended"]
             raise WireError(lines[-1][-LONGEST_REASON:])
-        _sync(part)
-        part.replace(path)
-        self._transport.reload()
+        found = await asyncio.to_thread(self._put_in_place, part)
+        async with self._reading:  # the timetable that goes is closed
+            self._transport.take(found)
         self._transport.confirm()
         self._mark_path().write_text(json.dumps(mark), encoding="utf-8")
         left_out = self._transport.timetable.left_out if self._transport.timetable else ""
         log.info("timetable taken publisher=%s left_out=%s", self._publisher(), left_out or "nothing")
+
+    def _put_in_place(self, part: Path) -> Timetable | None:
+        """Put what was prepared in the place of what is kept, and open it. In a thread: a card may take seconds."""
+        try:
+            self._transport.require_no_worse(part)
+        except WireError:
+            part.unlink()
+            raise
+        _sync(part)
+        part.replace(self._transport.path)
+        return open_timetable(self._transport.path)
 
     async def _follow_live(self, client: httpx.AsyncClient, url: str) -> None:
         while True:
@@ -160,10 +174,12 @@ class TransportFeed:
         """Take what a city says of now; return whether it could be taken."""
         try:
             body = await get_whole(client, url)
-            timetable = self._transport.timetable
-            if timetable is None:
-                return False
-            live = read_live(body, timetable, self._wall_ms())
+            async with self._reading:
+                timetable = self._transport.timetable
+                if timetable is None:
+                    return False
+                # In a thread: a city's whole message is some hundred milliseconds of a Pi, twice a minute.
+                live = await asyncio.to_thread(read_live, body, timetable, self._wall_ms())
         except FAILURES as error:
             self._away("realtime", url, error)
             return False
@@ -213,6 +229,11 @@ async def _write(answer: httpx.Response, path: Path) -> None:
             if size > MOST_ZIP_BYTES:
                 raise LineError(f"it answers more than {MOST_ZIP_BYTES >> 20} MB")
             file.write(chunk)
+
+
+def _sendable(headers: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the headers that can be sent; some servers give a tag that a request cannot carry."""
+    return {key: value for key, value in headers.items() if value and value.isascii() and value.isprintable()}
 
 
 def _sync(path: Path) -> None:

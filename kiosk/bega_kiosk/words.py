@@ -12,10 +12,11 @@ letter, so that they can never differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date as CalendarDay
 from datetime import datetime, tzinfo
 from pathlib import Path
+
+import msgspec
 
 from bega_kiosk.calendars import CALENDARS
 from bega_kiosk.catalogue import Catalogue, Text, read_po
@@ -23,8 +24,7 @@ from bega_kiosk.latin import to_latin
 from bega_protocols.errors import ConfigError
 
 
-@dataclass(frozen=True)
-class Language:
+class Language(msgspec.Struct, frozen=True):
     """How a language is called by those who speak it, and how it is written."""
 
     name: str
@@ -186,7 +186,8 @@ def read_topic(path: Path) -> Catalogue:
         topic.form_of()
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    strays = [key for _, key in topic.texts if key.partition(".")[0] != path.stem]
+    ours = path.stem + "."
+    strays = [key for _, key in topic.texts if not key.startswith(ours)]
     if strays:
         raise ConfigError(f"{path}: {strays[0]} is a text of another topic")
     return topic

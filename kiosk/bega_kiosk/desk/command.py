@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,11 +23,15 @@ from bega_kiosk.report import PERSONAL, STATES, read_code, spaced
 from bega_protocols.errors import ConfigError
 from bega_protocols.senml import is_name
 
+if TYPE_CHECKING:
+    from bega_kiosk.desk.app import Settings
+
 EXAMPLES = """examples:
   bega desk run --data /var/lib/bega-desk --city timisoara --mqtt mqtt://127.0.0.1:1883
   bega desk list --data /var/lib/bega-desk
   bega desk set K7TM R4QX --data /var/lib/bega-desk --state work --number 20114
-  bega desk forget K7TM R4QX --data /var/lib/bega-desk"""
+  bega desk forget K7TM R4QX --data /var/lib/bega-desk
+  bega desk doctor --data /var/lib/bega-desk --mqtt mqtt://127.0.0.1:1883 --backup /mnt/backup"""
 
 
 def main(argv: list[str]) -> int:
@@ -36,10 +41,31 @@ def main(argv: list[str]) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Receive reports and answer for them until SIGTERM or SIGINT."""
-    from bega.mqtt import Credentials
     from bega_kiosk.desk import app
 
     log_to_stderr(args.verbose, "asyncio")
+    settings = _settings(args)
+    asyncio.run(until_signalled(lambda stop: app.run(settings, wall_ms, args.ready_file, stop)))
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Say what is wrong with this desk, and what people still owe it; 1 if a citizen suffers from something now."""
+    from bega_kiosk.desk.doctor import look
+
+    found = [*look(_settings(args), args.backup, wall_ms)]
+    if args.json:
+        print(json.dumps([finding._asdict() for finding in found], ensure_ascii=False))
+    else:
+        print("\n".join(f"{finding.state:6} {finding.what:11} {finding.says}" for finding in found))
+    return int(any(finding.state == "wrong" for finding in found))
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    """Return how the desk is run; raises ConfigError."""
+    from bega.mqtt import Credentials
+    from bega_kiosk.desk import app
+
     way = Reports(mqtt=args.mqtt, ca_file=args.ca_file, cert_file=args.cert_file, key_file=args.key_file)
     for key, why in broker_problems(way):
         raise ConfigError(f"--{key.replace('_', '-')}: {why.replace('cert_file', '--cert-file')}")
@@ -47,9 +73,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--city {args.city}: {NAME_RULE}")
     credentials = Credentials(args.ca_file, args.cert_file, args.key_file)
     listen = f"{args.host}:{args.port}"
-    settings = app.Settings(args.data, args.city, listen, args.mqtt, args.name, credentials, args.city_key)
-    asyncio.run(until_signalled(lambda stop: app.run(settings, wall_ms, args.ready_file, stop)))
-    return 0
+    return app.Settings(args.data, args.city, listen, args.mqtt, args.name, credentials, args.city_key)
 
 
 def listing(args: argparse.Namespace) -> int:
@@ -135,6 +159,28 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     running = verb("run", run, "receive reports until told to stop")
+    _add_way(running)
+    running.add_argument("--ready-file", type=Path, metavar="PATH", help="written as JSON once it is up")
+    running.add_argument("--verbose", action="store_true", help="log more")
+    looking = verb("doctor", doctor, "say what is wrong with a desk; give it what `run` is given")
+    _add_way(looking)
+    looking.add_argument("--backup", type=Path, metavar="DIR", help="where copies of the desk's file lie")
+    looking.add_argument("--json", action="store_true", help="as a list of objects")
+    listed = verb("list", listing, "print the newest reports; names and contacts with --json only")
+    listed.add_argument("--limit", type=int, default=100)
+    listed.add_argument("--json", action="store_true", help="whole, as a list of objects")
+    changed = verb("set", change, "say how a report is")
+    changed.add_argument("code", nargs="+", help="the citizen's code")
+    changed.add_argument("--state", choices=[state for state in STATES if state != "unknown"])
+    changed.add_argument("--number", help="city hall's registration number")
+    changed.add_argument("--detail", help="to which office it went, or why it is refused")
+    forgotten = verb("forget", forget, "overwrite name and contact of who wrote a report")
+    forgotten.add_argument("code", nargs="+", help="the citizen's code")
+    return parser
+
+
+def _add_way(running: argparse.ArgumentParser) -> None:
+    """Let a verb take who the desk is, and how it is reached."""
     running.add_argument("--city", default="timisoara", help="whose kiosks: the second part of their topics")
     running.add_argument("--mqtt", metavar="URL", help="the city's broker: mqtts://host:port; left out: HTTP only")
     running.add_argument("--name", default="desk", help="the name in its certificate")
@@ -151,16 +197,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     running.add_argument("--host", default="127.0.0.1", help="where it answers over HTTP")
     running.add_argument("--port", type=int, default=8090)
-    running.add_argument("--ready-file", type=Path, metavar="PATH", help="written as JSON once it is up")
-    running.add_argument("--verbose", action="store_true", help="log more")
-    listed = verb("list", listing, "print the newest reports; names and contacts with --json only")
-    listed.add_argument("--limit", type=int, default=100)
-    listed.add_argument("--json", action="store_true", help="whole, as a list of objects")
-    changed = verb("set", change, "say how a report is")
-    changed.add_argument("code", nargs="+", help="the citizen's code")
-    changed.add_argument("--state", choices=[state for state in STATES if state != "unknown"])
-    changed.add_argument("--number", help="city hall's registration number")
-    changed.add_argument("--detail", help="to which office it went, or why it is refused")
-    forgotten = verb("forget", forget, "overwrite name and contact of who wrote a report")
-    forgotten.add_argument("code", nargs="+", help="the citizen's code")
-    return parser

@@ -14,7 +14,7 @@ import msgspec
 
 from bega.outbox.pages import INDEX
 from bega_kiosk.mending import Shape, records_on_pages, rows_in
-from bega_kiosk.report import Number, Report, Status, read_sent
+from bega_kiosk.report import SAID, Number, Report, Status, read_sent
 from bega_protocols.errors import WireError
 
 SCHEMA = """
@@ -62,7 +62,7 @@ def _reports(damaged: Path) -> Iterator[tuple[Report, _Told, bytes]]:
             for field in (code, state, number, detail, changed_ms, heard_ms)
         ]
         try:
-            told = msgspec.convert(dict(zip(_Told.__struct_fields__, said, strict=True)), _Told)
+            told = msgspec.convert(dict(zip((*SAID, "heard_ms"), said, strict=True)), _Told)
             report = read_sent(body) if isinstance(body, bytes) else None
         except (msgspec.ValidationError, WireError):
             continue

@@ -19,7 +19,7 @@ from bega.clock import Clock
 from bega_kiosk.desk.shape import SHAPE
 from bega_kiosk.mending import drop_old_asides, held, is_fault_of_file, require_sound
 from bega_kiosk.private import require_private
-from bega_kiosk.report import LONGEST_SHORT, PERSONAL, Report, Status
+from bega_kiosk.report import LONGEST_SHORT, PERSONAL, SAID, Report, Status
 from bega_protocols.errors import ConfigError
 
 FILE = "desk.sqlite"
@@ -81,7 +81,7 @@ class DeskStore:
 
     def status(self, code: str) -> Status:
         """Return how the report with this code is, "unknown" if there is none."""
-        found = self._done("SELECT code, state, number, detail, changed_ms FROM report WHERE code = ?", (code,))
+        found = self._done("SELECT code, state, number, detail, changed_ms, body FROM report WHERE code = ?", (code,))
         return _status(found[0]) if found else Status(code=code, state="unknown")
 
     def change(self, code: str, state: str | None, number: str | None, detail: str | None) -> Status | None:
@@ -95,7 +95,7 @@ class DeskStore:
         found = self._done(
             "UPDATE report SET state = coalesce(?, state), number = coalesce(?, number), detail = coalesce(?, detail),"
             " changed_ms = max(?, changed_ms + 1), is_told = 0 WHERE code = ?"
-            " RETURNING code, state, number, detail, changed_ms",
+            " RETURNING code, state, number, detail, changed_ms, body",
             (state, number, detail, self._wall_ms(), code),
         )
         return _status(found[0]) if found else None
@@ -114,7 +114,7 @@ class DeskStore:
     def untold(self, limit: int = 100) -> list[tuple[str, Status]]:
         """Return what kiosks were not told yet: (kiosk, how its report is)."""
         rows = self._done(
-            "SELECT source, code, state, number, detail, changed_ms FROM report"
+            "SELECT source, code, state, number, detail, changed_ms, body FROM report"
             " WHERE is_told = 0 ORDER BY changed_ms LIMIT ?",
             (limit,),
         )
@@ -127,7 +127,7 @@ class DeskStore:
     def rows(self, limit: int = 100) -> list[Row]:
         """Return the newest reports."""
         rows = self._done(
-            "SELECT body, heard_ms, code, state, number, detail, changed_ms FROM report"
+            "SELECT body, heard_ms, code, state, number, detail, changed_ms, body FROM report"
             " ORDER BY heard_ms DESC, seq DESC LIMIT ?",
             (limit,),
         )
@@ -170,4 +170,8 @@ class DeskStore:
 
 
 def _status(row: list[Any] | tuple[Any, ...]) -> Status:
-    return Status(**dict(zip(Status.__struct_fields__, row, strict=True)))  # ours: nothing here stops a running desk
+    *said, body = row
+    answers = msgspec.json.decode(body, type=Report).answers
+    # Who is nameless here, or was forgotten once they were answered, is owed nothing more.
+    is_owed = all(answers.get(name) for name in PERSONAL)
+    return Status(**dict(zip(SAID, said, strict=True)), is_owed=is_owed)  # ours: nothing here stops a running desk

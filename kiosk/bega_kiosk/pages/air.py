@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 from markupsafe import Markup
 
 from bega.look.colours import AIR_TINTS
@@ -29,8 +29,7 @@ TELL_AGE_MS = 5 * 60_000  # a verdict that comes each minute needs no age; a lat
 EVERY_HOURS = 6  # words under the plot
 
 
-@dataclass(frozen=True)
-class Day:
+class Day(msgspec.Struct, frozen=True):
     """The last 24 hours: the plot, its highest and lowest value in words, and the hours as rows."""
 
     plot: Markup | None  # None where there is no room for one

@@ -13,8 +13,7 @@ from bega_kiosk.desks import today
 from bega_kiosk.outbox import NotKept
 from bega_kiosk.pages import keyboard
 from bega_kiosk.pages.screen import Drawn, Key, Screen
-from bega_kiosk.places import Known, Params, Place, Tile
-from bega_kiosk.words import Words
+from bega_kiosk.places import Known, Place, Tile, place_of_each
 
 DIGITS = "1234567890+"
 LEAST_DIGITS = 6
@@ -23,30 +22,19 @@ MOST = 16
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-
-    def paths(ending: str = "") -> list[str]:
-        return [f"/appointments/{service.id}{ending}" for service in known.content.every(Service)]
-
-    def title(words: Words, params: Params) -> str:
-        service = known.content.find(Service, params["service"])
-        return said(service.title, words.language) if service else ""
-
     return [
         Place("/appointments", "appt.title", lambda screen: draw(screen, known), tile=Tile("clock", 70)),
-        Place(
-            "/appointments/{service}",
-            title,
-            lambda screen: draw_service(screen, known),
-            parent="/appointments",
-            instances=paths,
+        place_of_each(
+            known, Service, "/appointments/{service}", draw_service, "/appointments", lambda service: service.title
         ),
-        Place(
+        place_of_each(
+            known,
+            Service,
             "/appointments/{service}/call",
+            lambda screen, known, _: draw_number(screen, known),
+            "/appointments/{service}",
             "call.number",
-            lambda screen: draw_number(screen, known),
-            parent="/appointments/{service}",
-            instances=lambda: paths("/call"),
-            take=_taking(known, "appointment"),
+            _taking(known, "appointment"),
         ),
         Place(
             "/human/call",
@@ -62,16 +50,14 @@ def draw(screen: Screen, known: Known) -> Drawn:
     """Return what an appointment can be asked for."""
     language = screen.words.language
     keys = [
-        Key(said(service.title, language), screen.address(f"/appointments/{service.id}"))
+        Key(said(service.title, language), screen.address(f"/appointments/{service.id}"), service.icon)
         for service in known.content.every(Service)
     ]
     return screen.choice(keys)
 
 
-def draw_service(screen: Screen, known: Known) -> Drawn:
+def draw_service(screen: Screen, known: Known, service: Service) -> Drawn:
     """Return whether an appointment is needed, if somebody checked it, and how to ask for one."""
-    service = known.content.find(Service, screen.more["service"])
-    assert service is not None, "the server asks for no other"
     text = screen.words.text
     keys = [
         Key(text("appt.ask"), screen.address(f"/appointments/{service.id}/call"), "arrow"),
@@ -87,11 +73,10 @@ def draw_number(screen: Screen, known: Known) -> Drawn:
     draft = known.drafts.find(screen.display.draft)
     if draft:
         draft.at = screen.path
-    lacks = draft.lacks if draft and draft.lacks.startswith("call.") else ""
-    is_narrow = screen.display.is_larger and not screen.panel.is_large
-    intro = "" if is_narrow and not lacks else screen.words.text(lacks or "call.who")
+    lacks = screen.words.text(draft.lacks) if draft and draft.lacks.startswith("call.") else ""
+    intro = "" if screen.is_tight else screen.words.text("call.who")
     typed = draft.answers.get("call", "") if draft else ""
-    return keyboard.draw(screen, typed, intro, letters=DIGITS, most=MOST)
+    return keyboard.draw(screen, typed, intro, letters=DIGITS, most=MOST, lacks=lacks)
 
 
 def _taking(known: Known, kind: str) -> Callable[[Screen, Mapping[str, str]], str]:

@@ -16,10 +16,11 @@ from bega_kiosk.content import Area, District, said
 from bega_kiosk.desks import today
 from bega_kiosk.pages.air import reasons, sentence
 from bega_kiosk.pages.screen import Drawn, Key, Screen
-from bega_kiosk.places import Known, Params, Place
+from bega_kiosk.places import Known, Place, place_of_each
 from bega_kiosk.words import Words
 
 COLUMNS = 3  # of areas on the map, and of districts in an area
+LONGEST_SHORT = 24  # letters of a verdict with its number that a tile of a small panel has room for
 NAMES_A_LINE = 8  # a paragraph must not be longer than a screen
 
 
@@ -29,12 +30,6 @@ def places(known: Known) -> list[Place]:
     def alone(path: str) -> list[str]:
         is_there = bool(known.content.every(Area)) and bool(known.content.every(District))
         return [path] if is_there else []
-
-    def area_name(words: Words, params: Params) -> str:
-        return said(_area(known, params["area"]).name, words.language)
-
-    def district_name(words: Words, params: Params) -> str:
-        return said(_district(known, params["district"]).name, words.language)
 
     return [
         Place(
@@ -51,19 +46,9 @@ def places(known: Known) -> list[Place]:
             parent="/air/districts",
             instances=lambda: alone("/air/list"),
         ),
-        Place(
-            "/air/area/{area}",
-            area_name,
-            lambda screen: draw_area(screen, known, _area(known, screen.more["area"])),
-            parent="/air/districts",
-            instances=lambda: [f"/air/area/{area.id}" for area in known.content.every(Area)],
-        ),
-        Place(
-            "/air/district/{district}",
-            district_name,
-            lambda screen: draw_district(screen, known, _district(known, screen.more["district"])),
-            parent="/air/districts",
-            instances=lambda: [f"/air/district/{one.id}" for one in known.content.every(District)],
+        place_of_each(known, Area, "/air/area/{area}", draw_area, "/air/districts", lambda area: area.name),
+        place_of_each(
+            known, District, "/air/district/{district}", draw_district, "/air/districts", lambda district: district.name
         ),
     ]
 
@@ -95,6 +80,8 @@ def draw_area(screen: Screen, known: Known, area: Area) -> Drawn:
         name = said(district.name, screen.words.language)
         address = screen.address(f"/air/district/{district.id}")
         answer, band = in_short(screen.words, air), air.verdict.band
+        if band and len(answer) > LONGEST_SHORT and not screen.panel.is_large:
+            answer = screen.words.text(f"air.{band}.name")
         keys.append(Key(name, address, "", answer, band, picture=cells([band], "lone")))
     intro = [screen.words.text("air.area.oldest", ago=screen.words.ago(max(ages)))] if ages else []
     example = _example(screen, known)
@@ -218,15 +205,3 @@ def _air(screen: Screen, known: Known, district: District) -> AirNow:
 
 def _of(known: Known, area: Area) -> list[District]:
     return [district for district in known.content.every(District) if district.area == area.id]
-
-
-def _area(known: Known, name: str) -> Area:
-    area = known.content.find(Area, name)
-    assert area is not None, "the server asks for no other"
-    return area
-
-
-def _district(known: Known, name: str) -> District:
-    district = known.content.find(District, name)
-    assert district is not None, "the server asks for no other"
-    return district

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bega_kiosk.content import Event, said
 from bega_kiosk.desks import today
 from bega_kiosk.pages.screen import Drawn, Key, Screen
-from bega_kiosk.places import Known, Params, Place, Tile
+from bega_kiosk.places import Known, Place, Tile, place_of_each
 from bega_kiosk.words import Words
 
 ACCESS = {"step-free": "ev.access", "steps": "ev.noaccess", "unknown": "ev.noinfo"}
@@ -13,20 +13,9 @@ ACCESS = {"step-free": "ev.access", "steps": "ev.noaccess", "unknown": "ev.noinf
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-
-    def title(words: Words, params: Params) -> str:
-        event = known.content.find(Event, params["event"])
-        return said(event.title, words.language) if event else ""
-
     return [
         Place("/events", "ev.title", lambda screen: draw(screen, known), tile=Tile("calendar", 80)),
-        Place(
-            "/events/{event}",
-            title,
-            lambda screen: draw_event(screen, known),
-            parent="/events",
-            instances=lambda: [f"/events/{event.id}" for event in known.content.every(Event)],
-        ),
+        place_of_each(known, Event, "/events/{event}", draw_event, "/events", lambda event: event.title),
     ]
 
 
@@ -53,10 +42,8 @@ def draw(screen: Screen, known: Known) -> Drawn:
     return screen.choice(keys, "" if is_checked else words.text("common.example"), kind="list")
 
 
-def draw_event(screen: Screen, known: Known) -> Drawn:
+def draw_event(screen: Screen, _: Known, event: Event) -> Drawn:
     """Return when and where an event is, what it costs, and whether its entrance has steps."""
-    event = known.content.find(Event, screen.more["event"])
-    assert event is not None, "the server asks for no other"
     words = screen.words
     time = f"{event.starts.hour}:{event.starts.minute:02d}"
     lines = [
@@ -65,7 +52,8 @@ def draw_event(screen: Screen, known: Known) -> Drawn:
         words.text(ACCESS[event.access]),
     ]
     notes = [] if event.is_checked(today(screen)) else [words.text("common.example")]
-    return screen.answer(words.text("ev.when", date=words.day(event.starts.date()), time=time), lines, notes=notes)
+    date = words.day(event.starts.date()).replace(" ", "\u00a0")  # no line ends within a date
+    return screen.answer(words.text("ev.when", date=date, time=time), lines, notes=notes)
 
 
 def _price(words: Words, price_lei: int | None) -> str:

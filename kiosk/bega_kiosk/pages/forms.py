@@ -7,13 +7,13 @@ printing is what CUPS knows: that the queue took the form, not that paper came o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from bega_kiosk.content import Desk, Form, form_bytes, said
+from bega_kiosk.content import Desk, Form, form_bytes, pdf_bytes, said, sheet_path
 from bega_kiosk.desks import today, where_lines
 from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.pages.square import square_path
-from bega_kiosk.places import Known, Params, Place
-from bega_kiosk.words import Words
+from bega_kiosk.places import Known, Place, place_of_each
 
 SAID = {"doing": "form.doing", "taken": "form.taken", "failed": "form.failed", "": "form.again"}
 
@@ -25,18 +25,9 @@ def places(known: Known) -> list[Place]:
         services = sorted({form.service for form in known.content.every(Form)})
         return [f"/services/{name}/forms" for name in services if len(forms_of(known, name)) > 1]
 
-    def title(words: Words, params: Params) -> str:
-        return said(_form(known, params["form"]).title, words.language)
-
     def place(ending: str, draw: Callable[[Screen, Known, Form], Drawn], parent: str) -> Place:
-        return Place(
-            "/forms/{form}" + ending,
-            title,
-            lambda screen: draw(screen, known, _form(known, screen.more["form"])),
-            parent=parent,
-            instances=lambda: [f"/forms/{form.id}{ending}" for form in known.content.every(Form)],
-            take=None if ending else lambda screen, sent: take(screen, sent, known),
-        )
+        taking = None if ending else lambda screen, sent: take(screen, sent, known)
+        return place_of_each(known, Form, "/forms/{form}" + ending, draw, parent, lambda form: form.title, taking)
 
     return [
         Place(
@@ -79,8 +70,8 @@ def draw_list(screen: Screen, known: Known, service: str) -> Drawn:
 def draw_form(screen: Screen, known: Known, form: Form) -> Drawn:
     """Return where a form is: here on paper, at home as a square for a telephone, at a desk."""
     text, language = screen.words.text, screen.words.language
-    keys = [Key(text("form.print"), "", "printer", value="print")] if is_printable(known, form) else []
-    sentence = text("form.here") if keys else text("form.away")
+    keys = [Key(text("form.print"), "", "printer", value="print")] if is_printable(screen, known, form) else []
+    sentence = text("form.here" if keys else "form.away" if form.address else "form.paper")
     if form.desks and form.address:
         keys.append(Key(text("form.paper"), screen.address(f"/forms/{form.id}/where"), "pin"))
     keys.append(Key(text("svc.bring"), screen.address(f"/services/{form.service}"), "paper"))
@@ -110,7 +101,7 @@ def draw_where(screen: Screen, known: Known, form: Form) -> Drawn:
 def take(screen: Screen, sent: Mapping[str, str], known: Known) -> str:
     """Send a form to the printer and return where it is said what became of it."""
     form = _form(known, screen.more["form"])
-    document = form_bytes(known.config.content_folder, form)
+    document = _document(known, form, screen.display.language)
     if known.printer is None or sent.get("answer") != "print":
         return screen.address(f"/forms/{form.id}")
     if document is not None:
@@ -133,9 +124,16 @@ def draw_printed(screen: Screen, known: Known, form: Form) -> Drawn:
     return screen.answer(text(SAID[state]), lines, keys)
 
 
-def is_printable(known: Known, form: Form) -> bool:
+def is_printable(screen: Screen, known: Known, form: Form) -> bool:
     """Return whether there is a printer, and a file for it now: somebody may have taken it away since the start."""
-    return known.printer is not None and form_bytes(known.config.content_folder, form) is not None
+    return known.printer is not None and _document(known, form, screen.display.language) is not None
+
+
+def _document(known: Known, form: Form, language: str) -> bytes | None:
+    """Return the clerk's own form, else the sheet that was made of it in this language, None where there is neither."""
+    if form.file is not None:
+        return form_bytes(known.config.content_folder, form)
+    return pdf_bytes(sheet_path(Path(known.config.kiosk.state_dir), form, language))
 
 
 def _desk_lines(screen: Screen, known: Known, form: Form) -> list[str]:

@@ -5,26 +5,22 @@ from __future__ import annotations
 from bega_kiosk.content import Line, said
 from bega_kiosk.desks import source_line, today
 from bega_kiosk.pages.screen import Drawn, Key, Screen
-from bega_kiosk.places import Known, Params, Place, Tile
-from bega_kiosk.words import Words
+from bega_kiosk.places import Known, Place, Tile, place_of_each
 
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-
-    def name(words: Words, params: Params) -> str:
-        return said(_line(known, params["line"]).name, words.language)
-
     return [
         Place("/help", "help.title", lambda screen: draw(screen, known), tile=Tile("help", 110)),
         Place("/help/112", "em.title", draw_112, parent="/help"),
         Place("/help/how", "help.how", draw_how, parent="/help"),
-        Place(
+        place_of_each(
+            known,
+            Line,
             "/help/number/{line}",
-            name,
-            lambda screen: draw_line(screen, _line(known, screen.more["line"])),
-            parent="/help",
-            instances=lambda: [f"/help/number/{line.id}" for line in known.content.every(Line)],
+            lambda screen, _, line: draw_line(screen, line),
+            "/help",
+            lambda line: line.name,
         ),
         Place("/privacy", "priv.title", draw_privacy, parent="/help"),
     ]
@@ -55,6 +51,7 @@ def draw_how(screen: Screen) -> Drawn:
     """Return how the kiosk is used."""
     text = screen.words.text
     rules = [text("help.low"), text("help.big"), text("help.lang"), text("help.noaccount"), text("help.mistake")]
+    rules.append(text("timeout.after"))
     keys = [
         Key(text("common.easier"), screen.address("/easier"), "letters"),
         Key(text("priv.title"), screen.address("/privacy"), "person"),
@@ -76,9 +73,3 @@ def draw_privacy(screen: Screen) -> Drawn:
     """Return what becomes of what a citizen does here, in three sentences that are true of these pages."""
     text = screen.words.text
     return screen.answer(text("priv.short"), [text("priv.senses"), text("priv.report")])
-
-
-def _line(known: Known, name: str) -> Line:
-    line = known.content.find(Line, name)
-    assert line is not None, "the server asks for no other"
-    return line

@@ -17,9 +17,9 @@ def draw(screen: Screen, known: Known) -> Drawn:
     """Return what is known of who can be asked now."""
     text = screen.words.text
     helper = next(iter(known.content.every(Helper)), None)
-    lines = [text("human.not_112")]
+    lines = [text("human.not_112")]  # before all else: of several parts nobody reads the last in need
     if helper is not None:
-        lines = [*_about(screen, helper), *lines]
+        lines += _about(screen, helper)
     numbers = Key(text("human.numbers"), screen.address("/help"), "paper")
     call = Key(text("call.title"), screen.address("/human/call"), "phone")
     return screen.answer(_sentence(screen, helper), lines, [call, numbers])

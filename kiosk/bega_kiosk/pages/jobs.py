@@ -5,28 +5,16 @@ from __future__ import annotations
 from bega_kiosk.content import Job, said
 from bega_kiosk.desks import today
 from bega_kiosk.pages.screen import Drawn, Key, Screen
-from bega_kiosk.places import Known, Params, Place, Tile
-from bega_kiosk.words import Words
+from bega_kiosk.places import Known, Place, Tile, place_of_each
 
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-
-    def title(words: Words, params: Params) -> str:
-        job = known.content.find(Job, params["job"])
-        return said(job.title, words.language) if job else ""
-
     return [
         Place("/jobs", "job.title", lambda screen: draw(screen, known), tile=Tile("tool", 100)),
         Place("/jobs/lost", "job.lost", draw_lost, parent="/jobs"),
         Place("/jobs/lost/bring", "job.lost", draw_bring, parent="/jobs/lost"),
-        Place(
-            "/jobs/notice/{job}",
-            title,
-            lambda screen: draw_job(screen, known),
-            parent="/jobs",
-            instances=lambda: [f"/jobs/notice/{job.id}" for job in known.content.every(Job)],
-        ),
+        place_of_each(known, Job, "/jobs/notice/{job}", draw_job, "/jobs", lambda job: job.title),
     ]
 
 
@@ -55,10 +43,8 @@ def draw_bring(screen: Screen) -> Drawn:
     return screen.answer(text("job.bring"), things, notes=[text("svc.example")], is_list=True)
 
 
-def draw_job(screen: Screen, known: Known) -> Drawn:
+def draw_job(screen: Screen, _: Known, job: Job) -> Drawn:
     """Return one notice; one whose day has passed says until when it was open."""
-    job = known.content.find(Job, screen.more["job"])
-    assert job is not None, "the server asks for no other"
     words = screen.words
     pay = words.text("job.pay", pay=words.number(job.pay_lei)) if job.pay_lei else words.text("job.pay_unknown")
     lines = [*(said(one, words.language) for one in job.about), pay, words.text("job.warn")]

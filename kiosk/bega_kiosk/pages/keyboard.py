@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from bega_kiosk.pages.screen import Drawn, Screen
 
@@ -26,10 +27,10 @@ TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Unicode's 
 DIGITS = "1234567890.,?!-/:@+"
 ROOM = {"wide": (12, 3), "tall": (10, 4), "small": (9, 2)}  # columns and rows of 20 mm
 ROOM_REACH = {"wide": (12, 3), "tall": (10, 4), "small": (9, 1)}  # in the lower half
+PAD, PAD_COLUMNS = "123456789", 3  # what the keys of a telephone begin with, and how many stand in a row
 
 
-@dataclass(frozen=True)
-class Typed:
+class Typed(msgspec.Struct, frozen=True):
     """What a form brought: the text with its last key, and whether to go on or to another part of the letters."""
 
     text: str
@@ -37,16 +38,22 @@ class Typed:
     page: int = 0  # 0: the same
 
 
-def draw(screen: Screen, text: str, intro: str = "", letters: str = "", most: int = 0) -> Drawn:
-    """Return the screen; `letters`: others than those of the language, for a code."""
+def draw(screen: Screen, text: str, intro: str = "", letters: str = "", most: int = 0, lacks: str = "") -> Drawn:
+    """Return the screen; `letters`: others than those of the language, for a code.
+
+    `lacks`: what is wrong with what was typed, in words. A small panel has no room for it beside the heading, which
+    its reader has just answered.
+    """
     pages = parts(screen, letters)
     page = min(screen.page, len(pages))
     rows = math.ceil(len(pages[page - 1]) / _room(screen)[0])
+    is_pad = letters.startswith(PAD) and screen.panel.shape == "tall"  # where there is room for four rows
     values = {
         "typed": text,
-        "intro": intro,
+        "intro": lacks or intro,
+        "is_title_spoken": bool(lacks) and not screen.panel.is_large,
         "letters": pages[page - 1],
-        "columns": math.ceil(len(pages[page - 1]) / rows),
+        "columns": PAD_COLUMNS if is_pad else math.ceil(len(pages[page - 1]) / rows),
         "next_page": page % len(pages) + 1 if len(pages) > 1 else 0,
         "next_name": "type.digits" if not letters and page == len(pages) - 1 else "type.letters",
         "is_code": bool(letters),

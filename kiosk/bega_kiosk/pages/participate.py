@@ -5,26 +5,16 @@ from __future__ import annotations
 from bega_kiosk.content import Consultation, said
 from bega_kiosk.desks import today
 from bega_kiosk.pages.screen import Drawn, Key, Screen
-from bega_kiosk.places import Known, Params, Place, Tile
-from bega_kiosk.words import Words
+from bega_kiosk.places import Known, Place, Tile, place_of_each
 
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-
-    def title(words: Words, params: Params) -> str:
-        one = known.content.find(Consultation, params["consultation"])
-        return said(one.title, words.language) if one else ""
-
     return [
         Place("/participate", "part.title", lambda screen: draw(screen, known), tile=Tile("voice", 90)),
         Place("/participate/budget", "bp.title", draw_budget, parent="/participate"),
-        Place(
-            "/participate/about/{consultation}",
-            title,
-            lambda screen: draw_consultation(screen, known),
-            parent="/participate",
-            instances=lambda: [f"/participate/about/{one.id}" for one in known.content.every(Consultation)],
+        place_of_each(
+            known, Consultation, "/participate/about/{one}", draw_consultation, "/participate", lambda one: one.title
         ),
     ]
 
@@ -39,10 +29,8 @@ def draw(screen: Screen, known: Known) -> Drawn:
     return screen.choice([*keys, budget], " ".join([*example, text("part.intro")]))
 
 
-def draw_consultation(screen: Screen, known: Known) -> Drawn:
+def draw_consultation(screen: Screen, _: Known, one: Consultation) -> Drawn:
     """Return what a consultation is about, what would change, and until when an opinion is heard."""
-    one = known.content.find(Consultation, screen.more["consultation"])
-    assert one is not None, "the server asks for no other"
     words = screen.words
     lines = [said(about, words.language) for about in one.about]
     lines += [words.text("part.changes", change=said(change, words.language)) for change in one.changes]

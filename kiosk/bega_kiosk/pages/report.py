@@ -116,8 +116,8 @@ ICONS = {
     "building": "crack",
     "other": "pencil",
     "here": "pin",
-    "street": "letters",
-    "write": "letters",
+    "street": "pencil",
+    "write": "pencil",
 }
 STATES = {
     "received": "report.state.received",
@@ -181,9 +181,8 @@ def _drawing(known: Known, question: Question) -> Callable[[Screen], Drawn]:
         draft = draft_of(screen, known)
         answers = draft.answers if draft else {}
         if not question.answers:
-            lacks = draft.lacks if draft else ""
-            intro = screen.words.text(lacks) if lacks else ""
-            return keyboard.draw(screen, answers.get(question.name, ""), intro, most=question.most)
+            lacks = screen.words.text(draft.lacks) if draft and draft.lacks else ""
+            return keyboard.draw(screen, answers.get(question.name, ""), most=question.most, lacks=lacks)
         return screen.choice(_keys(screen, question, answers), _intro(screen, question, answers), kind="question")
 
     return draw
@@ -277,7 +276,7 @@ def check(screen: Screen, known: Known) -> Drawn:
     said = [f"{text('report.q.what') if each is WHAT else text(each.text)} {answer}" for each, answer in lines]
     keys = [
         Key(text("report.send"), "", "arrow", value="send"),
-        Key(text("report.fix"), screen.address("/report/fix"), "letters"),
+        Key(text("report.fix"), screen.address("/report/fix"), "pencil"),
     ]
     return screen.answer(text("report.check"), said, keys)
 
@@ -287,7 +286,8 @@ def fix(screen: Screen, known: Known) -> Drawn:
     draft, text = draft_of(screen, known), screen.words.text
     questions = [question for question, _ in _lines(screen, draft.answers)] if draft else [WHAT]
     keys = [Key(text("report.q.what" if each is WHAT else each.text), screen.address(each.path)) for each in questions]
-    return screen.choice(keys)
+    is_narrow = screen.is_tight and screen.display.is_reach  # a whole question needs the width of the panel there
+    return screen.choice(keys, kind="list" if is_narrow else "plain")
 
 
 def _sending(known: Known) -> Callable[[Screen, Mapping[str, str]], str]:
@@ -337,9 +337,9 @@ def slip(screen: Screen, known: Known) -> Drawn:
         said.append(text("report.ask_later"))
     if screen.is_roomy and draft.sent_ms >= CLOCK_FLOOR_MS:  # a clock that was never set says nothing
         said.append(text("report.time", date=screen.words.date(draft.sent_ms), time=screen.words.time(draft.sent_ms)))
-    if screen.is_roomy:
+    if screen.is_roomy and not is_sent:
         said.append(text("report.later"))
-    if number and draft.owed == draft.code:
+    if heard and number and (heard.status.is_owed or draft.owed == draft.code):
         said = [text("report.deadline"), *(said if screen.is_roomy else [])]
     values = {
         "sentence": text("report.sent" if is_sent else "call.kept" if draft.is_call else "report.kept"),
@@ -357,9 +357,9 @@ def slip(screen: Screen, known: Known) -> Drawn:
 def follow(screen: Screen, known: Known) -> Drawn:
     """Return where a code is typed."""
     draft = draft_of(screen, known)
-    intro = screen.words.text(draft.lacks) if draft and draft.lacks else ""
+    lacks = screen.words.text(draft.lacks) if draft and draft.lacks else ""
     typed = draft.answers.get("code", "") if draft else ""
-    return keyboard.draw(screen, typed, intro, letters=ALPHABET, most=12)
+    return keyboard.draw(screen, typed, letters=ALPHABET, most=12, lacks=lacks)
 
 
 def _looking(known: Known) -> Callable[[Screen, Mapping[str, str]], str]:
@@ -385,7 +385,7 @@ def state(screen: Screen, known: Known) -> Drawn:
     """Return how a report is, as the desk last said, and when that was."""
     draft, text = draft_of(screen, known), screen.words.text
     if not draft or not draft.asked:
-        key = Key(text("report.follow"), screen.address("/report/code"), "letters")
+        key = Key(text("report.follow"), screen.address("/report/code"), "pencil")
         return screen.answer(text("report.state.no_code"), keys=[key])
     heard = known.outbox.heard(draft.asked)
     if heard is None:
@@ -393,7 +393,7 @@ def state(screen: Screen, known: Known) -> Drawn:
             return screen.answer(text("report.state.waiting"), [text("report.later")])
         return screen.answer(text("report.state.asking"), [text("report.state.appears")])
     said = _said(screen, heard)
-    if heard.status.number and heard.status.state in OPEN and draft.owed == draft.asked:
+    if heard.status.number and heard.status.state in OPEN and (heard.status.is_owed or draft.owed == draft.asked):
         said.append(text("report.deadline"))
     return screen.answer(text(STATES[heard.status.state]), said, notes=[age_of(screen, heard)])
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,7 +19,7 @@ from markupsafe import Markup
 from bega import __version__
 from bega.clock import CLOCK_FLOOR_MS
 from bega.look.panels import Panel
-from bega_kiosk.display import Display
+from bega_kiosk.display import AT, Display
 from bega_kiosk.words import Words
 
 # Measured of our fonts and texts: a letter's share of its size, and what a line loses because words do not break.
@@ -30,6 +31,8 @@ SENTENCE_LARGER = 1.9  # its size in letters of text, in large letters on a larg
 LONG_NAME = 18  # letters of a tile that find no room in three columns of the lowest tiles
 LONG_ROW = 46  # letters of a row of a list that need a second line on a small panel
 EDGES_MM = {"wide": 24.0, "tall": 24.0, "small": 12.0}  # left and right, and what a line ends with
+STILL_THERE = "/still"  # the question that comes before a screen is cleared (pages/still.py)
+ASKS_AFTER_S, CLEARS_AFTER_S = 9 * 60, 60  # without a touch; the draft lies for a minute longer (drafts.py)
 FRAME_MM = {"wide": 45.0, "tall": 45.0, "small": 38.0}  # edges, the row of controls, the footer
 
 
@@ -69,7 +72,17 @@ class Screen:
     title: str  # in words
     now_ms: int
     page: int = 1
+    at: str = "/"  # the screen that this one stands in for
     more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def leaving(self) -> tuple[int, str] | None:
+        """Return after how many seconds without a touch which address comes; None where the next citizen begins."""
+        if self.path == STILL_THERE:
+            return CLEARS_AFTER_S, "/"
+        if self.path == "/" and self.page == 1 and self.display == Display():
+            return None
+        return ASKS_AFTER_S, f"{self.display.address(STILL_THERE, self.page)}&{urlencode({AT: self.path})}"
 
     @property
     def font_px(self) -> float:
@@ -204,6 +217,9 @@ class Screen:
         return FULL * width_px / (self.font_px * (LETTER_EM_CYRILLIC if cyrillic else LETTER_EM))
 
     def _lines_of(self, text: str, scale: float = 1.0) -> float:
+        is_plain = self.panel.shape == "small" and not self.display.is_larger
+        if is_plain and 0 < len(text) * scale * FULL <= self._letters():
+            return scale  # on a single line no room is lost before a word that does not break
         return math.ceil(len(text) * scale / self._letters()) * scale if text else 0.0
 
     def _lines(self, keys: int, notes: Sequence[str]) -> float:

@@ -6,8 +6,7 @@ from bega_kiosk.content import Desk, Service, said
 from bega_kiosk.desks import source_line, today, where_lines
 from bega_kiosk.pages.forms import way_to
 from bega_kiosk.pages.screen import Drawn, Key, Screen
-from bega_kiosk.places import Known, Params, Place, Tile
-from bega_kiosk.words import Words
+from bega_kiosk.places import Known, Place, Tile, place_of_each
 
 VIEWS = {"bring": ("svc.bring", ""), "where": ("svc.where", "/where"), "about": ("svc.about", "/about")}
 
@@ -15,17 +14,14 @@ VIEWS = {"bring": ("svc.bring", ""), "where": ("svc.where", "/where"), "about": 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
 
-    def title(words: Words, params: Params) -> str:
-        return said(_service(known, params["service"]).title, words.language)
-
     def place(view: str) -> Place:
-        ending = VIEWS[view][1]
-        return Place(
-            "/services/{service}" + ending,
-            title,
-            lambda screen: draw_service(screen, known, view),
-            parent="/services",
-            instances=lambda: [f"/services/{service.id}{ending}" for service in known.content.every(Service)],
+        return place_of_each(
+            known,
+            Service,
+            "/services/{service}" + VIEWS[view][1],
+            lambda screen, known, service: draw_service(screen, known, service, view),
+            "/services",
+            lambda service: service.title,
         )
 
     tile = Tile("paper", 60)
@@ -47,12 +43,12 @@ def draw(screen: Screen, known: Known) -> Drawn:
     )
 
 
-def draw_service(screen: Screen, known: Known, view: str) -> Drawn:
+def draw_service(screen: Screen, known: Known, service: Service, view: str) -> Drawn:
     """Return one view of a service."""
-    service = _service(known, screen.more["service"])
     text, language = screen.words.text, screen.words.language
     form = way_to(screen, known, service.id)
-    others = [*VIEWS, *VIEWS][[*VIEWS].index(view) + 1 :][: 1 if form and screen.is_tight else 2]  # the next ones first
+    most = 2 if screen.panel.is_large or not form else 1  # a second row of keys would leave room for one line of a list
+    others = [*VIEWS, *VIEWS][[*VIEWS].index(view) + 1 :][:most]  # the next ones first
     keys = [Key(text(VIEWS[other][0]), screen.address(f"/services/{service.id}{VIEWS[other][1]}")) for other in others]
     keys += form
     notes = [] if service.is_checked(today(screen)) else [text("svc.example")]
@@ -65,13 +61,9 @@ def draw_service(screen: Screen, known: Known, view: str) -> Drawn:
         if not all(desk.is_checked(today(screen)) for desk in desks):
             notes = [text("svc.example")]
         lines = [line for desk in desks for line in where_lines(screen, desk)]
-        return screen.answer(text("svc.where"), [said(one, language) for one in service.where] + lines, keys, notes)
+        ways = [said(one, language) for one in service.where]
+        told = lines + ways if len(desks) == 1 else ways + lines  # which of several desks comes before where they are
+        return screen.answer(text("svc.where"), told, keys, notes)
     sentences = [said(one, language) for one in [*service.purpose, *service.know]]
     notes += [source_line(screen, service)] if screen.panel.is_large else []
     return screen.answer(text("svc.about"), sentences, keys, notes)
-
-
-def _service(known: Known, name: str) -> Service:
-    service = known.content.find(Service, name)
-    assert service is not None, "the server asks for no other"
-    return service

@@ -275,6 +275,9 @@ def _age(screen: Screen, known: Known) -> str:
     words, heard_ms = screen.words, known.notices.heard_ms
     if heard_ms is None:
         return words.text("streets.never")
+    listed = known.notices.listed
+    if listed is not None and not _is_confirmed(screen, known):
+        heard_ms = min(heard_ms, listed.signed_ms)  # so old is the last word of a person
     age_ms = screen.now_ms - heard_ms
     if not screen.is_clock_set or age_ms < -AHEAD_MS:
         return words.text("streets.clock")
@@ -284,7 +287,15 @@ def _age(screen: Screen, known: Known) -> str:
 def _is_fresh(screen: Screen, known: Known) -> bool:
     heard_ms = known.notices.heard_ms
     limit_ms = known.config.notices.limit_minutes * 60_000
-    return heard_ms is not None and screen.is_clock_set and -AHEAD_MS <= screen.now_ms - heard_ms <= limit_ms
+    if heard_ms is None or not screen.is_clock_set or not -AHEAD_MS <= screen.now_ms - heard_ms <= limit_ms:
+        return False
+    return _is_confirmed(screen, known)
+
+
+def _is_confirmed(screen: Screen, known: Known) -> bool:
+    """Return whether a person signed the list lately: an old one that is shown again and again does not stay true."""
+    listed = known.notices.listed
+    return listed is not None and listed.is_good(screen.now_ms, known.config.notices.confirmed_limit_days)
 
 
 def _tile(known: Known) -> Tile:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.places import Known, Params, Place, Tile
 from bega_kiosk.realtime import Alert, Departure
-from bega_kiosk.timetable import Line
+from bega_kiosk.timetable import Line, Stop
 from bega_kiosk.transport import Transport
 from bega_kiosk.words import MINUTE_MS, Words
 
@@ -27,12 +28,12 @@ MOST_TIMES = 4  # of one line in one direction
 MOST_WAY = 12  # names of stops
 MOST_ALERTS = 2
 OFF = {"cancelled": "tr.cancelled", "skipped": "tr.skipped"}
-SAID_OF_LINE = {
+SAID_OF_LINE = {  # the worst first
     "stopped": "tr.line.stopped",
-    "fewer": "tr.line.fewer",
-    "late": "tr.line.late",
-    "detour": "tr.line.detour",
     "moved": "tr.line.moved",
+    "detour": "tr.line.detour",
+    "late": "tr.line.late",
+    "fewer": "tr.line.fewer",
 }
 SAID_OF_STOP = {
     "stopped": "tr.stop.stopped",
@@ -43,8 +44,7 @@ SAID_OF_STOP = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One vehicle as a line of the screen, and as it is spoken."""
 
     badge: str  # "" where the line's name is too long for one
@@ -122,11 +122,12 @@ def draw_line(screen: Screen, known: Known) -> Drawn:
     coming = [one for one in transport.departures(screen.now_ms, line=line.id) if one.state == "comes"]
     paragraphs = []
     for towards in line.towards:
-        next_ones = [one for one in coming if one.passing.towards == towards][:MOST_TIMES]
-        paragraphs.append(f"{text('tr.goes', towards=towards)} {_times(screen, transport, next_ones)}".strip())
+        next_ones = [one for one in coming if one.passing.towards == towards]
+        paragraphs.append(" ".join([text("tr.goes", towards=towards), *_times(screen, transport, next_ones)]))
         way = transport.timetable.way(line.id, towards)[:-1]
         if way:
             paragraphs.append(text("tr.way", stops=", ".join(_thinned(way))))
+    paragraphs = [*_alerts(screen, known, line.id), *paragraphs]
     notes = [*_notes(screen, transport, coming)]
     why = transport.why_unknown(screen.now_ms)
     if why:
@@ -158,9 +159,7 @@ def _ways(screen: Screen) -> list[Key]:
 def _row(screen: Screen, transport: Transport, one: Departure, is_mixed: bool) -> Row:
     words, passing = screen.words, one.passing
     time = words.time(one.time_ms)
-    details = []
-    if len({stop.platform for stop in transport.timetable.stops} if transport.timetable else ()) > 1:
-        details.append(words.text("tr.platform", platform=passing.stop.platform or passing.stop.name))
+    details = [*_where(words, transport, passing.stop)]
     if one.is_step_free is not None:
         details.append(words.text("tr.low_floor" if one.is_step_free else "tr.steps"))
     towards = words.text("tr.line_to", line=passing.name, towards=passing.towards)
@@ -232,7 +231,10 @@ def _later(screen: Screen, transport: Transport) -> Iterator[str]:
 def _unknown(screen: Screen, transport: Transport, why: str) -> Iterator[str]:
     words = screen.words
     until_day, age_ms = transport.is_over_on(), transport.age_ms(screen.now_ms)
-    if why == "over" and until_day is not None:
+    from_day = transport.timetable.from_day if transport.timetable else None
+    if why == "early" and from_day is not None:
+        yield words.text("tr.early", day=words.day(from_day))
+    elif why == "over" and until_day is not None:
         yield words.text("tr.over", day=words.day(until_day))
     elif why == "stale" and age_ms is not None:
         yield words.text("tr.stale", ago=words.ago(age_ms))
@@ -241,11 +243,16 @@ def _unknown(screen: Screen, transport: Transport, why: str) -> Iterator[str]:
     yield words.text("tr.else")
 
 
-def _alerts(screen: Screen, known: Known) -> list[str]:
-    """Return what is wrong now, from the operator's alerts and from the city's notices of detours."""
+def _alerts(screen: Screen, known: Known, of: str = "") -> list[str]:
+    """Return what is wrong now, from the operator's alerts and from the city's notices of detours; the worst first.
+
+    With the id of a line, only what concerns whoever wants to go with that.
+    """
     transport, text = known.transport, screen.words.text
-    names = {line.id: line.name for line in _lines(transport).values()}
-    found = [_alert(screen, alert, names) for alert in transport.alerts_now(screen.now_ms)]
+    names = {line.id: line.name for line in _lines(transport).values() if of in ("", line.id)}
+    alerts = [alert for alert in transport.alerts_now(screen.now_ms) if not alert.line or alert.line in names]
+    alerts.sort(key=lambda alert: [*SAID_OF_LINE].index(alert.kind))
+    found = [_alert(screen, transport, alert, names) for alert in alerts]
     if not transport.is_example:
         for notice in known.notices.every():
             if notice.effect == "transport_detour" and notice.is_now(screen.now_ms):
@@ -254,23 +261,45 @@ def _alerts(screen: Screen, known: Known) -> list[str]:
     return [*dict.fromkeys(found)][: MOST_ALERTS if screen.panel.is_large else 1]
 
 
-def _alert(screen: Screen, alert: Alert, names: dict[str, str]) -> str:
-    if alert.line in names:
-        return screen.words.text(SAID_OF_LINE[alert.kind], line=names[alert.line])
-    return screen.words.text(SAID_OF_STOP[alert.kind])
+def _alert(screen: Screen, transport: Transport, alert: Alert, names: dict[str, str]) -> str:
+    text = screen.words.text
+    if not alert.line:
+        said = text(SAID_OF_STOP[alert.kind])
+    elif alert.stop and alert.kind == "stopped":
+        said = text("tr.line.passes", line=names[alert.line])
+    else:
+        said = text(SAID_OF_LINE[alert.kind], line=names[alert.line])
+    stops = transport.timetable.stops if transport.timetable else []
+    there = [stop for stop in stops if alert.stop in ("", stop.id, stop.station)]
+    if not there or len(there) == len(stops):
+        return said
+    # "Nothing stops here" would be said of the platforms where somebody does.
+    place = ", ".join(_where(screen.words, transport, there[0]))
+    return f"{place[:1].upper()}{place[1:]}: {said}" if place else said
 
 
-def _times(screen: Screen, transport: Transport, coming: Sequence[Departure]) -> str:
-    """Return the next times of a line, as in "De la peronul A: 13:25, 13:40."."""
-    if not coming:
-        return ""
+def _where(words: Words, transport: Transport, stop: Stop) -> Iterator[str]:
+    """Yield what tells a stop here from the others: its name, its platform, or nothing where it is the only one."""
+    stops = transport.timetable.stops if transport.timetable else []
+    if len({one.name for one in stops}) > 1:
+        yield stop.name
+    if stop.platform and len({one.platform for one in stops if one.name == stop.name}) > 1:
+        yield words.text("tr.platform", platform=stop.platform)
+
+
+def _times(screen: Screen, transport: Transport, coming: Sequence[Departure]) -> Iterator[str]:
+    """Yield the next times of a line at each stop here, as in "De la peronul A: 13:25, 13:40."."""
     words = screen.words
-    times = ", ".join(dict.fromkeys(_moment(screen, one) for one in coming))
-    stop = coming[0].passing.stop
-    several = transport.timetable is not None and len({one.platform for one in transport.timetable.stops}) > 1
-    if several and stop.platform:
-        return words.text("tr.times_from", platform=stop.platform, times=times)
-    return words.text("tr.times", times=times)
+    for stop in dict.fromkeys(one.passing.stop for one in coming):
+        next_ones = [one for one in coming if one.passing.stop == stop][:MOST_TIMES]
+        times = ", ".join(dict.fromkeys(_moment(screen, one) for one in next_ones))
+        where = [*_where(words, transport, stop)]
+        if where == [words.text("tr.platform", platform=stop.platform)]:
+            yield words.text("tr.times_from", platform=stop.platform, times=times)
+        elif where:
+            yield f"{', '.join(where)}: {times}."
+        else:
+            yield words.text("tr.times", times=times)
 
 
 def _ends(screen: Screen, line: Line) -> str:

@@ -5,39 +5,17 @@ from __future__ import annotations
 from bega_kiosk.content import DAYS, Collection, Point, Thing, said
 from bega_kiosk.desks import hours_line, today
 from bega_kiosk.pages.screen import Drawn, Key, Screen
-from bega_kiosk.places import Known, Params, Place, Tile
-from bega_kiosk.words import Words
+from bega_kiosk.places import Known, Place, Tile, place_of_each
 
 
 def places(known: Known) -> list[Place]:
     """Return the screens of this module."""
-
-    def name(words: Words, params: Params) -> str:
-        thing = known.content.find(Thing, params["thing"])
-        return said(thing.name, words.language) if thing else ""
-
-    def street(words: Words, params: Params) -> str:
-        one = known.content.find(Collection, params["street"])
-        return said(one.street, words.language) if one else ""
-
     return [
         Place("/waste", "waste.ask", lambda screen: draw(screen, known), tile=Tile("bin", 50)),
         Place("/waste/day", "waste.day", lambda screen: draw_streets(screen, known), parent="/waste"),
-        Place(
-            "/waste/day/{street}",
-            street,
-            lambda screen: draw_day(screen, known),
-            parent="/waste/day",
-            instances=lambda: [f"/waste/day/{one.id}" for one in known.content.every(Collection)],
-        ),
+        place_of_each(known, Collection, "/waste/day/{one}", draw_day, "/waste/day", lambda one: one.street),
         Place("/waste/points", "waste.points", lambda screen: draw_points(screen, known), parent="/waste"),
-        Place(
-            "/waste/thing/{thing}",
-            name,
-            lambda screen: draw_thing(screen, known),
-            parent="/waste",
-            instances=lambda: [f"/waste/thing/{thing.id}" for thing in known.content.every(Thing)],
-        ),
+        place_of_each(known, Thing, "/waste/thing/{thing}", draw_thing, "/waste", lambda thing: thing.name),
     ]
 
 
@@ -65,10 +43,9 @@ def draw_streets(screen: Screen, known: Known) -> Drawn:
     return screen.choice(keys, text("waste.street")) if keys else _unknown(screen)
 
 
-def draw_day(screen: Screen, known: Known) -> Drawn:
+def draw_day(screen: Screen, _: Known, one: Collection) -> Drawn:
     """Return the days of a street, if somebody checked them: a bin that stands out on the wrong day may be fined."""
-    one = known.content.find(Collection, screen.more["street"])
-    if one is None or not one.is_checked(today(screen)):
+    if not one.is_checked(today(screen)):
         return _unknown(screen)
     numbers = sorted(DAYS.index(day) for day in set(one.days))
     days = ", ".join(screen.words.weekdays(number, number) for number in numbers)
@@ -88,12 +65,10 @@ def draw_points(screen: Screen, known: Known) -> Drawn:
     return screen.answer(text("waste.what"), lines, notes=[] if is_whole else [text("common.example")])
 
 
-def draw_thing(screen: Screen, known: Known) -> Drawn:
+def draw_thing(screen: Screen, _: Known, thing: Thing) -> Drawn:
     """Return where one kind of waste goes."""
-    thing = known.content.find(Thing, screen.more["thing"])
-    assert thing is not None, "the server asks for no other"
     text, language = screen.words.text, screen.words.language
-    notes = [] if thing.is_checked(today(screen)) else [text("waste.colors_check")]
+    notes = [] if thing.is_checked(today(screen)) else [text("waste.example")]
     keys = [Key(text("waste.points"), screen.address("/waste/points"))]
     return screen.answer(said(thing.where, language), [said(one, language) for one in thing.advice], keys, notes)
 

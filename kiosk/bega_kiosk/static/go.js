@@ -9,7 +9,7 @@ let goneAt = -AGAIN_AFTER_MS;
 let asked = 0;
 let early = null; // what the finger that is still on a key has asked for: that one screen, and forgotten with it
 
-async function load(address, sent) {
+export async function load(address, sent) {
   const answer = await fetch(address, sent || { cache: "no-store" });
   return { page: new DOMParser().parseFromString(await answer.text(), "text/html"), url: answer.url };
 }
@@ -20,7 +20,7 @@ function loaded(address) {
   return found && found.address === address && performance.now() - found.at < FRESH_MS ? found.answer : load(address);
 }
 
-async function go(address, sent) {
+export async function go(address, sent) {
   const mine = ++asked;
   try {
     const { page, url } = await (sent ? load(address, sent) : loaded(address));
@@ -44,7 +44,7 @@ export function show(page, address) {
   document.title = page.title;
   document.body.replaceWith(document.adoptNode(page.body));
   history.replaceState(null, "", address);
-  document.getElementById("title").focus({ preventScroll: true });
+  (document.querySelector("[autofocus]") || document.getElementById("title")).focus({ preventScroll: true });
   document.dispatchEvent(new Event("screen"));
 }
 

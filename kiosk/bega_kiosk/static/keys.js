@@ -20,6 +20,7 @@ addEventListener("click", async (event) => {
   event.stopImmediatePropagation();
   const sent = new URLSearchParams({ text: text.value, key: "keep" });
   const answer = await fetch(text.form.action, { method: "POST", body: sent, cache: "no-store" }).catch(() => null);
+  answer?.body?.cancel(); // its words are not wanted; unread, the browser would keep them for ever
   const draft = answer && new URL(answer.url).searchParams.get("draft");
   if (draft) {
     const to = new URL(link.href);

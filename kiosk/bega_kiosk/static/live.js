@@ -1,7 +1,6 @@
 // Keeps a page true without loading it again. The server says when something changed; the page is fetched once more, and
 // only the parts marked data-live that differ are put in the place of the old ones, inside boxes that keep their size.
 const LOST_AFTER_MS = 120000;
-const KEPT_MS = 600000; // a draft without a tap (drafts.py, KEPT_MS): this page would keep it alive by asking how it looks now
 let heardAt = performance.now();
 let isFetching = false;
 let isWanted = false;
@@ -16,10 +15,10 @@ async function refresh() {
       isWanted = false;
       const address = location.href;
       const answer = await fetch(address, { cache: "no-store" });
-      if (!answer.ok) return;
+      if (!answer.ok) return void answer.body?.cancel(); // unread, the browser would keep it for ever
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (address !== location.href) isWanted = true; // a tap came in between: these words belong to another screen
-      else if (version(page) !== version(document) && !document.getElementById("text")) location.reload();
+      else if (version(page) !== version(document) && !document.querySelector("#text, [data-stands-in]")) location.reload();
       else put(page);
       heardAt = performance.now();
       show(false);
@@ -52,26 +51,3 @@ live.addEventListener("changed", refresh);
 addEventListener("pagehide", () => live.close());
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 setInterval(() => show(performance.now() - heardAt > LOST_AFTER_MS), 5000);
-
-// What was about to be sent is thrown away when its writer goes home, or has gone.
-const draftOf = (address) => new URL(address).searchParams.get("draft");
-let touchedAt = performance.now();
-let draft = draftOf(location.href);
-
-async function end() {
-  if (!draft) return;
-  await fetch(`/end?draft=${draft}`, { method: "POST", keepalive: true }).catch(() => {});
-}
-
-document.addEventListener("screen", () => {
-  const next = draftOf(location.href);
-  if (next !== draft) end();
-  draft = next;
-});
-for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, () => { touchedAt = performance.now(); }, true);
-setInterval(() => {
-  if (!draft || performance.now() - touchedAt <= KEPT_MS) return;
-  const ended = end();
-  draft = null; // once: a second way home would break off the first
-  ended.then(() => location.replace("/"));
-}, 5000);
