@@ -12,6 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bega_firmware.board import read_board
+from bega_firmware.bytecode import without_types
+from bega_firmware.contents import node_devices, sources
+from bega_firmware.merge import merge
 from bega_firmware.unroll import lines_after, unroll
 
 MICROPYTHON = Path(os.environ.get("BEGA_MICROPYTHON", Path(sys.executable).with_name("micropython")))
@@ -50,6 +54,13 @@ def first(many, one):
 
 def second(many):
     many = [many for many in many]
+    seen.append([one for one in many if one])
+    seen.extend(
+        [
+            one
+            for one in many
+        ]
+    )
     last = 0 if all(many_one for many_one in many) else [1 for _ in many]
     if many: return [last, *[noted(one) for one in many]]
     return noted("none") and [0 for _ in range(3)]
@@ -109,6 +120,21 @@ def test_what_is_evaluated_in_any_case_and_before_all_else_is_a_loop_and_nothing
     assert "limits = [one for one in (1, 2)]" in text, "what a class or a module makes once is let go of"
 
 
+def test_each_new_name_of_a_whole_node_is_made_where_it_is_used():
+    board = read_board("air_carrier")
+    found = sources(board, node_devices(), actions=True)
+    texts = merge({source.target: without_types(source.path.read_text(encoding="utf-8")) for source in found}).texts
+    made = [unroll(text)[0] for text in texts.values()]
+    functions = [node for text in made for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    names = 0
+    for function in functions:
+        new = [node for node in ast.walk(function) if isinstance(node, ast.Name) and re.fullmatch(r"_\d+", node.id)]
+        stored = {node.id for node in new if isinstance(node.ctx, ast.Store)}
+        assert {node.id for node in new} == stored, f"{function.name}, {ast.unparse(function)}"
+        names += len(stored)
+    assert names > 100
+
+
 def test_each_line_is_still_found_in_its_source():
     text, added = unroll(SOURCE)
     pieces = lines_after([(1, "/guest.py", 101), (20, "/host.py", 1)], added)
@@ -117,7 +143,7 @@ def test_each_line_is_still_found_in_its_source():
     for number, line in enumerate(after, 1):
         first, path, line_there = next(piece for piece in reversed(pieces) if piece[0] <= number)
         at = number - first + line_there - (101 if path == "/guest.py" else -18)
-        if line.lstrip().startswith(("def ", "class ", '"""', "found.append", "yield", "seen.append")):
+        if line.lstrip().startswith(("def ", "class ", '"""', "found.append", "yield", "seen.append(value")):
             assert before[at] == line
     assert pieces[0] == (1, "/guest.py", 101)
 

@@ -44,8 +44,7 @@ def unroll(text: str) -> tuple[str, Added]:
             loops, rest = _unrolled(place, new)
             if loops:
                 head = [f"{line}\n{before}" for loop in loops for line in _text(loop).splitlines()]
-                at = (statement.lineno, statement.col_offset)
-                edits += [(*at, *at, "".join(head)), instead(place, ast.unparse(rest))]
+                edits += _edits(statement, place, "".join(head), ast.unparse(rest))
                 added.append((statement.lineno - 1, len(head)))
     return edited(text, edits), sorted(added)
 
@@ -75,6 +74,14 @@ class New:
         name = next(name for name in map(NEW.__mod__, range(len(self._used) + 1)) if name not in self._used)
         self._used.add(name)
         return name
+
+
+def _edits(statement: ast.stmt, place: ast.expr, head: str, rest: str) -> list[Edit]:
+    """Return those that put `head` before the statement, and `rest` in the place of what it evaluates."""
+    at = (statement.lineno, statement.col_offset)
+    if at == (place.lineno, place.col_offset):  # one edit: `edited` drops one that begins where another does
+        return [instead(place, head + rest)]
+    return [(*at, *at, head), instead(place, rest)]
 
 
 def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
