@@ -23,7 +23,7 @@ from bega_kiosk import notice_feed
 from bega_kiosk.notice_feed import NoticeFeed
 from bega_kiosk.notice_list import MOST_LISTED, read_list, write_given, write_list
 from bega_kiosk.notice_routes import MOST_POST_BYTES, notice_routes
-from bega_kiosk.notices import LAST_MS, MOST_NOTICES, SIGNED_AS, Board, Notice, read_notice, write_notice
+from bega_kiosk.notices import LAST_MS, MOST_NOTICES, NOTICE, Board, Notice, read_notice, write_notice
 from bega_kiosk.signed import new_key, opened, read_private_key, read_public_keys, sign
 from bega_protocols.errors import ConfigError, WireError
 from tests.kiosk_notices import CITY, HOUR_MS, KEY, KEYS, STRANGER, listed
@@ -115,7 +115,7 @@ def test_unsigned_bytes_are_not_parsed(monkeypatch):
 def test_signed_nonsense_is_refused_in_words(body, why):
     said = msgspec.to_builtins(notice()) | body
     with pytest.raises(WireError, match=why):
-        read_notice(KEYS, CITY, sign(KEY, SIGNED_AS, json.dumps(said).encode()))
+        read_notice(KEYS, CITY, sign(KEY, NOTICE.signed_as, json.dumps(said).encode()))
 
 
 def test_second_key_of_the_city_is_good_too():
@@ -151,7 +151,7 @@ def test_word_from_days_to_come_is_refused_or_nothing_could_put_it_right():
 
 def test_brackets_without_end_are_no_notice():
     with pytest.raises(WireError, match="no notice"):
-        read_notice(KEYS, CITY, sign(KEY, SIGNED_AS, b'{"x": ' + b"[" * 4000))
+        read_notice(KEYS, CITY, sign(KEY, NOTICE.signed_as, b'{"x": ' + b"[" * 4000))
 
 
 def test_notice_that_was_withdrawn_stays_so_when_an_old_copy_comes():
@@ -238,7 +238,7 @@ def test_list_of_another_city_or_signed_as_a_notice_is_none():
     with pytest.raises(WireError, match="of the city arad"):
         read_list(KEYS, CITY, write_list(KEY, "arad", 1, 0, NOW_MS, []))
     with pytest.raises(WireError, match="no signature"):
-        read_list(KEYS, CITY, sign(KEY, SIGNED_AS, given()[1][64:]))
+        read_list(KEYS, CITY, sign(KEY, NOTICE.signed_as, given()[1][64:]))
 
 
 def test_list_of_which_a_notice_is_left_out_changes_nothing():

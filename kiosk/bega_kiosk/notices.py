@@ -25,8 +25,8 @@ import msgspec
 
 from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega.tables import Name
+from bega_kiosk import signed
 from bega_kiosk.notice_list import AHEAD_MS, MOST_LISTED, NoticeList, digest, read_list
-from bega_kiosk.signed import opened, sign
 from bega_protocols.errors import WireError
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bega.kiosk.notices")
 
-SIGNED_AS = "bega notice 1"
 MOST_BYTES = 8_192  # of one message
 MOST_NOTICES = 2 * MOST_LISTED
 LIST = b"list "  # what its line begins with
@@ -93,6 +92,9 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.from_ms <= now_ms < self.until_ms
 
 
+NOTICE = signed.Kind("bega notice 1", "notice", Notice, MOST_BYTES)
+
+
 def nonsense(notice: Notice) -> str:
     """Return what the types alone cannot know, "" for nothing."""
     if notice.until_ms <= notice.from_ms:
@@ -108,20 +110,12 @@ def nonsense(notice: Notice) -> str:
 
 def write_notice(key: Ed25519PrivateKey, notice: Notice) -> bytes:
     """Return the signed message of a notice."""
-    return sign(key, SIGNED_AS, msgspec.json.encode(notice))
+    return signed.sign(key, NOTICE.signed_as, msgspec.json.encode(notice))
 
 
 def read_notice(keys: Sequence[Ed25519PublicKey], city: str, message: bytes) -> Notice:
-    """Return a notice of this city; raises WireError. Nothing of it is parsed before its signature was found good."""
-    if len(message) > MOST_BYTES:
-        raise WireError(f"a notice of more than {MOST_BYTES} bytes")
-    body = opened(keys, SIGNED_AS, message)
-    try:
-        notice = msgspec.json.decode(body, type=Notice)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"signed, but no notice: {error}") from None
-    if notice.city != city:
-        raise WireError(f"a notice of the city {notice.city}, not {city}")
+    """Return a notice of this city; raises WireError."""
+    notice = signed.read(keys, NOTICE, city, message)
     if why := nonsense(notice):
         raise WireError(f"signed, but no notice: {why}")
     return notice
