@@ -10,13 +10,14 @@ from bega.clock import wall_ms
 from bega.look.panels import PANELS
 from bega_kiosk import config, doctor
 from bega_kiosk.command import main
-from bega_kiosk.notices import Board
+from bega_kiosk.notice_list import write_given
+from bega_kiosk.notices import Board, write_notice
 from bega_kiosk.outbox import FILE, Outbox
 from bega_kiosk.report import Status
 from bega_kiosk.signed import read_public_keys
 from bega_kiosk.store import Store, Value
 from tests.kiosk_feed import CORNER, FeedServer, reading
-from tests.kiosk_notices import listed, public_key, samples
+from tests.kiosk_notices import DAY_MS, KEY, listed, notice, public_key, samples
 
 NOW_MS = 1_795_000_000_000
 EDID_24 = bytes(66) + bytes([531 & 255, 299 & 255, (531 >> 8) << 4 | 299 >> 8]) + bytes(59)
@@ -169,13 +170,17 @@ def test_notices_have_an_age_and_their_desk_answers_or_not(tmp_path):
     assert [finding.state for finding in doctor.notices(bare, wall_ms)] == ["open"]
     assert looked("http://127.0.0.1:9", NOW_MS) == [("desk", "wrong"), ("notices", "wrong")]
     own = config.load(CORNER, {"kiosk": {"state_dir": str(tmp_path)}})
-    Board(tmp_path / "notices", read_public_keys([key]), own.kiosk.city, lambda: NOW_MS).take_all(
-        *listed(samples(NOW_MS), NOW_MS)
-    )
+    before, here = listed([], NOW_MS), listed(samples(NOW_MS), NOW_MS)
+    Board(tmp_path / "notices", read_public_keys([key]), own.kiosk.city, lambda: NOW_MS).take_all(*here)
     with FeedServer() as server:
-        server.bodies["/public/v1/notices"] = b'{"notices": [], "list": "AA=="}'
+        server.bodies["/public/v1/notices"] = write_given(*here)
         assert looked(server.url, NOW_MS + 59 * 60_000) == [("desk", "good"), ("notices", "good"), ("list", "good")]
         assert looked(server.url, NOW_MS + 61 * 60_000) == [("desk", "good"), ("notices", "wrong"), ("list", "good")]
+        assert looked(server.url, NOW_MS + 5 * DAY_MS)[2] == ("list", "open"), "a person has to confirm it within days"
+        with_another = listed([write_notice(KEY, notice(NOW_MS, id="another"))], NOW_MS)[1]
+        for refused in (before, ([], with_another), ([], b"")):
+            server.bodies["/public/v1/notices"] = write_given(*refused)
+            assert looked(server.url, NOW_MS) == [("desk", "wrong"), ("notices", "good"), ("list", "good")]
         server.bodies["/public/v1/notices"] = b'{"notices": []}'
         late = NOW_MS + 8 * 24 * 3_600_000
         assert looked(server.url, late) == [("desk", "wrong"), ("notices", "wrong"), ("list", "wrong")]

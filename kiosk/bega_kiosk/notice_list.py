@@ -26,6 +26,7 @@ MOST_LISTED = 250
 LARGEST_BYTES = 32_768  # MOST_LISTED of 67 bytes each, and room
 AHEAD_MS = 120_000  # a stamp farther ahead than this comes from a clock that is wrong
 DAY_MS = 86_400_000
+BELIEVED_DAYS = 7  # so long a list counts after a person signed it, where a kiosk does not say otherwise
 
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 

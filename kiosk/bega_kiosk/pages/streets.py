@@ -279,7 +279,8 @@ def _age(screen: Screen, known: Known) -> str:
     if listed is not None and not _is_confirmed(screen, known):
         heard_ms = min(heard_ms, listed.signed_ms)  # so old is the last word of a person
     age_ms = screen.now_ms - heard_ms
-    if not screen.is_clock_set or age_ms < -AHEAD_MS:
+    is_ahead = listed is not None and listed.signed_ms > screen.now_ms + AHEAD_MS
+    if not screen.is_clock_set or age_ms < -AHEAD_MS or is_ahead:
         return words.text("streets.clock")
     return words.text("streets.checked" if _is_fresh(screen, known) else "streets.stale", ago=words.ago(max(age_ms, 0)))
 
