@@ -1,5 +1,6 @@
 """`bega kiosk doctor`: what a citizen suffers from is wrong, what people owe is open; each thing is said by itself."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ import pytest
 
 from bega.clock import wall_ms
 from bega.look.panels import PANELS
-from bega_kiosk import config, doctor
+from bega_kiosk import config, doctor, sheets
 from bega_kiosk.command import main
 from bega_kiosk.notice_list import write_given
 from bega_kiosk.notices import Board, write_notice
@@ -16,6 +17,7 @@ from bega_kiosk.outbox import FILE, Outbox
 from bega_kiosk.report import Status
 from bega_kiosk.signed import read_public_keys
 from bega_kiosk.store import Store, Value
+from bega_kiosk.words import LANGUAGES
 from tests.kiosk_feed import CORNER, FeedServer, reading
 from tests.kiosk_notices import DAY_MS, KEY, listed, notice, public_key, samples
 
@@ -215,6 +217,26 @@ def test_command_ends_with_1_when_something_is_wrong(tmp_path, capsys):
     with FeedServer() as server:
         server.readings = [reading("pm2_5", 9.5, wall_ms())]
         assert main([*words, "--feed", server.url]) == 0
+
+
+def test_sheets_that_are_missing_or_no_longer_so_are_open_where_there_is_a_printer(kiosk, tmp_path, monkeypatch):
+    assert [*doctor.sheets(kiosk, wall_ms)] == [], "a kiosk without a printer lacks none"
+    content = tmp_path / "content"
+    shutil.copytree(kiosk.content_folder, content)
+    printing = {"printer": {"queue": "forms"}}
+    named = config.load(CORNER, {"kiosk": {"state_dir": str(tmp_path), "content_dir": str(content)}, **printing})
+    ((what, state, says),) = said(doctor.sheets(named, wall_ms))
+    assert (what, state) == ("sheets", "open")
+    assert says.startswith("24 of 24 are not there")
+    monkeypatch.setattr(sheets, "running_browser", contextlib.nullcontext)
+    monkeypatch.setattr(sheets, "printed", lambda *_: b"%PDF-1.4\n%%EOF\n")
+    sheets.make(named, sheets.PAPERS["a4"], [*LANGUAGES], wall_ms(), lambda *_: None)
+    assert said(doctor.sheets(named, wall_ms)) == [("sheets", "good", "all 24 are there, of 4 forms without a file")]
+    records = content / "forms.toml"
+    records.write_text(records.read_text(encoding="utf-8").replace("https://", "https://new.", 1), encoding="utf-8")
+    ((what, state, says),) = said(doctor.sheets(named, wall_ms))
+    assert (what, state) == ("sheets", "open")
+    assert says.startswith("6 of 24 are not there"), "one form, in six ways to read it"
 
 
 @pytest.mark.parametrize(

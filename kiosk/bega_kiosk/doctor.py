@@ -30,7 +30,7 @@ from bega.outbox.aside import files_aside
 from bega_kiosk import outbox
 from bega_kiosk.air import DUST, INDEX
 from bega_kiosk.config import Config
-from bega_kiosk.content import load_content
+from bega_kiosk.content import Form, load_content, pdf_bytes
 from bega_kiosk.feed import FAILURES, Latest, LatestRow
 from bega_kiosk.notice_feed import asked, require_list
 from bega_kiosk.notice_list import DAY_MS, PUBLIC, NoticeList, read_given
@@ -38,11 +38,12 @@ from bega_kiosk.notices import Board
 from bega_kiosk.places import NOTICES, STORE
 from bega_kiosk.realtime import read_live
 from bega_kiosk.report import Report, read_sent
+from bega_kiosk.sheet import sheet_path, sheet_screen
 from bega_kiosk.signed import read_public_keys
 from bega_kiosk.store import AHEAD_MS, Value
 from bega_kiosk.timetable import Timetable
 from bega_kiosk.transport import Transport
-from bega_kiosk.words import load_words, reviews
+from bega_kiosk.words import LANGUAGES, load_words, reviews
 from bega_protocols.errors import ConfigError, WireError
 
 FEED_WITHIN_S = 5.0
@@ -78,6 +79,7 @@ def look(config: Config, wall_ms: Clock, screens: Path = SCREENS) -> Iterator[Fi
     yield from reports(config, wall_ms)
     yield screen(config.panel, screens)
     yield from printer(config)
+    yield from sheets(config, wall_ms)
     yield browser()
 
 
@@ -356,6 +358,26 @@ def printer(config: Config) -> Iterator[Finding]:
         )
     else:
         yield Finding("printer", "good", f"{queue} takes forms")
+
+
+def sheets(config: Config, wall_ms: Clock) -> Iterator[Finding]:
+    """Look for the sheets of forms that no clerk has given, where there is a printer for them."""
+    content = load_content(config.content_folder)
+    forms = [form for form in content.every(Form) if form.file is None]
+    if config.printer.queue is None or not forms:
+        return
+    try:
+        words = load_words(config.timezone)
+    except ConfigError:
+        return  # `texts` has said so
+    folder, now_ms = Path(config.kiosk.state_dir), wall_ms()
+    screens = [(sheet_screen(config, words[language], form, now_ms), form) for form in forms for language in LANGUAGES]
+    lacking = sum(pdf_bytes(sheet_path(folder, screen, content, form)) is None for screen, form in screens)
+    if lacking:
+        said = f"{lacking} of {len(screens)} are not there, or say what is not so any more, and have no key to print"
+        yield Finding("sheets", "open", f"{said}: `bega kiosk forms` makes them")
+    else:
+        yield Finding("sheets", "good", f"all {len(screens)} are there, of {len(forms)} forms without a file")
 
 
 def browser() -> Finding:
