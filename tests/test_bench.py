@@ -248,6 +248,15 @@ def test_plot_is_well_formed_and_holds_every_curve():
     assert words in [element.text for element in root.iter()]
 
 
+def test_name_of_a_curve_stands_where_the_curve_is_not():
+    def name_y(*points):
+        root = ElementTree.fromstring(plot("Memory", [Series("browser", points)], "x", "y"))
+        return next(float(element.get("y")) for element in root.iter() if element.text == "browser")
+
+    high, low = [(at, 9.5) for at in range(10)], [*((at, 0.5) for at in range(9)), (9, 9.5)]
+    assert name_y(*high) > 250 > 100 > name_y(*low)
+
+
 # The relay.
 
 

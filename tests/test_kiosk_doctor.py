@@ -1,5 +1,6 @@
 """`bega kiosk doctor`: what a citizen suffers from is wrong, what people owe is open; each thing is said by itself."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,15 +9,17 @@ import pytest
 
 from bega.clock import wall_ms
 from bega.look.panels import PANELS
-from bega_kiosk import config, doctor
+from bega_kiosk import config, doctor, sheets
 from bega_kiosk.command import main
-from bega_kiosk.notices import Board
+from bega_kiosk.notice_list import write_given
+from bega_kiosk.notices import Board, write_notice
 from bega_kiosk.outbox import FILE, Outbox
 from bega_kiosk.report import Status
 from bega_kiosk.signed import read_public_keys
 from bega_kiosk.store import Store, Value
+from bega_kiosk.words import LANGUAGES
 from tests.kiosk_feed import CORNER, FeedServer, reading
-from tests.kiosk_notices import listed, public_key, samples
+from tests.kiosk_notices import DAY_MS, KEY, listed, notice, public_key, samples
 
 NOW_MS = 1_795_000_000_000
 EDID_24 = bytes(66) + bytes([531 & 255, 299 & 255, (531 >> 8) << 4 | 299 >> 8]) + bytes(59)
@@ -169,13 +172,17 @@ def test_notices_have_an_age_and_their_desk_answers_or_not(tmp_path):
     assert [finding.state for finding in doctor.notices(bare, wall_ms)] == ["open"]
     assert looked("http://127.0.0.1:9", NOW_MS) == [("desk", "wrong"), ("notices", "wrong")]
     own = config.load(CORNER, {"kiosk": {"state_dir": str(tmp_path)}})
-    Board(tmp_path / "notices", read_public_keys([key]), own.kiosk.city, lambda: NOW_MS).take_all(
-        *listed(samples(NOW_MS), NOW_MS)
-    )
+    before, here = listed([], NOW_MS), listed(samples(NOW_MS), NOW_MS)
+    Board(tmp_path / "notices", read_public_keys([key]), own.kiosk.city, lambda: NOW_MS).take_all(*here)
     with FeedServer() as server:
-        server.bodies["/public/v1/notices"] = b'{"notices": [], "list": "AA=="}'
+        server.bodies["/public/v1/notices"] = write_given(*here)
         assert looked(server.url, NOW_MS + 59 * 60_000) == [("desk", "good"), ("notices", "good"), ("list", "good")]
         assert looked(server.url, NOW_MS + 61 * 60_000) == [("desk", "good"), ("notices", "wrong"), ("list", "good")]
+        assert looked(server.url, NOW_MS + 5 * DAY_MS)[2] == ("list", "open"), "a person has to confirm it within days"
+        with_another = listed([write_notice(KEY, notice(NOW_MS, id="another"))], NOW_MS)[1]
+        for refused in (before, ([], with_another), ([], b"")):
+            server.bodies["/public/v1/notices"] = write_given(*refused)
+            assert looked(server.url, NOW_MS) == [("desk", "wrong"), ("notices", "good"), ("list", "good")]
         server.bodies["/public/v1/notices"] = b'{"notices": []}'
         late = NOW_MS + 8 * 24 * 3_600_000
         assert looked(server.url, late) == [("desk", "wrong"), ("notices", "wrong"), ("list", "wrong")]
@@ -210,6 +217,26 @@ def test_command_ends_with_1_when_something_is_wrong(tmp_path, capsys):
     with FeedServer() as server:
         server.readings = [reading("pm2_5", 9.5, wall_ms())]
         assert main([*words, "--feed", server.url]) == 0
+
+
+def test_sheets_that_are_missing_or_no_longer_so_are_open_where_there_is_a_printer(kiosk, tmp_path, monkeypatch):
+    assert [*doctor.sheets(kiosk, wall_ms)] == [], "a kiosk without a printer lacks none"
+    content = tmp_path / "content"
+    shutil.copytree(kiosk.content_folder, content)
+    printing = {"printer": {"queue": "forms"}}
+    named = config.load(CORNER, {"kiosk": {"state_dir": str(tmp_path), "content_dir": str(content)}, **printing})
+    ((what, state, says),) = said(doctor.sheets(named, wall_ms))
+    assert (what, state) == ("sheets", "open")
+    assert says.startswith("24 of 24 are not there")
+    monkeypatch.setattr(sheets, "running_browser", contextlib.nullcontext)
+    monkeypatch.setattr(sheets, "printed", lambda *_: b"%PDF-1.4\n%%EOF\n")
+    sheets.make(named, sheets.PAPERS["a4"], [*LANGUAGES], wall_ms(), lambda *_: None)
+    assert said(doctor.sheets(named, wall_ms)) == [("sheets", "good", "all 24 are there, of 4 forms without a file")]
+    records = content / "forms.toml"
+    records.write_text(records.read_text(encoding="utf-8").replace("https://", "https://new.", 1), encoding="utf-8")
+    ((what, state, says),) = said(doctor.sheets(named, wall_ms))
+    assert (what, state) == ("sheets", "open")
+    assert says.startswith("6 of 24 are not there"), "one form, in six ways to read it"
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,23 @@ def test_second_tap_prints_no_second_form_and_a_later_one_does(lp):
     asyncio.run(run())
 
 
+def test_other_sheet_of_the_same_form_is_printed_at_once(lp):
+    """Who sees that it is in another language, and who comes next and reads another, has no 15 seconds to wait."""
+    folder = lp('#!/bin/sh\n/bin/cat >> "${0%lp}times"\n')
+
+    async def run():
+        called = asyncio.Event()
+        printer = Printer("forms", 5.0, lambda: 0, called.set)
+        for document in (b"in Romanian,", b"in Hungarian"):
+            called.clear()
+            printer.begin("form", "x", document)
+            if printer.state("form") == "doing":
+                await asyncio.wait_for(called.wait(), 10)
+
+    asyncio.run(run())
+    assert (folder / "times").read_bytes() == b"in Romanian,in Hungarian"
+
+
 # ---- what a form is
 
 

@@ -20,10 +20,11 @@ from starlette.applications import Starlette
 
 from bega.web import bind, serve
 from bega_kiosk import notice_feed
+from bega_kiosk.notice_desk import fetch_known
 from bega_kiosk.notice_feed import NoticeFeed
 from bega_kiosk.notice_list import MOST_LISTED, read_list, write_given, write_list
 from bega_kiosk.notice_routes import MOST_POST_BYTES, notice_routes
-from bega_kiosk.notices import LAST_MS, MOST_NOTICES, SIGNED_AS, Board, Notice, read_notice, write_notice
+from bega_kiosk.notices import LAST_MS, MOST_NOTICES, NOTICE, Board, Notice, read_notice, write_notice
 from bega_kiosk.signed import new_key, opened, read_private_key, read_public_keys, sign
 from bega_protocols.errors import ConfigError, WireError
 from tests.kiosk_notices import CITY, HOUR_MS, KEY, KEYS, STRANGER, listed
@@ -115,7 +116,7 @@ def test_unsigned_bytes_are_not_parsed(monkeypatch):
 def test_signed_nonsense_is_refused_in_words(body, why):
     said = msgspec.to_builtins(notice()) | body
     with pytest.raises(WireError, match=why):
-        read_notice(KEYS, CITY, sign(KEY, SIGNED_AS, json.dumps(said).encode()))
+        read_notice(KEYS, CITY, sign(KEY, NOTICE.signed_as, json.dumps(said).encode()))
 
 
 def test_second_key_of_the_city_is_good_too():
@@ -151,7 +152,7 @@ def test_word_from_days_to_come_is_refused_or_nothing_could_put_it_right():
 
 def test_brackets_without_end_are_no_notice():
     with pytest.raises(WireError, match="no notice"):
-        read_notice(KEYS, CITY, sign(KEY, SIGNED_AS, b'{"x": ' + b"[" * 4000))
+        read_notice(KEYS, CITY, sign(KEY, NOTICE.signed_as, b'{"x": ' + b"[" * 4000))
 
 
 def test_notice_that_was_withdrawn_stays_so_when_an_old_copy_comes():
@@ -197,11 +198,29 @@ def test_file_that_somebody_else_wrote_shows_nothing(tmp_path):
     assert (known.every(), known.heard_ms) == ([notice()], None)
 
 
-def test_full_disk_costs_nothing_but_the_memory_of_a_restart(tmp_path):
-    path = tmp_path / "a folder" / "notices"  # it is not there
-    known = board(path)
-    publish(known, signed())
+def test_full_disk_costs_a_kiosk_nothing_but_the_memory_of_a_restart(tmp_path):
+    known = board(tmp_path / "a folder" / "notices")  # it is not there
+    known.take_all(*given(signed()))
     assert known.every() == [notice()]
+
+
+def test_desk_with_a_full_disk_publishes_nothing_that_it_would_forget(tmp_path):
+    """A kiosk that has the new list refuses the old one that comes back, and who published thinks that all is well."""
+    known = board(tmp_path / "a folder" / "notices")
+    with pytest.raises(WireError, match=r"cannot be kept here \(No such file or directory\), so it was not published"):
+        publish(known, signed())
+    assert (known.every(), known.listed) == ([], None)
+    (tmp_path / "a folder").mkdir()
+    publish(known, signed())
+    assert board(tmp_path / "a folder" / "notices").every() == [notice()]
+
+
+def test_list_signed_by_a_clock_that_is_years_behind_is_refused_since_no_kiosk_would_believe_it():
+    day_ms = 24 * HOUR_MS
+    with pytest.raises(WireError, match="signed more than 7 days ago; was the clock right"):
+        board().publish(*listed([signed()], NOW_MS - 8 * day_ms))
+    Board(None, KEYS, CITY, lambda: 1000).publish(*listed([signed()], NOW_MS - 8 * day_ms))
+    board().publish(*listed([signed()], NOW_MS - 6 * day_ms))  # carried there, a few days later
 
 
 def test_board_has_an_end_and_lets_go_of_nothing_that_is_listed():
@@ -238,7 +257,7 @@ def test_list_of_another_city_or_signed_as_a_notice_is_none():
     with pytest.raises(WireError, match="of the city arad"):
         read_list(KEYS, CITY, write_list(KEY, "arad", 1, 0, NOW_MS, []))
     with pytest.raises(WireError, match="no signature"):
-        read_list(KEYS, CITY, sign(KEY, SIGNED_AS, given()[1][64:]))
+        read_list(KEYS, CITY, sign(KEY, NOTICE.signed_as, given()[1][64:]))
 
 
 def test_list_of_which_a_notice_is_left_out_changes_nothing():
@@ -279,6 +298,15 @@ def test_of_two_who_publish_in_one_moment_the_second_is_told_so():
     with pytest.raises(WireError, match="list 1 is here, and 1 does not follow it"):
         known.publish(*given(signed(id="other"), number=1))
     assert known.every() == [notice()]
+
+
+def test_what_would_be_refused_can_be_asked_without_a_change():
+    known = board()
+    known.take_all(*given(signed(), number=7))
+    with pytest.raises(WireError, match="gives list 6, and list 7 is here already"):
+        known.require_good(*given(number=6))
+    known.require_good(*given(number=8))
+    assert known.listed.number == 7
 
 
 def test_new_key_is_for_its_owner_alone_and_is_never_written_over(tmp_path):
@@ -334,6 +362,59 @@ def test_notice_goes_by_the_desk_to_a_kiosk_and_a_hint_brings_the_next_at_once(t
     assert (long.status_code, before, told) == (413, 1, [1, 1])
 
 
+def test_list_that_is_sent_again_calls_no_kiosk():
+    """Anybody can fetch it and send it: were each a hint, all kiosks would fetch and write for a single line."""
+    told = []
+
+    async def go():
+        async with desk(board(), lambda: told.append(1)) as url, httpx.AsyncClient(trust_env=False) as client:
+            body = write_given(*given(signed(), number=1))
+            return [(await client.post(url + "/v1/notices", content=body)).status_code for _ in range(5)]
+
+    assert (asyncio.run(go()), told) == ([201] * 5, [1])
+
+
+def test_hints_without_end_are_two_fetches(tmp_path, monkeypatch):
+    """Whoever may speak on the broker wears out no card: the first hint is heard at once, then the kiosk rests."""
+    monkeypatch.setattr(notice_feed, "LOOK_FOR_HINT_S", 0.01)
+    hint, taken = tmp_path / "notices.hint", []
+
+    async def go():
+        office, corner = board(), board()
+        office.publish(*given(signed(), number=1))
+        monkeypatch.setattr(corner, "take_all", lambda *_: taken.append(1))
+        async with desk(office) as url:
+            following = asyncio.create_task(NoticeFeed(url, corner, hint).follow())
+            await until(lambda: taken)
+            for turn in range(40):
+                os.utime(hint, ns=(turn, turn)) if turn else hint.touch()
+                await asyncio.sleep(0.02)
+            following.cancel()
+
+    asyncio.run(go())
+    assert len(taken) == 2
+
+
+def test_desk_that_never_ends_its_answer_is_given_up(monkeypatch):
+    class Endless(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(1 << 20))
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with pytest.raises(ConfigError, match=r"answers more than 8388608 bytes.*Nothing was published"):
+        fetch_known("http://127.0.0.1:%d" % server.server_address[1])
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -377,20 +458,21 @@ def test_desk_that_says_something_else_changes_nothing(body, tmp_path, caplog):
 
 def test_pages_and_reports_are_answered_while_notices_wait_for_the_disk(tmp_path, monkeypatch):
     """The disk waits until the loop has gone on: where the loop waits for the disk, that is never."""
-    went_on = threading.Event()
+    writes, went_on = threading.Event(), threading.Event()
     waited = []
-    monkeypatch.setattr(os, "fsync", lambda _: waited.append(went_on.wait(5)))
+    monkeypatch.setattr(os, "fsync", lambda _: (writes.set(), waited.append(went_on.wait(5))))
 
     async def go():
         office, corner = board(tmp_path / "desk"), board(tmp_path / "kiosk")
         async with desk(office) as url, httpx.AsyncClient(trust_env=False) as client:
-            for of, doing in (
-                (office, client.post(url + "/v1/notices", content=write_given(*given(signed(), number=1)))),
-                (corner, NoticeFeed(url, corner, tmp_path / "hint")._fetch(client)),
+            for doing in (
+                client.post(url + "/v1/notices", content=write_given(*given(signed(), number=1))),
+                NoticeFeed(url, corner, tmp_path / "hint")._fetch(client),
             ):
+                writes.clear()
                 went_on.clear()
                 task = asyncio.create_task(doing)
-                await until(lambda of=of: of.every())  # it is known, and not yet on the disk
+                await until(writes.is_set)
                 went_on.set()
                 await task
 

@@ -1,7 +1,9 @@
 """Sheets of forms that no clerk has given: one page of the paper's size, in every language, marked as an example."""
 
+import contextlib
 import re
 
+import httpx
 import pytest
 
 from bega.browser import running_browser
@@ -9,12 +11,14 @@ from bega.clock import wall_ms
 from bega_kiosk import sheets
 from bega_kiosk.command import main
 from bega_kiosk.config import load
-from bega_kiosk.content import Form, load_content, pdf_bytes, sheet_path
+from bega_kiosk.content import Form, load_content, pdf_bytes
+from bega_kiosk.sheet import sheet_path, sheet_screen
 from bega_kiosk.words import LANGUAGES, load_words
 from bega_protocols.errors import LineError
 from tests.conftest import IS_NIGHT
 from tests.kiosk_feed import CORNER
-from tests.test_kiosk_forms import opened  # noqa: F401 -- a fixture
+from tests.kiosk_gate import Kiosk
+from tests.test_kiosk_forms import Citizen, content_with, opened  # noqa: F401 -- a fixture
 
 POINTS_PER_MM = 72 / 25.4
 OUT = """[...document.querySelectorAll('body *')].filter((one) => {
@@ -43,7 +47,7 @@ def drawing():
 def html_of(config, language, name, paper, content=None):
     content = content or load_content(config.content_folder)
     form = content.find(Form, name)
-    screen = sheets._screen(config, load_words(config.timezone)[language], form, wall_ms())
+    screen = sheet_screen(config, load_words(config.timezone)[language], form, wall_ms())
     return sheets.html_of(screen, content, form, sheets.PAPERS[paper])
 
 
@@ -82,17 +86,50 @@ def test_sheet_that_is_too_long_for_its_paper_is_an_error(config, drawing):
 def test_command_makes_what_the_kiosk_prints(tmp_path, capsys):
     words = ["forms", "--data", str(tmp_path), "--lang", "hu", "--paper", "slip"]
     assert main(words) == 0
-    form = load_content(load(CORNER).content_folder).every(Form)[0]
-    assert pages_mm(pdf_bytes(sheet_path(tmp_path, form, "hu")))[0][0] == pytest.approx(72, abs=0.5)
-    assert pdf_bytes(sheet_path(tmp_path, form, "ro")) is None
+    content = load_content(load(CORNER).content_folder)
+    form = content.every(Form)[0]
+
+    def sheet(language):
+        screen = sheet_screen(load(CORNER), load_words(load(CORNER).timezone)[language], form, wall_ms())
+        return pdf_bytes(sheet_path(tmp_path, screen, content, form))
+
+    assert pages_mm(sheet("hu"))[0][0] == pytest.approx(72, abs=0.5)
+    assert sheet("ro") is None
     assert "forms has them" in capsys.readouterr().out
+
+
+def test_sheet_that_says_more_than_is_checked_now_is_not_printed(tmp_path, monkeypatch):
+    """Paper has no date of expiry: a sheet without its mark, made when somebody had just asked, says so for ever."""
+    checked = 'desks = ["tax"]\naddress = "https://dfmt.ro"\nchecked_on = 2026-11-01\nchecked_by = "a clerk"'
+    content_with(tmp_path / "content", ("one", checked))
+    monkeypatch.setattr(sheets, "running_browser", contextlib.nullcontext)
+    monkeypatch.setattr(sheets, "printed", lambda *_: b"%PDF-1.4\n%%EOF\n")
+    with (
+        Kiosk("24", tmp_path, "forms", content_dir=str(tmp_path / "content")) as kiosk,
+        httpx.Client(base_url=kiosk.address, trust_env=False) as browser,
+    ):
+        citizen = Citizen(kiosk, browser)
+
+        def make():
+            assert sheets.make(kiosk.config, sheets.PAPERS["a4"], ["en"], kiosk.now_ms, lambda *_: None) == []
+            assert len([*(tmp_path / "forms").iterdir()]) == 1, "what it was before is gone"
+
+        make()
+        assert "Print" in citizen.reads("/forms/one")
+        kiosk.now_ms += 366 * 86_400_000
+        assert "Print" not in citizen.reads("/forms/one")
+        make()
+        assert "Print" in citizen.reads("/forms/one")
 
 
 def test_sheet_is_printed_in_the_language_of_the_reader_where_the_clerk_gave_nothing(opened, tmp_path):  # noqa: F811
     citizen = opened("forms")
     citizen.reads("/forms/two")
     assert "<button" not in citizen.html
-    sheet = tmp_path / "forms" / "two-en.pdf"
+    content, config = citizen.kiosk.pages.known.content, citizen.kiosk.config
+    form = content.find(Form, "two")
+    screen = sheet_screen(config, load_words(config.timezone)["en"], form, citizen.kiosk.now_ms)
+    sheet = sheet_path(tmp_path, screen, content, form)
     sheet.parent.mkdir()
     sheet.write_bytes(b"%PDF-1.4 cut in half")
     citizen.reads("/forms/two")

@@ -102,6 +102,14 @@ def test_list_that_nobody_signed_anew_for_a_week_is_not_believed_however_often_i
     assert "Nu avem niciun anunț acum." in corner.see("/streets")
 
 
+def test_list_that_comes_from_the_future_says_that_the_clock_is_wrong(corner):
+    """A kiosk whose clock stood still for a day: what it calls "now" is not now."""
+    corner.board.take_all(*listed(samples(NOW_MS), NOW_MS + DAY_MS))
+    for path in ("/streets/every", "/streets/notice/road-section"):
+        assert "Ceasul acestui aparat este greșit." in corner.see(path)
+        assert "Poate sunt anunțuri mai noi." not in corner.see(path)
+
+
 def test_old_list_goes_on_being_shown_and_says_how_old_it_is(corner):
     corner.board.take_all(*listed(samples(NOW_MS), NOW_MS))
     corner.now_ms += 2 * HOUR_MS

@@ -24,7 +24,7 @@ from bega_kiosk.transport import FILE, Transport
 from bega_kiosk.words import LANGUAGES, load_words
 from bega_protocols.errors import ConfigError, WireError
 from tests.kiosk_gtfs import a_feed, a_trip, write_feed
-from tests.kiosk_notices import CITY, KEY, notice, public_key, publish
+from tests.kiosk_notices import CITY, KEY, listed, notice, public_key
 
 NOW_MS = 1_795_000_000_000  # Wednesday 18 November 2026, 13:06:40 in Timișoara
 NOW_S = NOW_MS // 1000
@@ -246,9 +246,11 @@ def test_detour_that_the_city_signed_is_said_here_too(corner):
     kiosk = corner()
     assert "goes another way" not in kiosk.see()
     detour = write_notice(KEY, notice(NOW_MS, effect="transport_detour", lines=["4", "11"]))
-    publish(kiosk.pages.known.notices, detour, NOW_MS)
+    kiosk.pages.known.notices.take_all(*listed([detour], NOW_MS))
     assert "Line 4 goes another way now." in kiosk.see()
     assert "11" not in kiosk.see()
+    kiosk.now_ms += 61 * MINUTE_MS
+    assert "goes another way" not in kiosk.see(), "it may have been taken back since"
 
 
 def test_evening_ends_at_three_and_the_first_of_the_morning_is_named(corner):

@@ -17,6 +17,7 @@ from bega import tables
 from bega.look.panels import NEAREST_MM, PANELS, Panel
 from bega.tables import Name, Problem, Table, Tables, is_address, table_problems
 from bega_kiosk.content import sample_folder
+from bega_kiosk.notice_list import BELIEVED_DAYS
 from bega_protocols.errors import ConfigError
 
 PlaceName = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
@@ -63,7 +64,7 @@ class Notices(Table, frozen=True, kw_only=True):
     url: str | None = None  # the desk that gives them out; left out: none are fetched
     keys: list[str] = msgspec.field(default_factory=list)  # PEM files of the city: who else signs is not believed
     limit_minutes: Minutes = 60  # a list that is older may lack something: "nu știm acum"
-    confirmed_limit_days: Annotated[int, msgspec.Meta(ge=1, le=90)] = 7  # one that nobody signed anew, too
+    confirmed_limit_days: Annotated[int, msgspec.Meta(ge=1, le=90)] = BELIEVED_DAYS  # one that nobody signed anew, too
     district: PlaceName | None = None  # of this kiosk
     near: list[PlaceName] = msgspec.field(default_factory=list)  # streets around it
 

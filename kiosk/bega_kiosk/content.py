@@ -354,11 +354,6 @@ def _nonsense(record: Table) -> Iterator[str]:
                 yield from (f"{field.name}: {why}" for why in _nonsense(one))
 
 
-def sheet_path(state_dir: Path, form: Form, language: str) -> Path:
-    """Return where the sheet lies that is made of a form without a file (sheets.py)."""
-    return state_dir / FORMS / f"{form.id}-{language}.pdf"
-
-
 def form_bytes(folder: Path, form: Form) -> bytes | None:
     """Return the file of a form, None where there is none that a printer would understand."""
     return pdf_bytes(folder / FORMS / form.file) if form.file is not None else None

@@ -6,6 +6,7 @@ number that nobody rang. The kiosk says such things of itself on its pages, so t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -29,19 +30,20 @@ from bega.outbox.aside import files_aside
 from bega_kiosk import outbox
 from bega_kiosk.air import DUST, INDEX
 from bega_kiosk.config import Config
-from bega_kiosk.content import load_content
+from bega_kiosk.content import Form, load_content, pdf_bytes
 from bega_kiosk.feed import FAILURES, Latest, LatestRow
-from bega_kiosk.notice_feed import require_list
-from bega_kiosk.notice_list import PUBLIC, NoticeList, read_given
+from bega_kiosk.notice_feed import asked, require_list
+from bega_kiosk.notice_list import DAY_MS, PUBLIC, NoticeList, read_given
 from bega_kiosk.notices import Board
 from bega_kiosk.places import NOTICES, STORE
 from bega_kiosk.realtime import read_live
 from bega_kiosk.report import Report, read_sent
+from bega_kiosk.sheet import sheet_path, sheet_screen
 from bega_kiosk.signed import read_public_keys
 from bega_kiosk.store import AHEAD_MS, Value
 from bega_kiosk.timetable import Timetable
 from bega_kiosk.transport import Transport
-from bega_kiosk.words import load_words, reviews
+from bega_kiosk.words import LANGUAGES, load_words, reviews
 from bega_protocols.errors import ConfigError, WireError
 
 FEED_WITHIN_S = 5.0
@@ -77,6 +79,7 @@ def look(config: Config, wall_ms: Clock, screens: Path = SCREENS) -> Iterator[Fi
     yield from reports(config, wall_ms)
     yield screen(config.panel, screens)
     yield from printer(config)
+    yield from sheets(config, wall_ms)
     yield browser()
 
 
@@ -240,34 +243,46 @@ def notices(config: Config, wall_ms: Clock) -> Iterator[Finding]:
         )
         yield Finding("notices", "open", f"streets and outages are not known; set {missing}")
         return
-    address = known.url.rstrip("/") + PUBLIC
-    try:
-        with httpx.Client(timeout=FEED_WITHIN_S, trust_env=False) as client:
-            messages, list_message = read_given(client.get(address).raise_for_status().content)
-        require_list(list_message)
-        yield Finding("desk", "good", f"{address} answers, {len(messages)} notices")
-    except FAILURES as error:
-        why = first_line(error) or type(error).__name__
-        yield Finding("desk", "wrong", f"{address}: {why}; is the desk up, is notices.url right?")
     try:
         keys = read_public_keys([Path(file) for file in known.keys])
     except ConfigError as error:
         yield Finding("notices", "wrong", f"the kiosk does not start: {first_line(error)}")
         return
     board = Board(Path(config.kiosk.state_dir) / NOTICES, keys, config.kiosk.city, wall_ms)
+    yield _desk(known.url, board)
     yield _aged(
-        "notices", board.heard_ms, known.limit_minutes, wall_ms(), f"is the kiosk running, does {address} answer?"
+        *("notices", board.heard_ms, known.limit_minutes, wall_ms()),
+        f"is the kiosk running, does {known.url.rstrip('/')}{PUBLIC} answer?",
     )
     if board.listed is not None:
         yield confirmed(board.listed, known.confirmed_limit_days, wall_ms())
 
 
+def _desk(url: str, board: Board) -> Finding:
+    """Ask a kiosk's desk for its notices, and say why the kiosk would refuse them."""
+    address = url.rstrip("/") + PUBLIC
+    try:
+        messages, list_message = read_given(asyncio.run(asked(url)))
+        require_list(list_message)
+    except FAILURES as error:
+        why = first_line(error) or type(error).__name__
+        return Finding("desk", "wrong", f"{address}: {why}; is the desk up, is notices.url right?")
+    try:
+        board.require_good(messages, list_message or b"")
+    except WireError as error:
+        said = f"{address}: {error.why}, so the kiosk goes on with what it has; is it the right desk, and its own list?"
+        return Finding("desk", "wrong", said)
+    return Finding("desk", "good", f"{address} answers, {len(messages)} notices")
+
+
 def confirmed(listed: NoticeList, limit_days: int, now_ms: int) -> Finding:
     """Hold the day when a person signed the list of notices against the one past which nobody believes it."""
     said = f"list {listed.number} was signed {ago(listed.signed_ms, now_ms)}, the limit is {limit_days} days"
-    if listed.is_good(now_ms, limit_days):
-        return Finding("list", "good", said)
-    return Finding("list", "wrong", f"{said}, so the page says it is not known: `bega kiosk notice confirm`")
+    if not listed.is_good(now_ms, limit_days):
+        return Finding("list", "wrong", f"{said}, so the page says it is not known: `bega kiosk notice confirm`")
+    if not listed.is_good(now_ms + limit_days * DAY_MS // 3, limit_days):  # a person does it, who has a weekend
+        return Finding("list", "open", f"{said}: `bega kiosk notice confirm` is due")
+    return Finding("list", "good", said)
 
 
 def reports(config: Config, wall_ms: Clock) -> Iterator[Finding]:
@@ -343,6 +358,26 @@ def printer(config: Config) -> Iterator[Finding]:
         )
     else:
         yield Finding("printer", "good", f"{queue} takes forms")
+
+
+def sheets(config: Config, wall_ms: Clock) -> Iterator[Finding]:
+    """Look for the sheets of forms that no clerk has given, where there is a printer for them."""
+    content = load_content(config.content_folder)
+    forms = [form for form in content.every(Form) if form.file is None]
+    if config.printer.queue is None or not forms:
+        return
+    try:
+        words = load_words(config.timezone)
+    except ConfigError:
+        return  # `texts` has said so
+    folder, now_ms = Path(config.kiosk.state_dir), wall_ms()
+    screens = [(sheet_screen(config, words[language], form, now_ms), form) for form in forms for language in LANGUAGES]
+    lacking = sum(pdf_bytes(sheet_path(folder, screen, content, form)) is None for screen, form in screens)
+    if lacking:
+        said = f"{lacking} of {len(screens)} are not there, or say what is not so any more, and have no key to print"
+        yield Finding("sheets", "open", f"{said}: `bega kiosk forms` makes them")
+    else:
+        yield Finding("sheets", "good", f"all {len(screens)} are there, of {len(forms)} forms without a file")
 
 
 def browser() -> Finding:

@@ -7,13 +7,15 @@ key (FILE.number beside it). A desk that gives an old list is found out by the p
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 
-from bega_kiosk.notice_feed import require_list
+from bega_kiosk.feed import FAILURES
+from bega_kiosk.notice_feed import asked, require_list
 from bega_kiosk.notice_list import PUBLIC, PUBLISH, NoticeList, digest, read_given, read_list, write_list
 from bega_kiosk.notices import Notice, read_notice
 from bega_protocols.errors import ConfigError, WireError
@@ -57,10 +59,10 @@ def fetch_known(desk: str) -> bytes:
     """Return what a desk gives out; raises ConfigError."""
     url = desk.rstrip("/") + PUBLIC
     try:
-        answer = httpx.get(url, timeout=ANSWER_S, trust_env=False).raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ConfigError(f"{url} does not answer ({error}); is the desk running? Nothing was published") from None
-    return answer.content
+        return asyncio.run(asked(desk))
+    except FAILURES as error:
+        why = str(error) or type(error).__name__
+        raise ConfigError(f"{url} does not answer ({why}); is the desk running? Nothing was published") from None
 
 
 def post(desk: str, body: bytes) -> bool:

@@ -1,7 +1,8 @@
 """The desk's notices, fetched for ever: when the kiosk starts, every 5 minutes, and at once when there is a hint.
 
 A hint is the file `notices.hint` in the kiosk's state_dir, touched by whoever heard over MQTT that there is something
-new. It says nothing else, so nobody gains by a false one; without any, a notice is 5 minutes late.
+new. It says nothing else, so nobody gains by a false one; without any, a notice is 5 minutes late. After a fetch
+for a hint the kiosk rests for half a minute, however many hints come.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ log = logging.getLogger("bega.kiosk.notices")
 HINT = "notices.hint"
 EVERY_S = 300.0
 LOOK_FOR_HINT_S = 2.0
+REST_S = 30.0  # whoever can send hints without end wears out no card, and calls no desk without end
+
+
+async def asked(url: str) -> bytes:
+    """Return what a desk gives out, asked once; raises one of FAILURES."""
+    async with _client() as client:
+        return await get_whole(client, url.rstrip("/") + PUBLIC)
 
 
 class NoticeFeed:
@@ -35,12 +43,13 @@ class NoticeFeed:
 
     async def follow(self) -> None:
         """Fetch for ever, whatever the desk does."""
-        # No proxy and no .netrc from the environment; nothing is compressed, so a length is what it says.
-        async with httpx.AsyncClient(timeout=5.0, trust_env=False, headers={"Accept-Encoding": "identity"}) as client:
+        async with _client() as client:
+            is_hinted = False
             while True:
                 hint_ns = self._hinted_ns()
                 is_there = await self._fetch(client)
-                await self._wait(EVERY_S if is_there else LONGEST_PAUSE_S, hint_ns)
+                rest_s = REST_S if is_hinted else 0.0
+                is_hinted = await self._wait(EVERY_S if is_there else LONGEST_PAUSE_S, rest_s, hint_ns)
 
     async def _fetch(self, client: httpx.AsyncClient) -> bool:
         try:
@@ -59,18 +68,24 @@ class NoticeFeed:
         self._why = ""
         return True
 
-    async def _wait(self, for_s: float, hint_ns: int) -> None:
-        """Return after a while, or as soon as there is another hint than the one of `hint_ns`."""
-        for _ in range(round(for_s / LOOK_FOR_HINT_S)):
+    async def _wait(self, for_s: float, rest_s: float, hint_ns: int) -> bool:
+        """Return whether there is another hint than the one of `hint_ns`, as soon as there is and the rest is over."""
+        for turn in range(1, round(for_s / LOOK_FOR_HINT_S) + 1):
             await asyncio.sleep(LOOK_FOR_HINT_S)
-            if self._hinted_ns() != hint_ns:
-                return
+            if turn * LOOK_FOR_HINT_S >= rest_s and self._hinted_ns() != hint_ns:
+                return True
+        return False
 
     def _hinted_ns(self) -> int:
         try:
             return self._hint.stat().st_mtime_ns
         except OSError:
             return 0
+
+
+def _client() -> httpx.AsyncClient:
+    # No proxy and no .netrc from the environment; nothing is compressed, so a length is what it says.
+    return httpx.AsyncClient(timeout=5.0, trust_env=False, headers={"Accept-Encoding": "identity"})
 
 
 def require_list(list_message: bytes | None) -> None:

@@ -15,18 +15,18 @@ import msgspec
 
 from bega.clock import CLOCK_FLOOR_MS
 from bega.tables import Name
-from bega_kiosk.signed import opened, sign
+from bega_kiosk import signed
 from bega_protocols.errors import WireError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 PUBLISH, PUBLIC = "/v1/notices", "/public/v1/notices"  # at the desk (notice_routes.py)
-SIGNED_AS = "bega notices 1"
 MOST_LISTED = 250
 LARGEST_BYTES = 32_768  # MOST_LISTED of 67 bytes each, and room
 AHEAD_MS = 120_000  # a stamp farther ahead than this comes from a clock that is wrong
 DAY_MS = 86_400_000
+BELIEVED_DAYS = 7  # so long a list counts after a person signed it, where a kiosk does not say otherwise
 
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
@@ -43,6 +43,9 @@ class NoticeList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def is_good(self, now_ms: int, limit_days: int) -> bool:
         """Return whether a person said so lately enough; without a clock nobody knows."""
         return now_ms >= CLOCK_FLOOR_MS and -AHEAD_MS <= now_ms - self.signed_ms <= limit_days * DAY_MS
+
+
+LIST = signed.Kind("bega notices 1", "list", NoticeList, LARGEST_BYTES)
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -83,18 +86,9 @@ def write_list(
     if len(names) > MOST_LISTED:
         raise WireError(f"a list has at most {MOST_LISTED} notices, and these are {len(names)}")
     listed = NoticeList(city=city, number=number, follows=follows, signed_ms=signed_ms, notices=names)
-    return sign(key, SIGNED_AS, msgspec.json.encode(listed))
+    return signed.sign(key, LIST.signed_as, msgspec.json.encode(listed))
 
 
 def read_list(keys: Sequence[Ed25519PublicKey], city: str, message: bytes) -> NoticeList:
-    """Return a list of this city; raises WireError. Nothing of it is parsed before its signature was found good."""
-    if len(message) > LARGEST_BYTES:
-        raise WireError(f"a list of more than {LARGEST_BYTES} bytes")
-    body = opened(keys, SIGNED_AS, message)
-    try:
-        listed = msgspec.json.decode(body, type=NoticeList)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"signed, but no list: {error}") from None
-    if listed.city != city:
-        raise WireError(f"a list of the city {listed.city}, not {city}")
-    return listed
+    """Return a list of this city; raises WireError."""
+    return signed.read(keys, LIST, city, message)

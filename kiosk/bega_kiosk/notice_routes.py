@@ -22,7 +22,7 @@ MOST_POST_BYTES = 16 * MOST_BYTES  # a list, and a notice or two
 
 
 def notice_routes(board: Board, on_taken: Callable[[], None] = lambda: None) -> list[Route]:
-    """Return the two routes; `on_taken` is called after a notice was taken, so that kiosks can be told to fetch."""
+    """Return the two routes; `on_taken` is called after a list was taken, so that kiosks can be told to fetch."""
 
     async def publish(request: Request) -> Response:
         body = bytearray()
@@ -37,13 +37,15 @@ def notice_routes(board: Board, on_taken: Callable[[], None] = lambda: None) -> 
             messages, list_message = read_given(bytes(body))
             if not list_message:
                 raise WireError("there is no signed list with it; is the command that sent it older than this desk?")
+            is_here = list_message == board.list_message  # anybody can send it again: no kiosk is called for that
             # In a thread: it waits for the disk, and whoever asks how a report is shall not.
             listed = await asyncio.to_thread(board.publish, messages, list_message)
         except NotNext as error:
             return PlainTextResponse(f"{error.why}\n", 409)
         except WireError as error:
             return PlainTextResponse(f"{error.why}\n", 400)
-        on_taken()
+        if not is_here:
+            on_taken()
         return JSONResponse({"number": listed.number}, 201)
 
     async def give_out(request: Request) -> Response:

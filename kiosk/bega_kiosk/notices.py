@@ -25,8 +25,8 @@ import msgspec
 
 from bega.clock import CLOCK_FLOOR_MS, Clock
 from bega.tables import Name
-from bega_kiosk.notice_list import AHEAD_MS, MOST_LISTED, NoticeList, digest, read_list
-from bega_kiosk.signed import opened, sign
+from bega_kiosk import signed
+from bega_kiosk.notice_list import AHEAD_MS, BELIEVED_DAYS, DAY_MS, MOST_LISTED, NoticeList, digest, read_list
 from bega_protocols.errors import WireError
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bega.kiosk.notices")
 
-SIGNED_AS = "bega notice 1"
 MOST_BYTES = 8_192  # of one message
 MOST_NOTICES = 2 * MOST_LISTED
 LIST = b"list "  # what its line begins with
@@ -93,6 +92,9 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.from_ms <= now_ms < self.until_ms
 
 
+NOTICE = signed.Kind("bega notice 1", "notice", Notice, MOST_BYTES)
+
+
 def nonsense(notice: Notice) -> str:
     """Return what the types alone cannot know, "" for nothing."""
     if notice.until_ms <= notice.from_ms:
@@ -108,20 +110,12 @@ def nonsense(notice: Notice) -> str:
 
 def write_notice(key: Ed25519PrivateKey, notice: Notice) -> bytes:
     """Return the signed message of a notice."""
-    return sign(key, SIGNED_AS, msgspec.json.encode(notice))
+    return signed.sign(key, NOTICE.signed_as, msgspec.json.encode(notice))
 
 
 def read_notice(keys: Sequence[Ed25519PublicKey], city: str, message: bytes) -> Notice:
-    """Return a notice of this city; raises WireError. Nothing of it is parsed before its signature was found good."""
-    if len(message) > MOST_BYTES:
-        raise WireError(f"a notice of more than {MOST_BYTES} bytes")
-    body = opened(keys, SIGNED_AS, message)
-    try:
-        notice = msgspec.json.decode(body, type=Notice)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"signed, but no notice: {error}") from None
-    if notice.city != city:
-        raise WireError(f"a notice of the city {notice.city}, not {city}")
+    """Return a notice of this city; raises WireError."""
+    notice = signed.read(keys, NOTICE, city, message)
     if why := nonsense(notice):
         raise WireError(f"signed, but no notice: {why}")
     return notice
@@ -169,8 +163,10 @@ class Board:
     def publish(self, messages: Sequence[bytes], list_message: bytes) -> NoticeList:
         """Keep what is published now with the list that names it, whole or not at all, and return the list.
 
-        Raises WireError if something of it is not the city's, or the list does not follow the one that is here. A stamp
-        from days to come is refused: until then no later word could put it right.
+        Raises WireError if something of it is not the city's, or the list does not follow the one that is here, or it
+        cannot be written: who publishes is told, since a kiosk that has it refuses the list that would come back. A
+        stamp from days to come is refused: until then no later word could put it right; and one that is so old that no
+        kiosk would believe the list.
         """
         with self._changing:
             listed, have = self._verified_list(list_message), self.listed
@@ -180,12 +176,16 @@ class Board:
                 raise NotNext(f"list {have.number} is here, and {listed.number} does not follow it")
             if self._is_from_days_to_come(listed.signed_ms):
                 raise WireError("the list is stamped later than now; is the clock right where it was signed?")
+            if self._is_from_long_ago(listed.signed_ms):
+                raise WireError(f"the list was signed more than {BELIEVED_DAYS} days ago; was the clock right there?")
             known, names = dict(self._now.known), frozenset(listed.notices)
             for message in messages:
                 self._put_published(known, message, names)
             _require_whole(known, listed)
-            self._now = _State(known, listed, names, list_message)
-            self._save()
+            after = _State(known, listed, names, list_message)
+            if why := self._save(after):
+                raise WireError(f"it cannot be kept here ({why}), so it was not published")
+            self._now = after
         return listed
 
     def take_all(self, messages: Iterable[bytes], list_message: bytes) -> None:
@@ -194,21 +194,13 @@ class Board:
         Raises WireError, and changes nothing, unless the list is the city's, whole, and no older than the one here.
         """
         with self._changing:
-            listed, have = self._verified_list(list_message), self.listed
-            if have is not None and listed.number < have.number:
-                raise WireError(f"it gives list {listed.number}, and list {have.number} is here already")
-            if have is not None and listed.number == have.number and list_message != self._now.list_message:
-                raise WireError(f"there are two lists with the number {listed.number}")
-            known, names = dict(self._now.known), frozenset(listed.notices)
-            there = set(self.messages())
-            for message in messages:
-                if message not in there:
-                    with suppress(WireError):
-                        _put(known, self._verified(message), message, names)
-            _require_whole(known, listed)
-            self._now = _State(known, listed, names, list_message)
+            self._now = self._after(messages, list_message)
             self.heard_ms = self._wall_ms()
-            self._save()
+            self._save(self._now)
+
+    def require_good(self, messages: Iterable[bytes], list_message: bytes) -> None:
+        """Raise WireError where `take_all` would; nothing is changed."""
+        self._after(messages, list_message)
 
     @property
     def listed(self) -> NoticeList | None:
@@ -236,6 +228,22 @@ class Board:
         """Return what others may fetch: each as it was signed, the withdrawn too."""
         return [message for _, message in self._now.known.values()]
 
+    def _after(self, messages: Iterable[bytes], list_message: bytes) -> _State:
+        """Return what is known after this was given out; raises WireError."""
+        listed, have = self._verified_list(list_message), self.listed
+        if have is not None and listed.number < have.number:
+            raise WireError(f"it gives list {listed.number}, and list {have.number} is here already")
+        if have is not None and listed.number == have.number and list_message != self._now.list_message:
+            raise WireError(f"there are two lists with the number {listed.number}")
+        known, names = dict(self._now.known), frozenset(listed.notices)
+        there = set(self.messages())
+        for message in messages:
+            if message not in there:
+                with suppress(WireError):
+                    _put(known, self._verified(message), message, names)
+        _require_whole(known, listed)
+        return _State(known, listed, names, list_message)
+
     def _verified(self, message: bytes) -> Notice:
         try:
             return read_notice(self._keys, self._city, message)
@@ -251,6 +259,10 @@ class Board:
     def _is_from_days_to_come(self, stamp_ms: int) -> bool:
         now_ms = self._wall_ms()
         return now_ms >= CLOCK_FLOOR_MS and stamp_ms > now_ms + AHEAD_MS
+
+    def _is_from_long_ago(self, stamp_ms: int) -> bool:
+        now_ms = self._wall_ms()
+        return now_ms >= CLOCK_FLOOR_MS and now_ms - stamp_ms > BELIEVED_DAYS * DAY_MS
 
     def _put_published(self, known: Known, message: bytes, names: frozenset[str]) -> Notice:
         notice = self._verified(message)
@@ -291,12 +303,13 @@ class Board:
             log.warning("notices are not whole until they are fetched path=%s why=%s", self._path, error.why)
         self.heard_ms = None  # of another list, or of one of which a part is lost
 
-    def _save(self) -> None:
+    def _save(self, state: _State) -> str:
+        """Write it, and return "" or why that cannot be."""
         if self._path is None:
-            return
-        lines = [b64encode(message) for message in self.messages()]
-        if self.list_message:
-            lines.append(LIST + b64encode(self.list_message))
+            return ""
+        lines = [b64encode(message) for _, message in state.known.values()]
+        if state.list_message:
+            lines.append(LIST + b64encode(state.list_message))
         if self.heard_ms is not None:
             lines.append(b"heard %d" % self.heard_ms)
         part = self._path.with_name(self._path.name + ".part")
@@ -306,12 +319,13 @@ class Board:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self._path)
-        except OSError as error:  # a full or worn-out card: the notices go on from memory
+        except OSError as error:  # a full or worn-out card: a kiosk's notices go on from memory
             if not self._is_failing:
                 log.warning("notices cannot be written error=%s", error.strerror)
             self._is_failing = True
-            return
+            return error.strerror or type(error).__name__
         self._is_failing = False
+        return ""
 
 
 def _put(known: Known, notice: Notice, message: bytes, names: frozenset[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import signal
@@ -32,6 +33,7 @@ class Job(msgspec.Struct):
     """One form on its way to the queue."""
 
     begun_ms: int
+    digest: bytes  # of the document
     state: State = "doing"
 
 
@@ -47,12 +49,16 @@ class Printer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, name: str, title: str, document: bytes) -> None:
-        """Have a document printed; within 15 s of the last one of this name nothing happens."""
-        now_ms = self._mono_ms()
+        """Have a document printed; within 15 s the same one of this name is not printed again."""
+        now_ms, digest = self._mono_ms(), hashlib.sha256(document).digest()
         last = self._jobs.get(name)
-        if last and (last.state == "doing" or (last.state == "taken" and now_ms - last.begun_ms < AGAIN_AFTER_MS)):
+        if (
+            last
+            and last.digest == digest
+            and (last.state == "doing" or (last.state == "taken" and now_ms - last.begun_ms < AGAIN_AFTER_MS))
+        ):
             return
-        job = self._jobs[name] = Job(now_ms)
+        job = self._jobs[name] = Job(now_ms, digest)
         task = asyncio.get_running_loop().create_task(self._run(job, title, document))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -6,9 +6,10 @@ Made after real ones of Timișoara, not their facts; signed with a key that is t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from bega_kiosk.notice_list import write_list
-from bega_kiosk.notices import Board, Notice, write_notice
+from bega_kiosk.notices import Board, Effect, Notice, write_notice
 from bega_kiosk.signed import new_key, read_private_key, read_public_keys
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -30,47 +31,26 @@ def put_samples(board: Path, city: str, now_ms: int) -> Path:
 def samples(city: str, now_ms: int) -> list[Notice]:
     """Return one that is so now, one of days to come, and one whose end nobody knows."""
     hour_ms = now_ms - now_ms % HOUR_MS
+
+    def sample(name: str, effect: Effect, street: str, begins_h: int, ends_h: int, **more: Any) -> Notice:
+        return Notice(
+            id=f"sample-{name}",
+            city=city,
+            published_ms=now_ms - DAY_MS,
+            effect=effect,
+            streets=street.split(", "),
+            from_ms=hour_ms + begins_h * HOUR_MS,
+            until_ms=hour_ms + ends_h * HOUR_MS,
+            is_example=True,
+            **more,
+        )
+
+    water = "Strada George Ardelean, Strada Johann Wolf, Strada Virgil Onițiu"
+    section = {"districts": ["Girocului"], "section_from": "Strada Drubeta", "section_to": "Calea Martirilor"}
+    road = {"detour": ["Strada Mureș", "Bulevardul Liviu Rebreanu"], "can_walk": True, "reason": "works"}
+    tram = {"districts": [DISTRICT], "lines": ["1", "2"], "is_end_known": False, "reason": "event"}
     return [
-        Notice(
-            id="sample-water",
-            city=city,
-            published_ms=now_ms - DAY_MS,
-            effect="water_stop",
-            streets=["Strada George Ardelean", "Strada Johann Wolf", "Strada Virgil Onițiu"],
-            districts=["Circumvalațiunii", DISTRICT],
-            from_ms=hour_ms - 2 * HOUR_MS,
-            until_ms=hour_ms + 6 * HOUR_MS,
-            reason="connection",
-            is_example=True,
-        ),
-        Notice(
-            id="sample-road",
-            city=city,
-            published_ms=now_ms - DAY_MS,
-            effect="road_closed",
-            streets=["Bulevardul Constantin Brâncoveanu"],
-            districts=["Girocului"],
-            section_from="Strada Drubeta",
-            section_to="Calea Martirilor",
-            from_ms=hour_ms + DAY_MS,
-            until_ms=hour_ms + 21 * DAY_MS,
-            detour=["Strada Mureș", "Bulevardul Liviu Rebreanu"],
-            can_walk=True,
-            reason="works",
-            is_example=True,
-        ),
-        Notice(
-            id="sample-tram",
-            city=city,
-            published_ms=now_ms - HOUR_MS,
-            effect="transport_detour",
-            streets=["Piața Libertății"],
-            districts=[DISTRICT],
-            lines=["1", "2"],
-            from_ms=hour_ms,
-            until_ms=hour_ms + DAY_MS,
-            is_end_known=False,
-            reason="event",
-            is_example=True,
-        ),
+        sample("water", "water_stop", water, -2, 6, districts=["Circumvalațiunii", DISTRICT], reason="connection"),
+        sample("road", "road_closed", "Bulevardul Constantin Brâncoveanu", 24, 21 * 24, **road | section),
+        sample("tram", "transport_detour", "Piața Libertății", 0, 24, **tram),
     ]

@@ -16,11 +16,10 @@ from pathlib import Path
 from bega import look
 from bega.browser import Browser, running_browser
 from bega_kiosk.config import Config
-from bega_kiosk.content import Content, Desk, Form, Service, load_content, said, sheet_path
-from bega_kiosk.desks import source_line, today, where_lines
-from bega_kiosk.display import Display
+from bega_kiosk.content import Content, Form, load_content
 from bega_kiosk.pages.screen import Screen
-from bega_kiosk.words import Words, load_words
+from bega_kiosk.sheet import others, sheet_path, sheet_screen, sheet_values
+from bega_kiosk.words import load_words
 from bega_protocols.errors import LineError
 
 PX_PER_MM = 96 / 25.4  # of CSS
@@ -52,8 +51,8 @@ def make(config: Config, paper: Paper, languages: Sequence[str], now_ms: int, sa
     with running_browser() as browser:
         for form in forms:
             for language in languages:
-                screen = _screen(config, words[language], form, now_ms)
-                path = sheet_path(Path(config.kiosk.state_dir), form, language)
+                screen = sheet_screen(config, words[language], form, now_ms)
+                path = sheet_path(Path(config.kiosk.state_dir), screen, content, form)
                 try:
                     pdf = printed(browser, html_of(screen, content, form, paper), paper)
                     _put(path, pdf)
@@ -65,20 +64,7 @@ def make(config: Config, paper: Paper, languages: Sequence[str], now_ms: int, sa
 
 def html_of(screen: Screen, content: Content, form: Form, paper: Paper) -> str:
     """Return the page: title, what it is for, lines to write on, what to bring, where to go, where that was read."""
-    language, text = screen.words.language, screen.words.text
-    service = content.find(Service, form.service)
-    desks = [desk for name in form.desks if (desk := content.find(Desk, name))]
-    values = {
-        "paper": paper,
-        "fonts": [*_fonts()],
-        "example": "" if form.is_checked(today(screen)) else text("sheet.example"),
-        "purpose": [said(one, language) for one in form.purpose],
-        "bring": [said(one, language) for one in service.bring] if service else [],
-        "is_list_checked": service is not None and service.is_checked(today(screen)),
-        "where": [line for desk in desks for line in where_lines(screen, desk)],
-        "address": form.address or "",
-        "source": source_line(screen, form),
-    }
+    values = {"paper": paper, "fonts": [*_fonts()], **sheet_values(screen, content, form)}
     return screen.draw("sheet.html", values)
 
 
@@ -99,19 +85,6 @@ def printed(browser: Browser, html: str, paper: Paper) -> bytes:
             page.close()
 
 
-def _screen(config: Config, words: Words, form: Form, now_ms: int) -> Screen:
-    return Screen(
-        words=words,
-        panel=config.panel,
-        distance_mm=config.distance_mm,
-        display=Display(words.language),
-        path=f"/forms/{form.id}",
-        parent=None,
-        title=said(form.title, words.language),
-        now_ms=now_ms,
-    )
-
-
 def _fonts() -> Iterator[tuple[str, str, str]]:
     for name, family, letters in FONTS:
         raw = (look.STATIC / "fonts" / name).read_bytes()
@@ -123,3 +96,5 @@ def _put(path: Path, pdf: bytes) -> None:
     fresh = path.with_suffix(".new")
     fresh.write_bytes(pdf)
     fresh.replace(path)
+    for one in others(path):
+        one.unlink(missing_ok=True)

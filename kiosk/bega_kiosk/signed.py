@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 from bega_protocols.errors import ConfigError, WireError
 
@@ -20,6 +22,25 @@ if TYPE_CHECKING:
 
 SIGNATURE_BYTES = 64  # RFC 8032, 5.1.6
 MOST_KEYS = 4  # the one in use, the next, and room for a second office
+
+
+class OfCity(Protocol):
+    """What every body says: whose it is."""
+
+    @property
+    def city(self) -> str: ...
+
+
+Body = TypeVar("Body", bound=OfCity)
+
+
+class Kind(NamedTuple, Generic[Body]):
+    """One kind of message whose body is JSON."""
+
+    signed_as: str
+    name: str
+    body: type[Body]
+    most_bytes: int  # of a message
 
 
 def sign(key: Ed25519PrivateKey, kind: str, body: bytes) -> bytes:
@@ -39,6 +60,19 @@ def opened(keys: Sequence[Ed25519PublicKey], kind: str, message: bytes) -> bytes
             continue
         return body
     raise WireError("no signature of the city", message[:SIGNATURE_BYTES])
+
+
+def read(keys: Sequence[Ed25519PublicKey], kind: Kind[Body], city: str, message: bytes) -> Body:
+    """Return what this city signed; raises WireError. Nothing of it is parsed before its signature was found good."""
+    if len(message) > kind.most_bytes:
+        raise WireError(f"a {kind.name} of more than {kind.most_bytes} bytes")
+    try:
+        body = msgspec.json.decode(opened(keys, kind.signed_as, message), type=kind.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"signed, but no {kind.name}: {error}") from None
+    if body.city != city:
+        raise WireError(f"a {kind.name} of the city {body.city}, not {city}")
+    return body
 
 
 def new_key(path: Path) -> Path:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bega_kiosk.content import Desk, Form, form_bytes, pdf_bytes, said, sheet_path
+from bega_kiosk.content import Desk, Form, form_bytes, pdf_bytes, said
 from bega_kiosk.desks import today, where_lines
 from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.pages.square import square_path
 from bega_kiosk.places import Known, Place, place_of_each
+from bega_kiosk.sheet import sheet_path
 
 SAID = {"doing": "form.doing", "taken": "form.taken", "failed": "form.failed", "": "form.again"}
 
@@ -101,7 +102,7 @@ def draw_where(screen: Screen, known: Known, form: Form) -> Drawn:
 def take(screen: Screen, sent: Mapping[str, str], known: Known) -> str:
     """Send a form to the printer and return where it is said what became of it."""
     form = _form(known, screen.more["form"])
-    document = _document(known, form, screen.display.language)
+    document = _document(screen, known, form)
     if known.printer is None or sent.get("answer") != "print":
         return screen.address(f"/forms/{form.id}")
     if document is not None:
@@ -126,14 +127,14 @@ def draw_printed(screen: Screen, known: Known, form: Form) -> Drawn:
 
 def is_printable(screen: Screen, known: Known, form: Form) -> bool:
     """Return whether there is a printer, and a file for it now: somebody may have taken it away since the start."""
-    return known.printer is not None and _document(known, form, screen.display.language) is not None
+    return known.printer is not None and _document(screen, known, form) is not None
 
 
-def _document(known: Known, form: Form, language: str) -> bytes | None:
-    """Return the clerk's own form, else the sheet that was made of it in this language, None where there is neither."""
+def _document(screen: Screen, known: Known, form: Form) -> bytes | None:
+    """Return the clerk's own form, else the sheet that says what is so now in this language, None without either."""
     if form.file is not None:
         return form_bytes(known.config.content_folder, form)
-    return pdf_bytes(sheet_path(Path(known.config.kiosk.state_dir), form, language))
+    return pdf_bytes(sheet_path(Path(known.config.kiosk.state_dir), screen, known.content, form))
 
 
 def _desk_lines(screen: Screen, known: Known, form: Form) -> list[str]:

@@ -106,7 +106,7 @@ def draw(screen: Screen, known: Known) -> Drawn:
         keys.append(Key(text("streets.pick_area"), screen.address("/streets/district"), "town"))
     keys.append(Key(text("streets.pick_street"), screen.address("/streets/street"), "letters"))
     keys.append(Key(text("streets.every"), screen.address("/streets/every"), "paper", _count(screen, notices)))
-    intro = text("streets.ask") if _is_fresh(screen, known) else _age(screen, known)
+    intro = text("streets.ask") if is_fresh(screen, known) else _age(screen, known)
     return screen.choice(keys, intro, kind="list halves")
 
 
@@ -159,7 +159,7 @@ def _of_letters(screen: Screen, known: Known) -> Drawn:
     if not found:
         return _nothing(screen, known, screen.words.text("streets.none_letters"))
     keys = [_key(screen, notice, street) for street, notice in found]
-    no_other = screen.words.text("streets.no_other") if _is_fresh(screen, known) else _age(screen, known)
+    no_other = screen.words.text("streets.no_other") if is_fresh(screen, known) else _age(screen, known)
     return screen.choice(keys, _marked(screen, no_other, [notice for _, notice in found]), kind="list")
 
 
@@ -179,7 +179,7 @@ def _marked(screen: Screen, intro: str, notices: Iterable[Notice]) -> str:
 def _nothing(screen: Screen, known: Known, none: str) -> Drawn:
     """Say that there is nothing, or that we cannot know."""
     text = screen.words.text
-    if _is_fresh(screen, known):
+    if is_fresh(screen, known):
         return screen.answer(none, [text("streets.none_but")], notes=[_age(screen, known)])
     return screen.answer(text("streets.unknown"), [_age(screen, known), text("streets.none_but")])
 
@@ -201,7 +201,7 @@ def _notice(screen: Screen, known: Known) -> Drawn:
     if notice is None:
         return screen.answer(text("notice.gone"))
     notes = [text("common.example")] if notice.is_example else []
-    notes += [] if _is_fresh(screen, known) else [_age(screen, known)]  # it may have been taken back since
+    notes += [] if is_fresh(screen, known) else [_age(screen, known)]  # it may have been taken back since
     said, paragraphs = text(SAID[notice.effect]), [*_paragraphs(screen, notice)]
     if notice.is_over(screen.now_ms):
         return screen.answer(text("streets.over"), [said, *paragraphs], notes=notes)
@@ -279,12 +279,14 @@ def _age(screen: Screen, known: Known) -> str:
     if listed is not None and not _is_confirmed(screen, known):
         heard_ms = min(heard_ms, listed.signed_ms)  # so old is the last word of a person
     age_ms = screen.now_ms - heard_ms
-    if not screen.is_clock_set or age_ms < -AHEAD_MS:
+    is_ahead = listed is not None and listed.signed_ms > screen.now_ms + AHEAD_MS
+    if not screen.is_clock_set or age_ms < -AHEAD_MS or is_ahead:
         return words.text("streets.clock")
-    return words.text("streets.checked" if _is_fresh(screen, known) else "streets.stale", ago=words.ago(max(age_ms, 0)))
+    return words.text("streets.checked" if is_fresh(screen, known) else "streets.stale", ago=words.ago(max(age_ms, 0)))
 
 
-def _is_fresh(screen: Screen, known: Known) -> bool:
+def is_fresh(screen: Screen, known: Known) -> bool:
+    """Return whether what the list says is said as true now: the desk gave it lately, and a person signed it lately."""
     heard_ms = known.notices.heard_ms
     limit_ms = known.config.notices.limit_minutes * 60_000
     if heard_ms is None or not screen.is_clock_set or not -AHEAD_MS <= screen.now_ms - heard_ms <= limit_ms:
@@ -308,7 +310,7 @@ def _in_short(screen: Screen, known: Known) -> str:
         return ""  # no room below a name of two lines
     if notices:
         return _count(screen, notices)
-    return screen.words.text("streets.none_city" if _is_fresh(screen, known) else "streets.unknown")
+    return screen.words.text("streets.none_city" if is_fresh(screen, known) else "streets.unknown")
 
 
 def _count(screen: Screen, found: Sequence[object]) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from bega_kiosk.pages.screen import Drawn, Key, Screen
+from bega_kiosk.pages.streets import is_fresh
 from bega_kiosk.places import Known, Params, Place, Tile
 from bega_kiosk.realtime import Alert, Departure
 from bega_kiosk.timetable import Line, Stop
@@ -253,7 +254,7 @@ def _alerts(screen: Screen, known: Known, of: str = "") -> list[str]:
     alerts = [alert for alert in transport.alerts_now(screen.now_ms) if not alert.line or alert.line in names]
     alerts.sort(key=lambda alert: [*SAID_OF_LINE].index(alert.kind))
     found = [_alert(screen, transport, alert, names) for alert in alerts]
-    if not transport.is_example:
+    if not transport.is_example and is_fresh(screen, known):
         for notice in known.notices.every():
             if notice.effect == "transport_detour" and notice.is_now(screen.now_ms):
                 here = [name for name in names.values() if name in notice.lines]
