@@ -55,7 +55,7 @@ def counted(wire: Wire, steps_ms: list[int], is_reed: bool = False, is_counter: 
         closings = wire.closings(now_ms * 1000, (now_ms + step) * 1000) if is_counter else 0
         now_ms += step
         if is_counter and contact.is_quiet() and not closings:
-            contact.rest(now_ms)  # no interrupt came
+            contact.rest(now_ms)  # the counter says that nothing was
         else:
             pulses += contact.look(now_ms, closings, wire.is_closed(now_ms * 1000))
         if now_ms * 1000 > wire.end_us + 100_000:

@@ -12,6 +12,7 @@ from bega_firmware.bytecode import without_types
 from bega_firmware.merge import Piece, merge
 from bega_firmware.shake import shake
 from bega_firmware.shorten import shorten
+from bega_firmware.unroll import lines_after, unroll
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,11 @@ def lean(texts: Mapping[str, str], theirs: Collection[str], data: Mapping[str, b
     words |= {word for path in theirs for word in re.findall(r"\w+", texts[path])}
     ours = shake({path: without_types(text) for path, text in texts.items() if path not in theirs}, words)
     merged = merge({path: text for path, text in ours.items() if not _is_empty_package(path, text)})
-    short, names = shorten(merged.texts, words)
+    unrolled = {path: unroll(text) for path, text in merged.texts.items()}
+    pieces = {path: lines_after(merged.pieces[path], added) for path, (_, added) in unrolled.items()}
+    short, names = shorten({path: text for path, (text, _) in unrolled.items()}, words)
     short = share_arguments(short)  # last: an argument that is called as a method of the chip's would rename that
-    return Lean({**short, **{path: texts[path] for path in theirs}}, names, merged.pieces)
+    return Lean({**short, **{path: texts[path] for path in theirs}}, names, pieces)
 
 
 def _is_empty_package(path: str, text: str) -> bool:

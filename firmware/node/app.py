@@ -5,7 +5,6 @@ import gc
 import os
 import time
 
-import board
 import kept
 import machine
 from choice import TRIAL_MS, is_there, take
@@ -207,6 +206,8 @@ class Node:
 
     def _take_configuration(self, asked):
         """Put a configuration on trial: it is used from the next start, which is now, and kept if it works."""
+        import board
+
         return take(asked.get("configuration"), self.config, board, self.now_ms()) or self.restart(asked)
 
     def _updates(self):

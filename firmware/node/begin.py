@@ -2,8 +2,8 @@
 
 import asyncio
 import gc
+import sys
 
-import board
 import machine
 from choice import Choice
 
@@ -22,6 +22,8 @@ def start(starts, is_trial):
     gc.threshold(COLLECT_BYTES)
     choice = None
     try:
+        import board  # in here, as wherever it is read: let go of below, and loaded again when that is needed
+
         choice = Choice(board)
         if choice.values["way"] == "beacon":
             from beacon import Beacon  # it stores nothing, hands on nothing and obeys nobody
@@ -31,6 +33,7 @@ def start(starts, is_trial):
             from app import Node
 
             application = Node(choice, starts, is_trial)
+        del board, sys.modules["board"]  # 3 kB of tables, of which nothing is needed any more
         asyncio.run(application.run())
     except ConfigError as error:
         print("bega: configuration: %s" % error)

@@ -1,7 +1,7 @@
 """A meter's pulse contact (S0) on a pin: counted, added up, and kept on flash before it is said.
 
-An interrupt tells of a closing, and then the program looks each few ms how long
-it lasts; what closes while it is busy elsewhere, the chip's counter has counted.
+Asked each few ms, the chip's counter tells of a closing, and then the program looks
+how long it lasts; what closes while it is busy elsewhere, the counter has counted.
 What was said once is on flash, so a power cut costs what came since, and no
 total ever goes back. One that cannot be read any more is not begun anew: it
 is lost, until somebody reads the meter and sets it.
@@ -16,8 +16,7 @@ from bega_protocols.pulses import Contact, newest, read_settings, read_total
 from bega_protocols.reading import SUSPECT, Reading
 
 LOOK_MS = 3
-REST_MS = 8  # nothing is looked at, but known is that the program was not busy: what is shorter is no pulse then
-CHECK_MS = 1000  # then one looks all the same: an interrupt may be lost
+REST_MS = 8  # it is open and has not closed: what is shorter is no pulse
 KEEP_MS = 10000  # at least so often, what came is written down
 NO_SUCH_FILE = 2
 
@@ -48,13 +47,13 @@ class Pulses:
         self._unrated = 0
         self._rate = None
         self._heard = 0
-        self._looked_ms = 0
         self._pin = machine.Pin(wiring["pin"], machine.Pin.IN, machine.Pin.PULL_UP)
         self._contact = Contact(shortest_ms, is_reed, mono(), not self._pin.value())
         # Each beginning of the counter is at zero: what it counts is only what it has seen.
         counter = machine.Counter(wiring["id"], self._pin, edge=machine.Counter.FALLING) if "id" in wiring else None
         self._counter = counter
-        self._pin.irq(self._hear, machine.Pin.IRQ_FALLING)
+        if not counter:
+            self._pin.irq(self._hear, machine.Pin.IRQ_FALLING)
 
     def report(self):
         """Return its counters for the node's status; never what the meter shows, which is its household's."""
@@ -113,7 +112,7 @@ class Pulses:
         contact = self._contact
         now_ms = self._mono()
         while now_ms < end_ms:
-            if self._heard or now_ms - self._looked_ms >= CHECK_MS or not contact.is_quiet():
+            if not contact.is_quiet() or self._has_closed():
                 self._look()
             else:
                 contact.rest(now_ms)
@@ -128,7 +127,7 @@ class Pulses:
         is_closed = not self._pin.value()
         if is_closed and not closings:
             closings = self._closings()  # it closed between the two
-        self._looked_ms = now_ms = self._mono()
+        now_ms = self._mono()
         pulses = self._contact.look(now_ms, closings, is_closed)
         if pulses:
             self._total.add(pulses)
@@ -175,6 +174,13 @@ class Pulses:
 
     def _hear(self, pin):
         self._heard += 1
+
+    def _has_closed(self):
+        """Return whether there may be a closing to be looked at.
+
+        No interrupt is waited for: while the program is busy, noise on another contact fills their queue.
+        """
+        return self._counter.value() if self._counter else self._heard or not self._pin.value()
 
     def _closings(self):
         """Return how often it closed since this was asked last.

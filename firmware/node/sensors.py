@@ -3,7 +3,6 @@
 import gc
 import time
 
-import board
 from choice import content, put
 from sensor import Sensor
 from starts import FOLDER
@@ -19,11 +18,13 @@ def make_sensors(config, boot, mono, take, changed):
 
     take and changed: see Sensor; boot: the number of this one. Raises ConfigError.
     """
+    import board  # in here: begin.py lets go of it, once all is made
+
     buses = Buses(board.BUSES, config["buses"])
     supplies, sensors = {}, {}
     for device in config["devices"]:
         if device["driver"] == "pulses":
-            sensors[device["name"]] = _make_pulses(config, device, boot, mono, take, changed)
+            sensors[device["name"]] = _make_pulses(config, device, board.BUSES, boot, mono, take, changed)
             continue
         sensors[device["name"]] = make_sensor(device, buses, supplies, mono, take, changed)
         gc.collect()  # or what the next one keeps lies behind what this one's loading left: holes for ever
@@ -84,9 +85,9 @@ def load_driver(name, settings, state=b""):
     return module.Driver(settings, state)
 
 
-def _make_pulses(config, device, boot, mono, take, changed):
+def _make_pulses(config, device, wirings, boot, mono, take, changed):
     from pulses import Pulses  # only here: most nodes have none
 
     if config["battery"]:
         raise ConfigError("devices.%s: nobody counts while the node sleeps" % device["name"])
-    return Pulses(device, board.BUSES[device["bus"]], FOLDER, boot, mono, take, changed)
+    return Pulses(device, wirings[device["bus"]], FOLDER, boot, mono, take, changed)

@@ -9,7 +9,6 @@ import os
 import struct
 import time
 
-import board
 import machine
 
 from bega_protocols import uplink
@@ -31,6 +30,7 @@ KINDS = {"status": uplink.STATUS, "result": uplink.RESULT, "want": uplink.WANT}
 
 def read(config):
     """Return what `uplink` of the configuration says. Raises ConfigError."""
+    import board
     from config import table_in, word_in  # here: choice.py lets go of its code, once all is read
 
     table = table_in(config, "uplink")
@@ -55,6 +55,8 @@ class Way:
     """A way (see link.py)."""
 
     def __init__(self, config):
+        import board
+
         table = config["uplink"]
         wiring = board.BUSES[table["bus"]]
         self._baud = table["baud"]

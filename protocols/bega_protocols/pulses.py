@@ -62,7 +62,7 @@ class Contact:
         return not self._was_closed and self._began_ms < 0 and self._seen_ms - self._closed_ms >= self._shortest_ms
 
     def rest(self, now_ms: int) -> None:
-        """It is quiet, and no interrupt has told of a closing: so late, nothing can have begun."""
+        """It is quiet, open, and has not closed since the last look or rest: nothing can have begun before this."""
         self._seen_ms = now_ms
 
     def look(self, now_ms: int, closings: int, is_closed: bool) -> int:
