@@ -171,11 +171,13 @@ def desk_of(known):
     serving = loop.create_task(serve(Starlette(routes=notice_routes(known)), listener))
     thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.gather(serving, return_exceptions=True)))
     thread.start()
-    yield "http://127.0.0.1:%d" % listener.getsockname()[1]
-    loop.call_soon_threadsafe(serving.cancel)
-    thread.join(10)
-    loop.close()
-    listener.close()
+    try:
+        yield "http://127.0.0.1:%d" % listener.getsockname()[1]
+    finally:  # also where a test fails: a thread that goes on would keep the whole run from its end
+        loop.call_soon_threadsafe(serving.cancel)
+        thread.join(10)
+        loop.close()
+        listener.close()
 
 
 DAYS = [f"{datetime.fromtimestamp(wall_ms() / 1000 + days * 86_400, ZONE):%Y-%m-%d} 08:00" for days in range(4)]
@@ -233,6 +235,31 @@ def test_desk_that_holds_the_newer_list_back_is_found_out_by_who_publishes(key, 
         assert "has list 1, and list 2 was signed here" in capsys.readouterr().err
         assert main(["notice", "confirm", *way, url, "--restored"]) == 0
     assert capsys.readouterr().out.splitlines() == ["list 3: 1 notices", "closed"], "beyond what kiosks have"
+
+
+def test_who_publishes_with_another_key_is_told_how_to_name_the_first(key, tmp_path, capsys):
+    assert main(["key", "new", str(tmp_path / "other.key")]) == 0
+    public = [tmp_path / "city.key.pub", tmp_path / "other.key.pub"]
+    with desk_of(Board(None, read_public_keys(public), CITY, wall_ms)) as url:
+        way = ["--city", CITY, "--desk", url]
+        assert main(["notice", "confirm", "--key", str(key), *way]) == 0
+        other = ["notice", "confirm", "--key", str(tmp_path / "other.key"), *way]
+        assert main(other) == 1
+        assert "no signature of the city; if another key of the city signed it, name" in capsys.readouterr().err
+        assert main([*other, "--city-key", str(public[0])]) == 0
+
+
+def test_what_no_desk_would_take_is_not_given_to_anybody_to_carry(key, tmp_path, capsys):
+    out = tmp_path / "signed.json"
+    way = ["notice", "publish", "--key", str(key), "--out", str(out), *WHAT, "--until", DAYS[3]]
+    many = [word for at in range(39) for word in ("--street", f"{'Ș' * 58}{at}")]
+    more = [word for at in range(20) for word in ("--district", f"{'Ț' * 58}{at}", "--line", f"{'Ț' * 58}{at}")]
+    assert main([*way, "--city", CITY, *many, *more]) == 1
+    assert "no desk would take this: a notice of more than 8192 bytes; nothing was" in capsys.readouterr().err
+    assert main(["notice", "confirm", "--key", str(key), "--out", str(out), "--city", "Timișoara"]) == 1
+    assert "no desk would take this: signed, but no list" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*way, "--city", CITY]) == 0, "no number was spent on what nobody got"
 
 
 def test_notices_are_carried_to_a_desk_without_a_network(key, tmp_path, capsys):

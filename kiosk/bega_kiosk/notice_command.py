@@ -14,7 +14,7 @@ import msgspec
 from bega.clock import wall_ms
 from bega_kiosk.notice_list import write_given
 from bega_kiosk.notices import Effect, Notice, Reason, nonsense, write_notice
-from bega_kiosk.signed import new_key, read_private_key, read_public_keys
+from bega_kiosk.signed import NO_SIGNATURE, new_key, read_private_key, read_public_keys
 from bega_protocols.errors import ConfigError, WireError
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ def _hand_over(args: argparse.Namespace, notice: Notice | None) -> int:
 
     key = read_private_key(args.key)
     for _ in range(notice_desk.TRIES):
-        known = _known(args, [key.public_key(), *read_public_keys(args.city_key)])
+        keys = [key.public_key(), *read_public_keys(args.city_key)]
+        known = _known(args, keys)
         messages = [write_notice(key, notice)] if notice else []
         if notice and notice.is_withdrawn:
             _require_shown(notice, known)
@@ -176,6 +177,10 @@ def _hand_over(args: argparse.Namespace, notice: Notice | None) -> int:
             number, listed = notice_desk.next_list(key, args.city, known, notice_desk.last_number(args.key), now_ms)
         except WireError as error:
             raise ConfigError(f"{error.why}; withdraw one first") from None
+        try:
+            notice_desk.require_taken(keys, args.city, messages, listed)
+        except WireError as error:
+            raise ConfigError(f"no desk would take this: {error.why}; nothing was published") from None
         if _give(args, write_given(messages, listed)):
             notice_desk.note_number(args.key, number)
             print(notice.id if notice else _list_in_words(number, known, now_ms))
@@ -201,7 +206,8 @@ def _known(args: argparse.Namespace, keys: list[Ed25519PublicKey]) -> notice_des
     try:
         known = notice_desk.read_known(keys, args.city, body)
     except WireError as error:
-        raise ConfigError(f"{source}: {error.why}; nothing was published") from None
+        other = "; if another key of the city signed it, name its .pub with --city-key" * (error.why == NO_SIGNATURE)
+        raise ConfigError(f"{source}: {error.why}{other}; nothing was published") from None
     number = known.listed.number if known.listed else 0
     if number < last and not args.restored:
         raise ConfigError(

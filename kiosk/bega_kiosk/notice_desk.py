@@ -87,6 +87,13 @@ def next_list(key: Ed25519PrivateKey, city: str, known: Known, last: int, now_ms
     return number, write_list(key, city, number, follows, now_ms, held)
 
 
+def require_taken(keys: Sequence[Ed25519PublicKey], city: str, messages: Sequence[bytes], list_message: bytes) -> None:
+    """Raise WireError for what a desk would refuse: it may be days until somebody has carried it there."""
+    for message in messages:
+        read_notice(keys, city, message)
+    read_list(keys, city, list_message)
+
+
 def last_number(key: Path) -> int:
     """Return the number of the last list that was signed with this key on this machine, 0 for none."""
     try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 SIGNATURE_BYTES = 64  # RFC 8032, 5.1.6
+NO_SIGNATURE = "no signature of the city"
 MOST_KEYS = 4  # the one in use, the next, and room for a second office
 
 
@@ -59,7 +60,7 @@ def opened(keys: Sequence[Ed25519PublicKey], kind: str, message: bytes) -> bytes
         except InvalidSignature:
             continue
         return body
-    raise WireError("no signature of the city", message[:SIGNATURE_BYTES])
+    raise WireError(NO_SIGNATURE, message[:SIGNATURE_BYTES])
 
 
 def read(keys: Sequence[Ed25519PublicKey], kind: Kind[Body], city: str, message: bytes) -> Body:
