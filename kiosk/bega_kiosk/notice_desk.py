@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 ANSWER_S = 10.0
+LONGEST_SAID = 200  # bytes of why a desk refuses
 TRIES = 3  # where two people publish in one moment
 
 
@@ -69,13 +70,15 @@ def post(desk: str, body: bytes) -> bool:
     """Hand notices and their list to a desk; return False where another list came meanwhile; raises ConfigError."""
     url = desk.rstrip("/") + PUBLISH
     try:
-        answer = httpx.post(url, content=body, timeout=ANSWER_S, trust_env=False)
+        with httpx.stream("POST", url, content=body, timeout=ANSWER_S, trust_env=False) as answer:
+            said = next(answer.iter_raw(), b"")[:LONGEST_SAID]  # a sentence: no more of it is read
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConfigError(f"{url} does not answer ({error}); was it published? `confirm` shows the list") from None
     if answer.status_code == httpx.codes.CONFLICT:
         return False
     if answer.status_code != httpx.codes.CREATED:
-        raise ConfigError(f"{url} refuses it: {answer.text.strip()[:200] or answer.status_code}")
+        why = "".join(letter for letter in said.decode("utf-8", "replace").strip() if letter.isprintable())
+        raise ConfigError(f"{url} refuses it: {why or answer.status_code}")
     return True
 
 

@@ -23,6 +23,7 @@ log = logging.getLogger("bega.kiosk.notices")
 HINT = "notices.hint"
 EVERY_S = 300.0
 LOOK_FOR_HINT_S = 2.0
+SET_MS = 2 * round(EVERY_S) * 1000  # older than this no list becomes between two fetches: somebody has set the clock
 REST_S = 30.0  # whoever can send hints without end wears out no card, and calls no desk without end
 
 
@@ -49,7 +50,7 @@ class NoticeFeed:
                 hint_ns = self._hinted_ns()
                 is_there = await self._fetch(client)
                 rest_s = REST_S if is_hinted else 0.0
-                is_hinted = await self._wait(EVERY_S if is_there else LONGEST_PAUSE_S, rest_s, hint_ns)
+                is_hinted = await self._wait(is_there, rest_s, hint_ns)
 
     async def _fetch(self, client: httpx.AsyncClient) -> bool:
         try:
@@ -68,12 +69,15 @@ class NoticeFeed:
         self._why = ""
         return True
 
-    async def _wait(self, for_s: float, rest_s: float, hint_ns: int) -> bool:
+    async def _wait(self, is_there: bool, rest_s: float, hint_ns: int) -> bool:
         """Return whether there is another hint than the one of `hint_ns`, as soon as there is and the rest is over."""
+        for_s = EVERY_S if is_there else LONGEST_PAUSE_S
         for turn in range(1, round(for_s / LOOK_FOR_HINT_S) + 1):
             await asyncio.sleep(LOOK_FOR_HINT_S)
             if turn * LOOK_FOR_HINT_S >= rest_s and self._hinted_ns() != hint_ns:
                 return True
+            if is_there and not self._board.is_heard_by_this_clock(SET_MS):
+                return False
         return False
 
     def _hinted_ns(self) -> int:

@@ -202,6 +202,10 @@ class Board:
         """Raise WireError where `take_all` would; nothing is changed."""
         self._after(messages, list_message)
 
+    def is_heard_by_this_clock(self, within_ms: int) -> bool:
+        """Return whether the list came at most so long ago; otherwise the clock was set since it came."""
+        return self.heard_ms is not None and -AHEAD_MS <= self._wall_ms() - self.heard_ms <= within_ms
+
     @property
     def listed(self) -> NoticeList | None:
         """Return the list that says which notices hold; None where nobody has said so: then all of them do."""
