@@ -33,7 +33,6 @@ class Job(msgspec.Struct):
     """One form on its way to the queue."""
 
     begun_ms: int
-    digest: bytes  # of the document
     state: State = "doing"
 
 
@@ -45,27 +44,24 @@ class Printer:
         self._limit_s = limit_s
         self._mono_ms = mono_ms
         self._call_pages = call_pages
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[tuple[str, bytes], Job] = {}  # by name and SHA-256: in another language it is another
+        self._last: dict[str, Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, name: str, title: str, document: bytes) -> None:
         """Have a document printed; within 15 s the same one of this name is not printed again."""
-        now_ms, digest = self._mono_ms(), hashlib.sha256(document).digest()
-        last = self._jobs.get(name)
-        if (
-            last
-            and last.digest == digest
-            and (last.state == "doing" or (last.state == "taken" and now_ms - last.begun_ms < AGAIN_AFTER_MS))
-        ):
+        now_ms, sheet = self._mono_ms(), (name, hashlib.sha256(document).digest())
+        last = self._jobs.get(sheet)
+        if last and (last.state == "doing" or (last.state == "taken" and now_ms - last.begun_ms < AGAIN_AFTER_MS)):
             return
-        job = self._jobs[name] = Job(now_ms, digest)
+        job = self._jobs[sheet] = self._last[name] = Job(now_ms)
         task = asyncio.get_running_loop().create_task(self._run(job, title, document))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def state(self, name: str) -> State:
         """Return what became of the last document of this name, "" where nobody printed it lately."""
-        job = self._jobs.get(name)
+        job = self._last.get(name)
         return job.state if job and self._mono_ms() - job.begun_ms < KEPT_MS else ""
 
     async def _run(self, job: Job, title: str, document: bytes) -> None:
