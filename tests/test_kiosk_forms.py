@@ -233,7 +233,7 @@ class Citizen:
 def opened(tmp_path, monkeypatch):
     """Return a function that gives a citizen at a kiosk with this queue, or with none."""
     one = 'desks = ["tax"]\naddress = "https://dfmt.ro"\nfile = "one.pdf"'
-    two = 'desks = ["tax"]\naddress = "https://dfmt.ro/two"'
+    two = 'desks = ["tax", "social"]\naddress = "https://dfmt.ro/two"'
     content_with(tmp_path / "content", ("one", one), ("two", two), files=[("one.pdf", PDF)])
     with contextlib.ExitStack() as stack:
 
@@ -252,9 +252,19 @@ def test_without_a_printer_there_is_no_key_to_print_but_a_square_and_a_desk(open
     assert "dfmt.ro" in said
     assert 'class="square"' in citizen.html
     assert "<button" not in citizen.html
-    assert "Strada Aristide Demetriade" in citizen.reads("/forms/one/where")
+    assert 'href="/services/taxes/where?' in citizen.html, "its desk is the service's: one tap fewer"
+    assert "Strada Aristide Demetriade" in citizen.reads("/services/taxes/where")
+    assert citizen.browser.get("/forms/one/where").status_code == 404
     assert citizen.prints("/forms/one") == "/forms/one", "a form that is posted all the same leads back"
     assert citizen.browser.get("/forms/one/printed").status_code == 404
+
+
+def test_form_that_lies_on_a_desk_of_its_own_says_on_which(opened):
+    citizen = opened()
+    citizen.reads("/forms/two")
+    assert 'href="/forms/two/where?' in citizen.html
+    assert "Bulevardul Regele Carol I 10" in citizen.reads("/forms/two/where")
+    assert "Bulevardul Regele Carol I 10" not in citizen.reads("/services/taxes/where")
 
 
 def test_form_without_a_file_has_no_key_to_print(opened, lp):

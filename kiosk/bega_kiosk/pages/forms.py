@@ -7,9 +7,10 @@ printing is what CUPS knows: that the queue took the form, not that paper came o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from bega_kiosk.content import Desk, Form, form_bytes, pdf_bytes, said
+from bega_kiosk.content import Desk, Form, Service, form_bytes, pdf_bytes, said
 from bega_kiosk.desks import today, where_lines
 from bega_kiosk.pages.screen import Drawn, Key, Screen
 from bega_kiosk.pages.square import square_path
@@ -30,6 +31,10 @@ def places(known: Known) -> list[Place]:
         taking = None if ending else lambda screen, sent: take(screen, sent, known)
         return place_of_each(known, Form, "/forms/{form}" + ending, draw, parent, lambda form: form.title, taking)
 
+    def desks_of_their_own() -> list[str]:
+        forms = known.content.every(Form)
+        return [path for form in forms if (path := f"/forms/{form.id}/where") == desks_path(known, form)]
+
     return [
         Place(
             "/services/{service}/forms",
@@ -39,7 +44,7 @@ def places(known: Known) -> list[Place]:
             instances=chosen_among,
         ),
         place("", draw_form, "/services"),
-        place("/where", draw_where, "/forms/{form}"),
+        replace(place("/where", draw_where, "/forms/{form}"), instances=desks_of_their_own),
         *([place("/printed", draw_printed, "/forms/{form}")] if known.printer else []),
     ]
 
@@ -58,6 +63,18 @@ def way_to(screen: Screen, known: Known, service: str) -> list[Key]:
     return [Key(screen.words.text("svc.form"), screen.address(path), "paper")]
 
 
+def desks_path(known: Known, form: Form) -> str | None:
+    """Return the screen that says which desks give a form on paper, None where the form's own screen does.
+
+    It is the service's where both have the same desks: that one is within three taps (decision 090).
+    """
+    if form.address is None or not form.desks:
+        return None
+    service = known.content.find(Service, form.service)
+    is_same = service is not None and set(form.desks) <= set(service.desks)
+    return f"/services/{form.service}/where" if is_same else f"/forms/{form.id}/where"
+
+
 def draw_list(screen: Screen, known: Known, service: str) -> Drawn:
     """Return the forms of a service, to choose from."""
     language = screen.words.language
@@ -73,8 +90,8 @@ def draw_form(screen: Screen, known: Known, form: Form) -> Drawn:
     text, language = screen.words.text, screen.words.language
     keys = [Key(text("form.print"), "", "printer", value="print")] if is_printable(screen, known, form) else []
     sentence = text("form.here" if keys else "form.away" if form.address else "form.paper")
-    if form.desks and form.address:
-        keys.append(Key(text("form.paper"), screen.address(f"/forms/{form.id}/where"), "pin"))
+    if desks := desks_path(known, form):
+        keys.append(Key(text("form.paper"), screen.address(desks), "pin"))
     keys.append(Key(text("svc.bring"), screen.address(f"/services/{form.service}"), "paper"))
     purpose = [said(one, language) for one in form.purpose]
     if form.address is None:

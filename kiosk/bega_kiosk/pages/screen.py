@@ -33,6 +33,7 @@ LONG_ROW = 46  # letters of a row of a list that need a second line on a small p
 EDGES_MM = {"wide": 24.0, "tall": 24.0, "small": 12.0}  # left and right, and what a line ends with
 STILL_THERE = "/still"  # the question that comes before a screen is cleared (pages/still.py)
 ASKS_AFTER_S, CLEARS_AFTER_S = 9 * 60, 60  # without a touch; the draft lies for a minute longer (drafts.py)
+KEYS_A_ROW = {"wide": 4, "tall": 2, "small": 4}  # of an answer (kiosk.css)
 FRAME_MM = {"wide": 45.0, "tall": 45.0, "small": 38.0}  # edges, the row of controls, the footer
 
 
@@ -230,7 +231,7 @@ class Screen:
         if self.display.is_larger:  # controls and keys of several lines
             frame_mm += 8.0 if self.is_tight else 18.0
         taken_px = frame_mm * mm + self.font_px * LINE_EM * heading
-        rows = math.ceil(keys / self.panel.columns)
+        rows = math.ceil(keys / KEYS_A_ROW[self.panel.shape])
         taken_px += rows * 24 * mm
         taken_px += sum(self._lines_of(note) for note in notes) * self.font_px * LINE_EM
         return (self.panel.height_px - taken_px) / (self.font_px * LINE_EM)

@@ -24,7 +24,7 @@ def places(known: Known) -> list[Place]:
             lambda service: service.title,
         )
 
-    tile = Tile("paper", 60)
+    tile = Tile("paper", 45)
     return [Place("/services", "svc.title", lambda screen: draw(screen, known), tile=tile), *map(place, VIEWS)]
 
 
@@ -47,8 +47,7 @@ def draw_service(screen: Screen, known: Known, service: Service, view: str) -> D
     """Return one view of a service."""
     text, language = screen.words.text, screen.words.language
     form = way_to(screen, known, service.id)
-    most = 2 if screen.panel.is_large or not form else 1  # a second row of keys would leave room for one line of a list
-    others = [*VIEWS, *VIEWS][[*VIEWS].index(view) + 1 :][:most]  # the next ones first
+    others = [*VIEWS, *VIEWS][[*VIEWS].index(view) + 1 :][:2]  # the next ones first
     keys = [Key(text(VIEWS[other][0]), screen.address(f"/services/{service.id}{VIEWS[other][1]}")) for other in others]
     keys += form
     notes = [] if service.is_checked(today(screen)) else [text("svc.example")]
