@@ -11,6 +11,7 @@ from bega.look.panels import PANELS
 from bega_kiosk.content import Form, sample_folder
 from bega_kiosk.display import Display
 from bega_kiosk.pages import keyboard
+from bega_kiosk.pages.forms import SAID
 from bega_kiosk.pages.report import AGAIN, STATES
 from bega_kiosk.printer import Job
 from bega_kiosk.report import Status
@@ -150,10 +151,13 @@ def test_what_is_looked_at_is_there(gate):
 
 def test_printer_and_forms_are_whole_in_every_state(gate):
     printer, found = gate.kiosk.pages.known.printer, []
+    text = load_words(gate.kiosk.config.timezone)["ro"].text
     forms = [form.id for form in gate.kiosk.pages.known.content.every(Form)]
     for turn, state in enumerate(("doing", "taken", "failed", "")):
-        printer._jobs = {form: Job(mono_ms(), state) for form in forms} if state else {}
+        printer._last = {form: Job(mono_ms(), state) for form in forms} if state else {}
         form = forms[turn % len(forms)]
+        gate.show(Display("ro").address(f"/forms/{form}/printed"))
+        assert gate.page.inner_text("#sentence") == text(SAID[state])
         found += gate.screen(looks_of(gate, 7 * turn), f"/forms/{form}/printed")
         found += gate.screen(looks_of(gate, 7 * turn + 3), f"/forms/{form}")
         assert gate.page.locator("button[value='print']").count() == 1
