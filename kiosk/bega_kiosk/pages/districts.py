@@ -1,7 +1,7 @@
 """The air by district: a schematic map of areas, an area with its districts in the same places, and a list in words.
 
-Six areas of six districts each: what one screen of any panel may offer, so that each district is three taps from home.
-Nothing is told by its colour alone: a step of the scale has its digit, as many bars, and its word.
+Six areas of six districts each: what one screen of any panel may offer, so that each district is three choices from
+home. Nothing is told by its colour alone: a step of the scale has its digit, as many bars, and its word.
 """
 
 from __future__ import annotations

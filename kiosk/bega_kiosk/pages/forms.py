@@ -66,7 +66,7 @@ def way_to(screen: Screen, known: Known, service: str) -> list[Key]:
 def desks_path(known: Known, form: Form) -> str | None:
     """Return the screen that says which desks give a form on paper, None where the form's own screen does.
 
-    It is the service's where both have the same desks: that one is within three taps (decision 090).
+    It is the service's where both have the same desks: that one is within three choices (decision 090).
     """
     if form.address is None or not form.desks:
         return None
